@@ -1,0 +1,165 @@
+use std::error::Error;
+use std::io::{self, Write};
+use std::iter;
+use std::process::{ExitCode, Termination};
+
+use crate::Event;
+
+/// What a hook decides, as the value that its `main` returns.
+///
+/// In the start stage a veto keeps the thing from happening. After the fact there is nothing left to veto, and it is
+/// reported as the failure of the hook.
+#[must_use = "a verdict takes effect when `main` returns it"]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    status: u8,
+    message: String,
+}
+
+impl Verdict {
+    /// Nothing stands in the way: exit status 0, nothing printed.
+    pub fn proceed() -> Self {
+        Self { status: 0, message: String::new() }
+    }
+
+    /// This must not happen: exit status 1, the message on stderr.
+    ///
+    /// One line that names the guest and says what to change serves best: it is what the guest's user gets to see.
+    pub fn veto(message: impl Into<String>) -> Self {
+        Self::veto_with_status(1, message)
+    }
+
+    /// A veto with an exit status of its own. 0 would be no veto, so 0 counts as 1.
+    pub fn veto_with_status(status: u8, message: impl Into<String>) -> Self {
+        Self { status: status.max(1), message: message.into() }
+    }
+
+    /// Whether this is a veto.
+    #[must_use]
+    pub fn is_veto(&self) -> bool {
+        self.status != 0
+    }
+
+    /// The exit status that it ends the hook with.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        self.status
+    }
+
+    /// The veto's message; empty for a hook that proceeds.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What goes to stderr: the message and one newline, or nothing for no message.
+    fn to_stderr(&self) -> String {
+        match self.message.trim_end_matches('\n') {
+            "" => String::new(),
+            message => format!("{message}\n"),
+        }
+    }
+}
+
+impl Termination for Verdict {
+    fn report(self) -> ExitCode {
+        // All at once, so that nothing else that writes to the same stderr comes between. That nobody reads it must
+        // not turn a veto into anything else.
+        let _ = io::stderr().write_all(self.to_stderr().as_bytes());
+        ExitCode::from(self.status)
+    }
+}
+
+/// An error is a veto: its message and those of its sources, `a: b: c`, in one line.
+impl<E: Into<Box<dyn Error>>> From<Result<Verdict, E>> for Verdict {
+    fn from(decision: Result<Verdict, E>) -> Self {
+        decision.unwrap_or_else(|error| Self::veto(chain(error.into().as_ref())))
+    }
+}
+
+/// Runs a hook on the event that this process was called for. An error is a veto, so `?` fails closed.
+///
+/// ```no_run
+/// use hookvisor_guest::{Verdict, hook};
+///
+/// fn main() -> Verdict {
+///     hook(|event| {
+///         let vlan: u16 = event.extra().ok_or("no VLAN given")?.parse()?;
+///         if vlan == 1 {
+///             return Ok(Verdict::veto("VLAN 1 is the host's own"));
+///         }
+///         Ok(Verdict::proceed())
+///     })
+/// }
+/// ```
+///
+/// A hook with an error type of its own is `hook(|event| Ok(decide(event)?))`.
+pub fn hook(decide: impl FnOnce(&Event) -> Result<Verdict, Box<dyn Error>>) -> Verdict {
+    Event::from_env().map_err(Into::into).and_then(|event| decide(&event)).into()
+}
+
+fn chain(error: &dyn Error) -> String {
+    iter::successors(Some(error), |&error| error.source())
+        .map(|error| one_line(&error.to_string()))
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt;
+
+    #[derive(Debug)]
+    struct Unfit(io::Error);
+
+    impl fmt::Display for Unfit {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the host\n  is unfit")
+        }
+    }
+
+    impl Error for Unfit {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn an_error_vetoes_with_its_chain_on_one_line() {
+        let failed: Result<Verdict, Unfit> = Err(Unfit(io::Error::other("no\nnetwork")));
+        assert_eq!(Verdict::from(failed), Verdict::veto("the host is unfit: no network"));
+    }
+
+    #[test]
+    fn any_error_will_do() {
+        assert_eq!(Verdict::from(Err("a str")), Verdict::veto("a str"));
+        assert_eq!(Verdict::from(Err(String::from("a String"))), Verdict::veto("a String"));
+    }
+
+    #[test]
+    fn a_decision_stays_as_it_was_made() {
+        let decided: Result<Verdict, io::Error> = Ok(Verdict::veto_with_status(77, "skipped"));
+        assert_eq!(Verdict::from(decided), Verdict::veto_with_status(77, "skipped"));
+    }
+
+    #[test]
+    fn no_veto_has_status_0() {
+        assert_eq!(Verdict::veto_with_status(0, "no").exit_status(), 1);
+        assert!(Verdict::veto("no").is_veto());
+        assert!(!Verdict::proceed().is_veto());
+    }
+
+    #[test]
+    fn a_message_ends_in_one_newline() {
+        assert_eq!(Verdict::veto("no").to_stderr(), "no\n");
+        assert_eq!(Verdict::veto("no\n").to_stderr(), "no\n");
+        assert_eq!(Verdict::veto("first\nsecond\n\n").to_stderr(), "first\nsecond\n");
+        assert_eq!(Verdict::veto("").to_stderr(), "");
+        assert_eq!(Verdict::proceed().to_stderr(), "");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a daemon sees of a hook: its exit status and its stderr, natively.
+//!
+//! The test is its own hook: called with arguments it decides, called without it runs itself with arguments.
+
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, ExitCode, Output, Stdio, Termination};
+
+use hookvisor_guest::{Event, Verdict, hook};
+
+type TestResult = Result<(), Box<dyn Error>>;
+
+type Test = (&'static str, fn() -> TestResult);
+
+const TESTS: [Test; 6] = [
+    ("every exit status survives", every_exit_status_survives),
+    ("a veto is one write", a_veto_is_one_write),
+    ("a broken stderr does not change the status", a_broken_stderr_does_not_change_the_status),
+    ("the document is stdin", the_document_is_stdin),
+    ("a document that nobody asks for is left alone", a_document_that_nobody_asks_for_is_left_alone),
+    ("a call without an operation vetoes", a_call_without_an_operation_vetoes),
+];
+
+fn main() -> ExitCode {
+    if env::var_os("HOOK").is_some() {
+        return hook(decide).report();
+    }
+    let mut status = ExitCode::SUCCESS;
+    for (name, test) in TESTS {
+        let outcome = test().map_or_else(|error| error.to_string(), |()| "ok".into());
+        if outcome != "ok" {
+            status = ExitCode::FAILURE;
+        }
+        let _ = writeln!(io::stdout(), "test {name} ... {outcome}");
+    }
+    status
+}
+
+/// Proceeds or vetoes as the operation says: `measure` with the document's size, anything else with a status.
+fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
+    match event.operation() {
+        "measure" => Ok(Verdict::veto(format!("{} bytes", event.document()?.len()))),
+        "text" => Ok(Verdict::veto(event.document_str()?)),
+        status => match status.parse()? {
+            0 => Ok(Verdict::proceed()),
+            status => Ok(Verdict::veto_with_status(status, format!("{} says no", event.object()))),
+        },
+    }
+}
+
+fn called_with(arguments: &[&str]) -> io::Result<Command> {
+    let mut command = Command::new(env::current_exe()?);
+    command.env("HOOK", "").args(arguments).stdin(Stdio::null());
+    Ok(command)
+}
+
+fn given(document: &[u8], arguments: &[&str]) -> io::Result<Output> {
+    let mut child =
+        called_with(arguments)?.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(document));
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => child.wait_with_output(),
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn every_exit_status_survives() -> TestResult {
+    for status in 0..=255 {
+        let output = called_with(&["web1", &status.to_string(), "begin", "-"])?.output()?;
+        assert_eq!(output.status.code(), Some(status));
+        assert_eq!(stderr(&output), if status == 0 { "" } else { "web1 says no\n" });
+        assert!(output.stdout.is_empty());
+    }
+    Ok(())
+}
+
+fn a_veto_is_one_write() -> TestResult {
+    let (reader, writer) = UnixDatagram::pair()?;
+    let status = called_with(&["web1", "1"])?.stderr(OwnedFd::from(writer)).status()?;
+    assert_eq!(status.code(), Some(1));
+    let mut datagram = [0; 64];
+    let length = reader.recv(&mut datagram)?;
+    assert_eq!(&datagram[..length], b"web1 says no\n");
+    Ok(())
+}
+
+fn a_broken_stderr_does_not_change_the_status() -> TestResult {
+    let (reader, writer) = io::pipe()?;
+    drop(reader);
+    let status = called_with(&["web1", "42"])?.stderr(writer).status()?;
+    assert_eq!(status.code(), Some(42));
+    Ok(())
+}
+
+fn the_document_is_stdin() -> TestResult {
+    let output = given(&vec![b'x'; 5_000_000], &["web1", "measure"])?;
+    assert_eq!(stderr(&output), "5000000 bytes\n");
+
+    let output = given(b"<domain\xff>", &["web1", "text"])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "the document is not UTF-8: invalid utf-8 sequence of 1 bytes from index 7\n");
+    Ok(())
+}
+
+fn a_document_that_nobody_asks_for_is_left_alone() -> TestResult {
+    let output = given(&vec![b'x'; 5_000_000], &["web1", "0"])?;
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    Ok(())
+}
+
+fn a_call_without_an_operation_vetoes() -> TestResult {
+    let output = called_with(&["web1"])?.output()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        stderr(&output),
+        "no operation given: a hook's arguments are object, operation, sub-operation and extra\n"
+    );
+    Ok(())
+}

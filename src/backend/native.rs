@@ -1,0 +1,160 @@
+//! Hooks that are processes: ordinary executable scripts and binaries.
+
+mod holders;
+mod pipes;
+mod shebang;
+mod spawn;
+mod supervise;
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use self::spawn::{Child, Launch, SpawnError};
+use self::supervise::Supervisor;
+use crate::backend::{Backend, Call, Completion, LaunchError, Program};
+use crate::hook::file::HookFile;
+use crate::hook::settings::Settings;
+use crate::hook::trust::Trust;
+use crate::limits::Limits;
+use crate::report::Kind;
+
+/// What a hook's environment takes over from the host's, where set. Source of the rule: libvirt's
+/// virCommandAddEnvPassCommon, without what steers the dynamic linker.
+const PASSED_ON: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"];
+/// The search path where the host has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How often, and how far apart, execve is tried again on a file that somebody still has open for writing.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The back-end for processes.
+#[derive(Debug, Clone)]
+pub(crate) struct Native {
+    env: Vec<(OsString, OsString)>,
+    trust: Trust,
+}
+
+impl Native {
+    /// Takes the environment for all hooks from the host's, as it is now.
+    pub(crate) fn new(trust: Trust) -> Self {
+        let mut env = vec![("LC_ALL".into(), "C".into())];
+        env.extend(PASSED_ON.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
+        if !env.iter().any(|(name, _)| name == "PATH") {
+            env.push(("PATH".into(), DEFAULT_PATH.into()));
+        }
+        Self { env, trust }
+    }
+
+    fn explain_unlaunchable(&self, path: &Path, head: &[u8]) -> Result<(), LaunchError> {
+        let search = self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value);
+        shebang::check(path, head, search)
+    }
+}
+
+impl Backend for Native {
+    fn kind(&self) -> Kind {
+        Kind::Native
+    }
+
+    fn claims(&self, _head: &[u8]) -> bool {
+        true
+    }
+
+    fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
+        settings.refuse_for_native()?;
+        self.explain_unlaunchable(&file.path, &file.head)?;
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Program for Native {
+    fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
+        // An administrator may have edited the script since it was loaded, and somebody else its permissions.
+        let file = HookFile::open(call.path, self.trust)?;
+        let program = c_string(call.path.as_os_str())?;
+        let mut argv = vec![program.clone()];
+        for argument in call.arguments {
+            argv.push(c_string(OsStr::new(argument))?);
+        }
+        let envp = self.environment(call.env)?;
+        let mut busy = 0;
+        loop {
+            let (ours, theirs) = pipes::create()?;
+            let launch = Launch {
+                program: &program,
+                argv: &argv,
+                envp: &envp,
+                stdin: theirs.stdin,
+                stdout: theirs.stdout,
+                stderr: theirs.stderr,
+            };
+            match spawn::spawn(launch) {
+                Ok(child) => return Ok(supervise(child, ours, call)),
+                Err(SpawnError::Exec { errno: Errno::ETXTBSY, .. }) if busy < BUSY_TRIES => {
+                    busy += 1;
+                    thread::sleep(BUSY_PAUSE);
+                }
+                Err(error) => return Err(self.explain(error, call.path, &file.head)),
+            }
+        }
+    }
+}
+
+fn supervise(child: Child, pipes: pipes::Ours, call: &Call<'_>) -> Completion {
+    let _no_sigpipe = pipes::SigpipeBlocked::for_this_thread();
+    Supervisor::new(child, pipes, call).run()
+}
+
+impl Native {
+    fn environment(&self, granted: &[(String, String)]) -> Result<Vec<CString>, LaunchError> {
+        let is_granted = |name: &OsStr| granted.iter().any(|(granted, _)| name == OsStr::new(granted));
+        let passed = self.env.iter().filter(|(name, _)| !is_granted(name));
+        let passed = passed.map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        let granted = granted.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+        let entry = |(name, value): (&OsStr, &OsStr)| c_string(&[name, value].join(OsStr::new("=")));
+        passed.chain(granted).map(entry).collect()
+    }
+
+    fn explain(&self, error: SpawnError, path: &Path, head: &[u8]) -> LaunchError {
+        let (what, errno) = match error {
+            SpawnError::Host { what, errno } => return host_error(what, errno),
+            SpawnError::Exec { what, errno } => (what, errno),
+        };
+        // execve gives ENOENT for a script whose interpreter is missing as for one that is missing itself.
+        if let Err(better) = self.explain_unlaunchable(path, head) {
+            return better;
+        }
+        match errno {
+            Errno::ENOENT if fs::symlink_metadata(path).is_err() => {
+                LaunchError::NotFound("it is no longer there: put it back, or reload the hooks".to_owned())
+            }
+            Errno::ENOENT => LaunchError::NotFound(format!(
+                "{what}: {}: what it needs to run (an interpreter or dynamic loader) is not there",
+                errno.desc()
+            )),
+            Errno::ETXTBSY => LaunchError::Refused("somebody still has it open for writing".to_owned()),
+            Errno::EACCES => LaunchError::Refused(format!(
+                "{what}: {}: check its permissions, and that its file system is not mounted noexec",
+                errno.desc()
+            )),
+            Errno::ENOMEM | Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => host_error(what, errno),
+            _ => LaunchError::Refused(format!("{what}: {}", errno.desc())),
+        }
+    }
+}
+
+fn host_error(what: &'static str, errno: Errno) -> LaunchError {
+    LaunchError::Host { what, why: errno.desc().to_owned() }
+}
+
+fn c_string(value: &OsStr) -> Result<CString, LaunchError> {
+    CString::new(value.as_bytes()).map_err(|_| {
+        LaunchError::Refused(format!("{} contains a NUL byte, which no program can be given", value.display()))
+    })
+}

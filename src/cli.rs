@@ -1,0 +1,100 @@
+//! The command line: what it takes, and what each subcommand exits with.
+
+mod check;
+mod exec;
+mod list;
+mod log;
+mod run;
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// The exit status for a failure of the runtime itself, as distinct from a hook's.
+const RUNTIME_FAILED: u8 = 125;
+
+/// Runs a daemon's hooks: ordinary scripts, and WebAssembly in a sandbox
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+A hook is an executable file DIR/DRIVER or DIR/DRIVER.d/*, called with the event as its arguments and the
+document on its standard input. Before a start, a hook that fails vetoes it; after a shutdown, it is reported.
+
+Exit status: that of the first hook that failed, as a shell gives it (128 + n for signal n, 124 out of time,
+134 a trap, 127 not found, 126 not runnable); 0 where none did; 125 if hookvisor itself failed; 2 for a usage
+error.
+
+Environment: HOOKVISOR_LOG=error|warn|info|debug|trace, what is logged to standard error (default: warn).";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    List(list::Args),
+    Check(check::Args),
+    Exec(exec::Args),
+}
+
+/// Where the hooks are.
+#[derive(Debug, clap::Args)]
+struct HooksArgs {
+    /// The hooks directory
+    #[arg(long = "hooks", value_name = "DIR", default_value = "/etc/hookvisor/hooks")]
+    directory: PathBuf,
+}
+
+/// How the result is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a person
+    Text,
+    /// For a program, on standard output
+    Json,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log::to_stderr(matches!(cli.command, Command::Run(_) | Command::Exec(_)));
+    let done = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::List(args) => list::list(args),
+        Command::Check(args) => check::check(args),
+        Command::Exec(args) => exec::exec(args),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        print(io::stderr(), format!("hookvisor: {error:#}\n").as_bytes());
+        RUNTIME_FAILED
+    }))
+}
+
+/// The whole of standard input; nothing if that is a terminal, where nobody means to type a document.
+fn document() -> anyhow::Result<Vec<u8>> {
+    let mut document = Vec::new();
+    let mut stdin = io::stdin();
+    if !stdin.is_terminal() {
+        stdin.read_to_end(&mut document).context("the document could not be read from standard input")?;
+    }
+    Ok(document)
+}
+
+/// Writes what a person or a program asked for. Whoever has closed the stream does not want it, and the exit status says
+/// the rest.
+fn print(mut to: impl Write, bytes: &[u8]) {
+    let _ = to.write_all(bytes).and_then(|()| to.flush());
+}
+
+/// An argument of a time limit, such as `5s` or `1min 30s`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) => Err("no time at all; write one like 5s or 1min".to_owned()),
+        Err(error) => Err(format!("{error}; write one like 5s or 1min")),
+    }
+}

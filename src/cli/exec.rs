@@ -1,0 +1,39 @@
+//! `hookvisor exec`: one hook's file.
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Parser;
+use hookvisor::Limits;
+
+use super::{document, print};
+
+/// Run one hook file, native or wasm, with any arguments
+#[derive(Debug, Parser)]
+#[command(after_help = "\
+The hook's standard output is passed on; a failure is reported on standard error. The hook's own settings, beside its
+file, hold.
+
+Example: hookvisor exec ./20-policy.wasm web1 start begin - < web1.xml")]
+pub(super) struct Args {
+    /// The hook's file
+    hook: PathBuf,
+    /// What the hook is called with
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    arguments: Vec<String>,
+}
+
+pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
+    let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
+    let ended = hookvisor::exec(&args.hook, &arguments, document()?, &Limits::default());
+    print(io::stdout(), &ended.stdout);
+    if let Some(mut entry) = ended.entry(None) {
+        entry.push(b'\n');
+        print(io::stderr(), &entry);
+    }
+    if ended.stdout_dropped > 0 {
+        let note = format!("hookvisor: {} more bytes of its standard output were dropped\n", ended.stdout_dropped);
+        print(io::stderr(), note.as_bytes());
+    }
+    Ok(ended.termination.exit_status())
+}

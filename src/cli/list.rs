@@ -1,0 +1,74 @@
+//! `hookvisor list`: what is called, in order.
+
+use std::fmt::Write;
+use std::io;
+
+use clap::Parser;
+use hookvisor::{HookInfo, HookState, Inventory, Kind, Runtime};
+
+use super::{Format, HooksArgs, print};
+
+/// List the hooks in the order in which they are called
+#[derive(Debug, Parser)]
+pub(super) struct Args {
+    #[command(flatten)]
+    hooks: HooksArgs,
+    /// How the list is written
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn list(args: Args) -> anyhow::Result<u8> {
+    let inventory = Runtime::open(args.hooks.directory)?.inventory();
+    let text = match args.format {
+        Format::Json => json(&inventory)?,
+        Format::Text => text(&inventory),
+    };
+    print(io::stdout(), text.as_bytes());
+    Ok(0)
+}
+
+pub(super) fn json(inventory: &Inventory) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(inventory)? + "\n")
+}
+
+fn text(inventory: &Inventory) -> String {
+    let mut text = String::new();
+    for hook in &inventory.hooks {
+        let state = match hook.state {
+            HookState::Ready => "",
+            HookState::Skipped => " (skipped)",
+            _ => " (cannot be run)",
+        };
+        let _ = writeln!(text, "{:<8} {:<6} {}{state}{}", hook.driver, kind(hook), hook.path.display(), details(hook));
+    }
+    text
+}
+
+pub(super) fn kind(hook: &HookInfo) -> &'static str {
+    match hook.kind {
+        Kind::Wasm => "wasm",
+        _ => "native",
+    }
+}
+
+/// What a person wants to know of a hook beside its place, as `; …` fragments.
+pub(super) fn details(hook: &HookInfo) -> String {
+    let mut details = Vec::new();
+    if !hook.event.is_empty() {
+        details.push(format!("for {} only", hook.event.join(" ")));
+    }
+    if let Some(operations) = &hook.operations {
+        details.push(format!("for the operations {} only", operations.join(", ")));
+    }
+    if let Some(objects) = &hook.objects {
+        details.push(format!("for the objects {} only", objects.join(", ")));
+    }
+    if !hook.may.is_empty() {
+        details.push(format!("may {}", hook.may.join(", ")));
+    }
+    if hook.state == HookState::Ready {
+        details.push(format!("within {}", humantime::format_duration(hook.timeout)));
+    }
+    details.iter().fold(String::new(), |all, detail| all + "; " + detail)
+}

@@ -1,0 +1,49 @@
+//! The log, on standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, layer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, registry};
+
+/// Logs to standard error: what HOOKVISOR_LOG asks for; without it, and if `by_default`, the warnings that the report of
+/// an event does not bring anyway.
+pub(super) fn to_stderr(by_default: bool) {
+    let asked: Option<Level> = std::env::var("HOOKVISOR_LOG").ok().and_then(|level| level.parse().ok());
+    let terminal = io::stderr().is_terminal();
+    let wanted = move |metadata: &Metadata<'_>| match asked {
+        Some(level) => *metadata.level() <= level && metadata.target().starts_with("hookvisor"),
+        None => {
+            by_default
+                && *metadata.level() <= Level::WARN
+                && match metadata.target() {
+                    "hookvisor::broken" => false,
+                    "hookvisor::slow" => terminal,
+                    target => target.starts_with("hookvisor"),
+                }
+        }
+    };
+    let lines = layer().event_format(Plain).with_writer(io::stderr).with_filter(filter_fn(wanted));
+    registry().with(lines).init();
+}
+
+/// `hookvisor: ` and the message.
+struct Plain;
+
+impl<S, N> FormatEvent<S, N> for Plain
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        writer.write_str("hookvisor: ")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

@@ -1,0 +1,70 @@
+//! `hookvisor run`: one event.
+
+use std::io;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use hookvisor::{Event, EventError, Limits, Runtime};
+
+use super::{Cli, Format, HooksArgs, document, duration, print};
+
+/// Run the hooks of one event, with the document on standard input
+#[derive(Debug, Parser)]
+#[command(after_help = "\
+A failure is reported on standard error. A document that hooks have changed (libvirt's migrate and restore) goes to
+standard output. With --format json, the whole report goes to standard output instead, always.
+
+Example: hookvisor run qemu web1 prepare begin - < web1.xml")]
+pub(super) struct Args {
+    #[command(flatten)]
+    hooks: HooksArgs,
+    /// How the report is written
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// How long a hook may take, if its own settings do not say, such as 5s [default: 90s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+    /// The driver, whose hooks are called: qemu, lxc, network, or any name
+    driver: String,
+    /// The guest, or - for none
+    object: String,
+    /// What happens to it: prepare, start, started, stopped, release, …
+    operation: String,
+    /// The part of the operation [default: the one that belongs to it, or -]
+    sub_operation: Option<String>,
+    /// One more argument for the hooks [default: -]
+    extra: Option<String>,
+}
+
+pub(super) fn run(args: Args) -> anyhow::Result<u8> {
+    let event = match event(&args) {
+        Ok(event) => event.with_document(document()?),
+        Err(error) => Cli::command().error(ErrorKind::ValueValidation, error).exit(),
+    };
+    let mut limits = Limits::default();
+    limits.timeout = args.timeout.unwrap_or(limits.timeout);
+    let runtime = Runtime::builder(args.hooks.directory).limits(limits).build()?;
+    let report = runtime.run(&event);
+    match args.format {
+        Format::Json => print(io::stdout(), format!("{}\n", report.to_json()).as_bytes()),
+        Format::Text => {
+            print(io::stderr(), &report.to_text());
+            if let Some(document) = &report.document {
+                print(io::stdout(), document);
+            }
+        }
+    }
+    Ok(report.exit_status())
+}
+
+fn event(args: &Args) -> Result<Event, EventError> {
+    let mut event = Event::new(&args.driver, &args.object, &args.operation)?;
+    if let Some(sub_operation) = &args.sub_operation {
+        event = event.with_sub_operation(sub_operation)?;
+    }
+    if let Some(extra) = &args.extra {
+        event = event.with_extra(extra)?;
+    }
+    Ok(event)
+}

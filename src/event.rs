@@ -1,0 +1,229 @@
+//! What a hook is told: the event and the stage it belongs to.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::convention::{self, Operation};
+
+/// When an event is announced, and so what a failing hook means.
+///
+/// Source of the rule: libvirt's hooks page, which lets a hook abort `prepare`, `start` and their like, and ignores its
+/// result after `stopped` and `release`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Before the thing happens. The caller waits, and a failing hook vetoes it.
+    Start,
+    /// After it has happened. A failing hook is reported, nothing is undone, and every hook still runs.
+    Shutdown,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Start => "start",
+            Stage::Shutdown => "shutdown",
+        })
+    }
+}
+
+/// Why an [`Event`] cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventError {
+    /// A field holds a byte that cannot stand in a hook's arguments or in a one-line report.
+    #[error("the {field} {value:?} contains {what}: hooks get it as one argument, and reports name it in one line")]
+    Unprintable {
+        /// Which field: `object`, `operation`, `sub-operation` or `extra`.
+        field: &'static str,
+        /// The field's value.
+        value: String,
+        /// What is wrong with it: `a NUL byte` or `a newline`.
+        what: &'static str,
+    },
+    /// The driver's name is the name of a file in the hooks directory, and this one cannot be.
+    #[error(
+        "{0:?} is not a driver's name: it may hold letters, digits, `-` and `_`, and begins with a letter or digit"
+    )]
+    Driver(String),
+}
+
+/// One thing that is about to happen to a guest, or has happened.
+///
+/// A hook is called as `<hook> <object> <operation> <sub-operation> <extra>`, with the document on stdin; `-` stands for
+/// a field that is absent. Cloning an event is cheap: the document is shared, not copied.
+///
+/// ```
+/// use hookvisor::{Event, Stage};
+///
+/// let event = Event::new("qemu", "web1", "start")?.with_document("<domain/>");
+/// assert_eq!(event.stage(), Stage::Start);
+/// assert_eq!(event.arguments(), ["web1", "start", "begin", "-"]); // libvirt's own sub-operation
+/// # Ok::<(), hookvisor::EventError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Event {
+    driver: String,
+    object: String,
+    operation: String,
+    sub_operation: String,
+    extra: String,
+    document: Bytes,
+    rule: Operation,
+}
+
+impl Event {
+    /// An event of `driver` (the name that hooks are looked up by) on `object` (the guest).
+    ///
+    /// The sub-operation is the one that the driver's convention gives with this operation, `-` where it gives none;
+    /// extra is `-` and the document is empty.
+    ///
+    /// # Errors
+    /// [`EventError`] if a field cannot be an argument (NUL), would break a report's line (newline), or the driver
+    /// cannot be a file's name.
+    pub fn new(driver: &str, object: &str, operation: &str) -> Result<Self, EventError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !driver.starts_with(|c: char| c.is_ascii_alphanumeric()) || !driver.chars().all(plain) {
+            return Err(EventError::Driver(driver.to_owned()));
+        }
+        let rule = convention::of_driver(driver).operation(driver, operation);
+        Ok(Self {
+            driver: driver.to_owned(),
+            object: argument("object", object)?,
+            operation: argument("operation", operation)?,
+            sub_operation: rule.sub_operation.to_owned(),
+            extra: "-".to_owned(),
+            document: Bytes::new(),
+            rule,
+        })
+    }
+
+    /// Sets the sub-operation.
+    ///
+    /// # Errors
+    /// [`EventError::Unprintable`] if it contains a NUL byte or a newline.
+    pub fn with_sub_operation(mut self, sub_operation: &str) -> Result<Self, EventError> {
+        self.sub_operation = argument("sub-operation", sub_operation)?;
+        Ok(self)
+    }
+
+    /// Sets the extra argument.
+    ///
+    /// # Errors
+    /// [`EventError::Unprintable`] if it contains a NUL byte or a newline.
+    pub fn with_extra(mut self, extra: &str) -> Result<Self, EventError> {
+        self.extra = argument("extra", extra)?;
+        Ok(self)
+    }
+
+    /// Sets the document that hooks find on stdin, whole, followed by end of file. Any bytes, any size.
+    #[must_use]
+    pub fn with_document(mut self, document: impl Into<Bytes>) -> Self {
+        self.document = document.into();
+        self
+    }
+
+    /// The driver, by whose name hooks are looked up.
+    #[must_use]
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
+    /// The guest that this is about.
+    #[must_use]
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    /// What is happening.
+    #[must_use]
+    pub fn operation(&self) -> &str {
+        &self.operation
+    }
+
+    /// The part of the operation, or `-`.
+    #[must_use]
+    pub fn sub_operation(&self) -> &str {
+        &self.sub_operation
+    }
+
+    /// The extra argument, or `-`.
+    #[must_use]
+    pub fn extra(&self) -> &str {
+        &self.extra
+    }
+
+    /// The document.
+    #[must_use]
+    pub fn document(&self) -> &Bytes {
+        &self.document
+    }
+
+    /// What a hook is called with, after its own path.
+    #[must_use]
+    pub fn arguments(&self) -> [&str; 4] {
+        [&self.object, &self.operation, &self.sub_operation, &self.extra]
+    }
+
+    /// The stage that the driver's convention puts this operation in; an operation that it does not know is in the
+    /// start stage, where a failure has an effect.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.rule.stage
+    }
+
+    /// Whether hooks may rewrite the document by what they write to stdout (libvirt's `migrate` and `restore`).
+    #[must_use]
+    pub fn is_filter(&self) -> bool {
+        self.rule.filter
+    }
+}
+
+fn argument(field: &'static str, value: &str) -> Result<String, EventError> {
+    let what = match value.find(['\0', '\n']).map(|at| value.as_bytes().get(at)) {
+        None => return Ok(value.to_owned()),
+        Some(Some(0)) => "a NUL byte",
+        Some(_) => "a newline",
+    };
+    Err(EventError::Unprintable { field, value: value.to_owned(), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_that_cannot_be_passed_is_refused_by_name() {
+        let nul = Event::new("qemu", "we\0b", "start").map(drop);
+        let newline = Event::new("qemu", "web", "start").and_then(|e| e.with_extra("a\nb")).map(drop);
+        assert_eq!(
+            [nul, newline].map(|e| e.err().map(|e| e.to_string()).unwrap_or_default()),
+            [
+                "the object \"we\\0b\" contains a NUL byte: hooks get it as one argument, and reports name it in one line",
+                "the extra \"a\\nb\" contains a newline: hooks get it as one argument, and reports name it in one line",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_driver_that_would_leave_the_hooks_directory_is_refused() {
+        for driver in ["", "..", "../qemu", "a/b", ".hidden", "-", "qemu.d", "ü"] {
+            assert_eq!(
+                Event::new(driver, "web", "start").err(),
+                Some(EventError::Driver(driver.to_owned())),
+                "{driver}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_hold_anything_that_an_argument_can() {
+        let event = Event::new("qemu", "", "start").and_then(|e| e.with_sub_operation("a b\t√"));
+        assert_eq!(
+            event.map(|e| e.arguments().map(str::to_owned)),
+            Ok(["", "start", "a b\t√", "-"].map(str::to_owned))
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! A hook's file: opened once, so that what is checked is what is run.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use super::trust::Trust;
+use crate::backend::LaunchError;
+
+/// As much of a script's first line as the kernel looks at (`BINPRM_BUF_SIZE`).
+const HEAD: u64 = 256;
+
+/// A hook's file, open, trusted, and known to be a regular one.
+#[derive(Debug)]
+pub(crate) struct HookFile {
+    pub(crate) path: PathBuf,
+    pub(crate) head: Vec<u8>,
+    pub(crate) size: u64,
+    #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "a process is started by its file's name"))]
+    file: File,
+    executable: bool,
+}
+
+impl HookFile {
+    pub(crate) fn open(path: &Path, trust: Trust) -> Result<Self, LaunchError> {
+        let (file, found) = open_trusted(path, trust).map_err(|error| match error {
+            OpenError::NotFound(why) => LaunchError::NotFound(why),
+            OpenError::Refused(why) => LaunchError::Refused(why),
+        })?;
+        let mut head = Vec::with_capacity(HEAD as usize);
+        io::Read::by_ref(&mut &file).take(HEAD).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
+        let executable = found.permissions().mode() & 0o111 != 0;
+        Ok(Self { path: path.to_owned(), head, size: found.len(), file, executable })
+    }
+
+    /// Whether anybody has the right to execute it.
+    pub(crate) fn is_executable(&self) -> bool {
+        self.executable
+    }
+
+    /// All of it, from the file that was checked.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn read(&self) -> Result<Vec<u8>, LaunchError> {
+        let mut bytes = self.head.clone();
+        (&self.file).take(self.size).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+        Ok(bytes)
+    }
+}
+
+fn unreadable(error: &io::Error) -> LaunchError {
+    LaunchError::Refused(format!("it could not be read: {error}"))
+}
+
+/// Whether a name is a link to /dev/null, by which an administrator masks a hook that a package brought.
+pub(super) fn is_mask(path: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).ok().filter(|m| m.file_type().is_char_device()).map(|m| m.rdev());
+    device(path).is_some_and(|found| Some(found) == device(Path::new("/dev/null")))
+}
+
+/// Why a file that a hook needs cannot be used.
+pub(super) enum OpenError {
+    /// It is not there.
+    NotFound(String),
+    /// It is, and cannot be used.
+    Refused(String),
+}
+
+/// Opens a regular file that the runtime may trust. A FIFO does not block it.
+pub(super) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata), OpenError> {
+    let refused = |why: String| OpenError::Refused(why);
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|e| open_error(path, &e))?;
+    let found = file.metadata().map_err(|e| refused(format!("it could not be examined: {e}")))?;
+    let kind = found.file_type();
+    if kind.is_dir() {
+        return Err(refused("it is a directory, not a hook".to_owned()));
+    }
+    if !kind.is_file() {
+        let what = if kind.is_fifo() { "FIFO" } else { "device" };
+        return Err(refused(format!("it is a {what}, not a file")));
+    }
+    trust.check(path, &found).map_err(refused)?;
+    if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) {
+        let target = fs::canonicalize(path).map_err(|e| open_error(path, &e))?;
+        trust.check_way(&target).map_err(refused)?;
+    }
+    Ok((file, found))
+}
+
+fn open_error(path: &Path, error: &io::Error) -> OpenError {
+    match (error.kind(), fs::read_link(path)) {
+        (io::ErrorKind::NotFound, Ok(target)) => {
+            OpenError::NotFound(format!("it is a link to {}, which is not there", target.display()))
+        }
+        (io::ErrorKind::NotFound, Err(_)) => {
+            OpenError::NotFound("it is no longer there: put it back, or reload the hooks".to_owned())
+        }
+        // ENXIO is what open(2) says of a socket.
+        _ if error.raw_os_error() == Some(nix::errno::Errno::ENXIO as i32) => {
+            OpenError::Refused("it is a socket, not a file".to_owned())
+        }
+        _ => OpenError::Refused(format!("it could not be opened: {error}")),
+    }
+}

@@ -1,0 +1,164 @@
+//! `<hook>.toml`: what the administrator says of one hook.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::{Deserialize, Deserializer, de};
+
+use super::file::{self, OpenError};
+use super::trust::Trust;
+use crate::backend::LaunchError;
+use crate::event::Event;
+
+/// Longer than any that a person writes, and short enough to be read in one go.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// A hook's own settings; all of them can be left out. A key that is not known is an error, never passed over.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    #[serde(default, deserialize_with = "duration")]
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) memory: Option<ByteSize>,
+    pub(crate) sha256: Option<String>,
+    #[serde(default, deserialize_with = "environment")]
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) operations: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "globs")]
+    pub(crate) objects: Option<Globs>,
+}
+
+/// Shell patterns, and how they were written.
+#[derive(Debug, Clone)]
+pub(crate) struct Globs {
+    pub(crate) patterns: Vec<String>,
+    set: GlobSet,
+}
+
+impl Settings {
+    /// Reads the settings of a hook; the defaults where there is no file.
+    pub(crate) fn of_hook(hook: &Path, trust: Trust) -> Result<Self, LaunchError> {
+        let path = file_name(hook);
+        let refused = |why: String| LaunchError::Refused(format!("its settings {}: {why}", path.display()));
+        if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(Self::default());
+        }
+        let (file, found) = file::open_trusted(&path, trust).map_err(|error| match error {
+            OpenError::NotFound(why) | OpenError::Refused(why) => refused(why),
+        })?;
+        if found.len() > MAX_SIZE {
+            return Err(refused(format!("{} bytes are too many for settings", found.len())));
+        }
+        let mut text = String::new();
+        file.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| refused(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| refused(one_line(&text, &e)))
+    }
+
+    /// Whether the hook wants to be called for this event.
+    pub(crate) fn apply_to(&self, event: &Event) -> bool {
+        let operation = self.operations.as_ref().is_none_or(|list| list.iter().any(|o| o == event.operation()));
+        operation && self.objects.as_ref().is_none_or(|globs| globs.set.is_match(event.object()))
+    }
+
+    /// Refuses what only a sandbox can hold a hook to: left unsaid, it would be believed.
+    pub(crate) fn refuse_for_native(&self) -> Result<(), LaunchError> {
+        let key = match (&self.memory, &self.sha256) {
+            (Some(_), _) => "memory",
+            (_, Some(_)) => "sha256",
+            (None, None) => return Ok(()),
+        };
+        Err(LaunchError::Refused(format!(
+            "its settings have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
+             `operations` and `objects`"
+        )))
+    }
+}
+
+/// The settings' file: `20-policy.toml` for `20-policy.wasm`, `10-check.sh.toml` for `10-check.sh`.
+pub(crate) fn file_name(hook: &Path) -> PathBuf {
+    if hook.extension() == Some(OsStr::new("wasm")) {
+        return hook.with_extension("toml");
+    }
+    let mut name = OsString::from(hook);
+    name.push(".toml");
+    name.into()
+}
+
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+    let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
+    format!("{line}{}", error.message().replace('\n', "; "))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong =
+        |why: String| de::Error::custom(format!("timeout = {text:?}: {why}; write one like \"5s\" or \"1min 30s\""));
+    let duration = humantime::parse_duration(&text).map_err(|e| wrong(e.to_string()))?;
+    if duration.is_zero() { Err(wrong("no time at all".to_owned())) } else { Ok(Some(duration)) }
+}
+
+fn environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
+    let env = BTreeMap::<String, String>::deserialize(deserializer)?;
+    for (name, value) in &env {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(de::Error::custom(format!("{name:?} cannot be a variable of the environment")));
+        }
+    }
+    Ok(env.into_iter().collect())
+}
+
+fn globs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Globs>, D::Error> {
+    let patterns = Vec::<String>::deserialize(deserializer)?;
+    let mut set = GlobSetBuilder::new();
+    for pattern in &patterns {
+        set.add(Glob::new(pattern).map_err(de::Error::custom)?);
+    }
+    let set = set.build().map_err(de::Error::custom)?;
+    Ok(Some(Globs { patterns, set }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        toml::from_str::<Settings>(text).map_or_else(|e| one_line(text, &e), |_| "accepted".to_owned())
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        assert!(
+            error("timeout = \"5s\"\ntimeuot = \"5s\"\n")
+                .starts_with("line 2: unknown field `timeuot`, expected one of")
+        );
+        assert_eq!(
+            error("timeout = \"0s\""),
+            "line 1: timeout = \"0s\": no time at all; write one like \"5s\" or \"1min 30s\""
+        );
+        assert!(error("timeout = 5").contains("line 1: invalid type: integer `5`, expected a string"));
+        assert_eq!(error("env = { \"A=B\" = \"\" }"), "line 1: \"A=B\" cannot be a variable of the environment");
+        assert!(error("objects = [\"[\"]").contains("unclosed character class"));
+    }
+
+    #[test]
+    fn settings_narrow_the_events_of_a_hook() {
+        let narrow: Settings =
+            toml::from_str("operations = [\"start\"]\nobjects = [\"web*\", \"db\"]").unwrap_or_default();
+        let called =
+            |object, operation| Event::new("qemu", object, operation).is_ok_and(|event| narrow.apply_to(&event));
+        assert!(called("web1", "start") && called("db", "start"));
+        assert!(!called("db1", "start") && !called("web1", "release"));
+    }
+
+    #[test]
+    fn only_wasm_gives_up_its_ending_for_the_settings_name() {
+        let names = ["20-policy.wasm", "10-check.sh", "qemu"].map(|hook| file_name(Path::new(hook)));
+        assert_eq!(names, ["20-policy.toml", "10-check.sh.toml", "qemu.toml"].map(PathBuf::from));
+    }
+}

@@ -1,0 +1,105 @@
+//! What a hooks directory holds, for the listing and the check.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::hook::settings::Settings;
+use crate::hook::{Hook, HookSet, State};
+use crate::limits::Limits;
+use crate::report::{Kind, Skipped, json};
+
+/// What was found in a hooks directory.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Inventory {
+    /// The hooks directory.
+    #[serde(serialize_with = "json::path")]
+    pub directory: PathBuf,
+    /// The hooks, by driver, each driver's in the order in which they are called.
+    pub hooks: Vec<HookInfo>,
+    /// Files that no event leads to, and why.
+    pub strays: Vec<Skipped>,
+}
+
+/// What will happen with a hook's file.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct HookInfo {
+    /// The driver whose events it is called for.
+    pub driver: String,
+    /// Its file.
+    #[serde(serialize_with = "json::path")]
+    pub path: PathBuf,
+    /// Which back-end runs it.
+    pub kind: Kind,
+    /// What will happen.
+    pub state: HookState,
+    /// Why, and how to mend it, where it will not simply be called.
+    pub reason: Option<String>,
+    /// The object, operation and sub-operation that it is for, where its directory says so; empty for all events.
+    pub event: Vec<String>,
+    /// The operations that its settings narrow it to.
+    pub operations: Option<Vec<String>>,
+    /// The objects that its settings narrow it to, as patterns.
+    pub objects: Option<Vec<String>>,
+    /// Its time limit.
+    #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
+    pub timeout: Duration,
+    /// What it may do beyond what every hook of its kind may, in words.
+    pub may: Vec<String>,
+}
+
+/// What will happen with a hook at its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum HookState {
+    /// It is called.
+    Ready,
+    /// It cannot be run: a start is vetoed, a shutdown reports a failure.
+    Broken,
+    /// It is passed over.
+    Skipped,
+}
+
+impl Inventory {
+    pub(crate) fn new(directory: &Path, set: &HookSet, limits: &Limits) -> Self {
+        let hooks =
+            set.drivers.iter().flat_map(|(driver, hooks)| hooks.iter().map(move |hook| info(driver, hook, limits)));
+        Self { directory: directory.to_owned(), hooks: hooks.collect(), strays: set.strays.clone() }
+    }
+}
+
+fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
+    let (state, reason) = match &hook.state {
+        State::Ready(_) => (HookState::Ready, None),
+        State::Broken(why) => (HookState::Broken, Some(why.to_string())),
+        State::Skipped(why) => (HookState::Skipped, Some(why.clone())),
+    };
+    HookInfo {
+        driver: driver.to_owned(),
+        path: hook.path.to_path_buf(),
+        kind: hook.kind,
+        state,
+        reason,
+        event: hook.scope.0.iter().map(|name| name.to_string_lossy().into_owned()).collect(),
+        operations: hook.settings.operations.clone(),
+        objects: hook.settings.objects.as_ref().map(|globs| globs.patterns.clone()),
+        timeout: hook.settings.timeout.unwrap_or(limits.timeout),
+        may: grants(hook.kind, &hook.settings),
+    }
+}
+
+fn grants(kind: Kind, settings: &Settings) -> Vec<String> {
+    let mut may: Vec<String> = settings.env.iter().map(|(name, value)| format!("see {name}={value}")).collect();
+    if let (Kind::Wasm, Some(memory)) = (kind, settings.memory) {
+        may.push(format!("use {memory} of memory"));
+    }
+    may
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}

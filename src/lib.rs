@@ -1,0 +1,56 @@
+//! A hook runtime for host daemons.
+//!
+//! A daemon that starts guests (virtual machines, containers, services) asks before it starts one, and tells after it
+//! has stopped one; hooks answer. A hook is an ordinary executable script or binary, or a WebAssembly module in a WASI
+//! sandbox. Both get the same arguments and the same document on stdin, both answer by exit status and stderr, and both
+//! end in the same [`Report`].
+//!
+//! ```no_run
+//! use hookvisor::{Event, Runtime};
+//!
+//! let runtime = Runtime::open("/etc/mydaemon/hooks")?;
+//! let guest = |operation| Event::new("mydaemon", "web1", operation);
+//! runtime.start(&guest("start")?).into_result()?; // Err(Veto): do not start it
+//! // … the guest runs, and stops …
+//! let report = runtime.shutdown(&guest("stopped")?);
+//! if report.failures().next().is_some() {
+//!     eprintln!("{report}");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The map
+//! - [`Event`]: what is about to happen or has happened, and its [`Stage`]. Conventions (libvirt's, and a generic one) say
+//!   which operations there are.
+//! - [`Runtime`]: a directory of hooks, ready to be called. [`exec`] runs a single one.
+//! - [`Verdict`], [`Report`]: what came of it.
+//! - [`Limits`]: time, memory, output.
+//! - [`Inventory`]: what is in the hooks directory, and what will happen with it.
+//!
+//! # What is promised
+//! Fail closed: a start proceeds only if every hook ran to its end and exited with 0. A call comes back within the hooks'
+//! timeout and grace, whatever they do, and leaves no process of theirs that it could end, no descriptor and no thread.
+//!
+//! Needs Linux 5.4 or later (pidfds that can be waited for).
+//!
+//! # Features
+//! - `wasm` (default): WebAssembly hooks. Without it, such a hook vetoes.
+
+#![deny(unsafe_code)]
+
+mod backend;
+mod capture;
+mod convention;
+mod event;
+mod hook;
+mod inventory;
+mod limits;
+mod report;
+mod runtime;
+
+pub use event::{Event, EventError, Stage};
+pub use hook::discovery::LoadError;
+pub use inventory::{HookInfo, HookState, Inventory};
+pub use limits::Limits;
+pub use report::{Decision, HookReport, Kind, Report, Skipped, Termination, Verdict, Veto};
+pub use runtime::{Runtime, RuntimeBuilder, exec};

@@ -1,0 +1,116 @@
+//! What a hook may use, and the one clock that every back-end goes by.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What one call of a hook may use, native or wasm. Made with [`Limits::default`] and changed field by field:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut limits = hookvisor::Limits::default();
+/// limits.timeout = Duration::from_secs(5);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How long a hook may take, from before the first byte of its stdin is written. 90 s.
+    pub timeout: Duration,
+    /// How long a native hook has between SIGTERM and SIGKILL once its time is up. 5 s.
+    pub grace: Duration,
+    /// After how long a hook that is still running is mentioned, once, in the log. 10 s.
+    pub slow: Duration,
+    /// How long a native hook's background processes may still hold its stdout or stderr, after it has exited, before
+    /// the caller goes on without them. 100 ms.
+    pub leak_wait: Duration,
+    /// How many bytes of stdout are kept. A filter operation's hook that writes more has failed. 8 MiB.
+    pub stdout: usize,
+    /// How many bytes of stderr are kept, half of them from its beginning and half from its end. 64 KiB.
+    pub stderr: usize,
+    /// How many bytes of linear memory a wasm hook may have, over all its memories. 64 MiB.
+    pub memory: usize,
+    /// How many elements a wasm hook's tables may have, each. 100,000.
+    pub table_elements: usize,
+    /// How many bytes a wasm hook's stack may have. 512 KiB.
+    pub stack: usize,
+    /// How many bytes a wasm hook's file may have. 64 MiB.
+    pub module_size: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(90),
+            grace: Duration::from_secs(5),
+            slow: Duration::from_secs(10),
+            leak_wait: Duration::from_millis(100),
+            stdout: 8 << 20,
+            stderr: 64 << 10,
+            memory: 64 << 20,
+            table_elements: 100_000,
+            stack: 512 << 10,
+            module_size: 64 << 20,
+        }
+    }
+}
+
+/// When a call has to be over. It runs from the moment that it is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline {
+    hook: Arc<Path>,
+    started: Instant,
+    slow: Duration,
+    timeout: Duration,
+    mentioned: Arc<AtomicBool>,
+}
+
+/// How a call stands against its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clock {
+    /// There is time, and nothing to do about it until then.
+    Running {
+        /// How long until the clock has something to say.
+        wake_in: Duration,
+    },
+    /// The time is up.
+    Expired,
+}
+
+impl Deadline {
+    pub(crate) fn start(hook: Arc<Path>, timeout: Duration, slow: Duration) -> Self {
+        Self { hook, started: Instant::now(), slow, timeout, mentioned: Arc::default() }
+    }
+
+    /// Looks at the clock. The first look after the slow mark tells the log that the hook is still running.
+    pub(crate) fn look(&self) -> Clock {
+        let elapsed = self.elapsed();
+        if elapsed >= self.timeout {
+            return Clock::Expired;
+        }
+        if elapsed >= self.slow && !self.mentioned.swap(true, Ordering::Relaxed) {
+            let (hook, after, limit) =
+                (self.hook.display(), humantime::format_duration(self.slow), self.timeout_text());
+            tracing::warn!(target: "hookvisor::slow", "hook {hook} is still running after {after} (its limit is {limit})");
+        }
+        let next = if elapsed < self.slow { self.slow.min(self.timeout) } else { self.timeout };
+        Clock::Running { wake_in: next.saturating_sub(elapsed) }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// The time limit, as a person reads it.
+    pub(crate) fn timeout_text(&self) -> String {
+        humantime::format_duration(self.timeout).to_string()
+    }
+
+    /// The moments at which [`Deadline::look`] has something new to say; `None` for one further away than the clock
+    /// can count.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn marks(&self) -> [Option<Instant>; 2] {
+        [self.slow.min(self.timeout), self.timeout].map(|after| self.started.checked_add(after))
+    }
+}

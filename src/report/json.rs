@@ -1,0 +1,91 @@
+//! The JSON form, whose field names and order are a promise.
+
+use std::path::Path;
+
+use serde::{Serialize, Serializer};
+
+use super::{Decision, HookReport, Kind, Report, Skipped, Termination};
+use crate::event::Stage;
+
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    driver: &'a str,
+    object: &'a str,
+    operation: &'a str,
+    sub_operation: &'a str,
+    extra: &'a str,
+    stage: Stage,
+    decision: Decision,
+    exit_status: u8,
+    hooks: Vec<HookJson<'a>>,
+    skipped: &'a [Skipped],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    document: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HookJson<'a> {
+    #[serde(serialize_with = "path")]
+    path: &'a Path,
+    kind: Kind,
+    termination: &'static str,
+    exit_status: u8,
+    signal: Option<i32>,
+    /// What the text report says where the status alone does not: a trap's name, why a hook could not be run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    stderr: String,
+    stderr_dropped: u64,
+    duration_us: u128,
+    notes: &'a [String],
+}
+
+impl<'a> From<&'a HookReport> for HookJson<'a> {
+    fn from(hook: &'a HookReport) -> Self {
+        Self {
+            path: &hook.path,
+            kind: hook.kind,
+            termination: hook.termination.name(),
+            exit_status: hook.termination.exit_status(),
+            signal: match hook.termination {
+                Termination::Signaled { signal, .. } => Some(signal),
+                _ => None,
+            },
+            reason: match &hook.termination {
+                Termination::Trapped(why)
+                | Termination::NotLaunched { why, .. }
+                | Termination::Rejected(why)
+                | Termination::Lost(why) => Some(why),
+                Termination::Exited(_) | Termination::Signaled { .. } | Termination::TimedOut { .. } => None,
+            },
+            stderr: String::from_utf8_lossy(&hook.stderr).into_owned(),
+            stderr_dropped: hook.stderr_dropped,
+            duration_us: hook.duration.as_micros(),
+            notes: &hook.notes,
+        }
+    }
+}
+
+pub(super) fn report(report: &Report) -> String {
+    let event = &report.event;
+    let json = ReportJson {
+        driver: event.driver(),
+        object: event.object(),
+        operation: event.operation(),
+        sub_operation: event.sub_operation(),
+        extra: event.extra(),
+        stage: report.stage,
+        decision: report.decision,
+        exit_status: report.exit_status(),
+        hooks: report.hooks.iter().map(HookJson::from).collect(),
+        skipped: &report.skipped,
+        document: report.document.as_ref().map(|d| String::from_utf8_lossy(d).into_owned()),
+    };
+    // Strings, numbers and lists have no way to fail; an empty object is what a reader would refuse.
+    serde_json::to_string(&json).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// A path as text: JSON has no other, so bytes that are not UTF-8 become U+FFFD.
+pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}

@@ -1,0 +1,293 @@
+//! The runtime: which hooks an event has, and what their ends mean. It knows nothing of pipes or WebAssembly.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::backend::native::Native;
+#[cfg(feature = "wasm")]
+use crate::backend::wasm::Wasm;
+use crate::backend::{Backend, Call, Completion, End, LaunchError};
+use crate::convention::{self, AfterVeto};
+use crate::event::{Event, Stage};
+use crate::hook::discovery::{self, LoadError};
+use crate::hook::trust::Trust;
+use crate::hook::{Hook, HookSet, Loader, Scope, State};
+use crate::inventory::Inventory;
+use crate::limits::{Deadline, Limits};
+use crate::report::{Decision, HookReport, Report, Skipped, Termination, Verdict};
+
+/// Runs the hooks of a directory.
+///
+/// Hooks are found, checked and (WebAssembly) compiled when the runtime is built; a change is seen after
+/// [`reload`](Runtime::reload), but for the text of a script, which the system reads when it runs it.
+///
+/// One runtime serves many threads at once: calls do not wait for each other. Every call blocks its thread until the
+/// hooks have ended, which they do within their [`Limits`]; from async code, call it where blocking is allowed
+/// (`tokio::task::spawn_blocking`). Called from inside an async task all the same, it does not panic.
+///
+/// ```no_run
+/// use hookvisor::{Event, Runtime, Verdict};
+///
+/// let runtime = Runtime::open("/etc/mydaemon/hooks")?;
+/// let start = Event::new("mydaemon", "web1", "start")?.with_document("{\"memory\": 512}");
+/// match runtime.start(&start) {
+///     Verdict::Proceed(_) => { /* start the guest */ }
+///     Verdict::Vetoed(veto) => eprintln!("{veto}"),
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Runtime {
+    directory: PathBuf,
+    limits: Limits,
+    trust: Trust,
+    backends: Vec<Box<dyn Backend>>,
+    hooks: RwLock<Arc<HookSet>>,
+    /// Held while hooks are reloaded, so that of two reloads the later one's set stays.
+    reloading: Mutex<()>,
+}
+
+/// Makes a [`Runtime`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct RuntimeBuilder {
+    directory: PathBuf,
+    limits: Limits,
+}
+
+impl RuntimeBuilder {
+    /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Finds, checks and compiles the hooks.
+    ///
+    /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the hooks directory cannot be read, or others may write to it.
+    pub fn build(self) -> Result<Runtime, LoadError> {
+        let unreadable = |source| LoadError::Unreadable { path: self.directory.clone(), source };
+        // Hooks run in /, and reports name them for a person who is somewhere else.
+        let directory = std::path::absolute(&self.directory).map_err(unreadable)?;
+        let trust = Trust::of_this_process();
+        let runtime = Runtime {
+            directory,
+            limits: self.limits,
+            trust,
+            backends: backends(trust),
+            hooks: RwLock::default(),
+            reloading: Mutex::default(),
+        };
+        runtime.reload()?;
+        Ok(runtime)
+    }
+}
+
+/// All back-ends; the first that claims a file runs it.
+fn backends(trust: Trust) -> Vec<Box<dyn Backend>> {
+    vec![
+        #[cfg(feature = "wasm")]
+        Box::new(Wasm::default()),
+        Box::new(Native::new(trust)),
+    ]
+}
+
+impl Runtime {
+    /// A runtime for the hooks in `directory`, with the default limits.
+    ///
+    /// # Errors
+    /// As [`RuntimeBuilder::build`].
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LoadError> {
+        Self::builder(directory).build()
+    }
+
+    /// Sets up a runtime for the hooks in `directory`.
+    pub fn builder(directory: impl Into<PathBuf>) -> RuntimeBuilder {
+        RuntimeBuilder { directory: directory.into(), limits: Limits::default() }
+    }
+
+    /// Asks the hooks, before something is started, whether it may be.
+    ///
+    /// A hook that fails vetoes it, and so does whatever keeps one from running to its end. The event is run as one of
+    /// the start stage, whatever its operation is called.
+    pub fn start(&self, event: &Event) -> Verdict {
+        Verdict::of(self.run_as(Stage::Start, event))
+    }
+
+    /// Tells the hooks that something has been stopped.
+    ///
+    /// This cannot fail, only report: every hook is called, whatever the others did. The event is run as one of the
+    /// shutdown stage, whatever its operation is called.
+    pub fn shutdown(&self, event: &Event) -> Report {
+        self.run_as(Stage::Shutdown, event)
+    }
+
+    /// Runs an event in the stage that its driver's convention puts it in.
+    #[must_use = "a hook may have vetoed the event"]
+    pub fn run(&self, event: &Event) -> Report {
+        self.run_as(event.stage(), event)
+    }
+
+    /// Looks for hooks again. Calls that are under way end with the hooks that they began with.
+    ///
+    /// # Errors
+    /// As [`RuntimeBuilder::build`]; the hooks are then what they were before.
+    pub fn reload(&self) -> Result<(), LoadError> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let findings = discovery::find(&self.directory, self.trust)?;
+        let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust };
+        let load = |(driver, found): (String, Vec<_>)| {
+            (driver, found.into_iter().map(|found| loader.load_found(found)).collect::<Vec<Hook>>())
+        };
+        let set = HookSet { drivers: findings.drivers.into_iter().map(load).collect(), strays: findings.strays };
+        log_what_will_not_run(&set);
+        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+        Ok(())
+    }
+
+    /// What was found in the hooks directory, and what will happen with it.
+    #[must_use]
+    pub fn inventory(&self) -> Inventory {
+        Inventory::new(&self.directory, &self.hooks(), &self.limits)
+    }
+
+    fn hooks(&self) -> Arc<HookSet> {
+        Arc::clone(&self.hooks.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The one place where stages mean something.
+    fn run_as(&self, stage: Stage, event: &Event) -> Report {
+        let hooks = self.hooks();
+        let filter = stage == Stage::Start && event.is_filter();
+        let stops = stage == Stage::Start && convention::of_driver(event.driver()).after_veto == AfterVeto::Stop;
+        let mut report = Report {
+            event: event.clone(),
+            stage,
+            decision: if stage == Stage::Start { Decision::Proceed } else { Decision::Notified },
+            hooks: Vec::new(),
+            skipped: Vec::new(),
+            document: None,
+        };
+        for hook in hooks.of_event(event) {
+            if let State::Skipped(reason) = &hook.state {
+                report.skipped.push(Skipped { path: hook.path.to_path_buf(), reason: reason.clone() });
+                continue;
+            }
+            if stops && report.decision == Decision::Vetoed {
+                let reason = "it was not called: a hook before it vetoed".to_owned();
+                report.skipped.push(Skipped { path: hook.path.to_path_buf(), reason });
+                continue;
+            }
+            let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
+            let keep_stdout = if filter { self.limits.stdout } else { 0 };
+            let mut ended = call(hook, &event.arguments(), stdin, &self.limits, keep_stdout);
+            if filter {
+                reject_unusable_document(&mut ended);
+            }
+            let succeeded = ended.termination.is_success();
+            if !succeeded && stage == Stage::Start {
+                report.decision = Decision::Vetoed;
+            }
+            if filter && succeeded && !ended.stdout.is_empty() {
+                report.document = Some(ended.stdout.clone());
+            }
+            report.hooks.push(ended);
+        }
+        if report.decision == Decision::Vetoed {
+            report.document = None;
+        }
+        report
+    }
+}
+
+/// Runs one hook's file, native or wasm, with any arguments. The hook's own settings hold; its execute bit and the
+/// trust in its file are asked for as in a hooks directory.
+///
+/// Blocks until the hook has ended. Everything that can go wrong is in the report. Both streams are kept, as far as the
+/// limits allow.
+#[must_use = "the hook may have failed"]
+pub fn exec(hook: &Path, arguments: &[&str], stdin: impl Into<Bytes>, limits: &Limits) -> HookReport {
+    let trust = Trust::of_this_process();
+    let backends = backends(trust);
+    let loader = Loader { backends: &backends, limits, trust };
+    let path = std::path::absolute(hook).unwrap_or_else(|_| hook.to_owned());
+    let mut hook = loader.load(path, Scope::default());
+    if let State::Skipped(why) = hook.state {
+        hook.state = State::Broken(LaunchError::Refused(why));
+    }
+    call(&hook, arguments, stdin.into(), limits, limits.stdout)
+}
+
+fn call(hook: &Hook, arguments: &[&str], stdin: Bytes, limits: &Limits, keep_stdout: usize) -> HookReport {
+    let timeout = hook.settings.timeout.unwrap_or(limits.timeout);
+    let deadline = Deadline::start(Arc::clone(&hook.path), timeout, limits.slow);
+    let call = Call { path: &hook.path, arguments, stdin, env: &hook.settings.env, deadline, limits, keep_stdout };
+    let outcome = match &hook.state {
+        State::Ready(program) => program.run(&call),
+        State::Broken(why) => Err(why.clone()),
+        State::Skipped(why) => Err(LaunchError::Refused(why.clone())),
+    };
+    let duration = call.deadline.elapsed();
+    let report = |termination| HookReport {
+        path: hook.path.to_path_buf(),
+        kind: hook.kind,
+        termination,
+        stderr: Vec::new(),
+        stderr_dropped: 0,
+        stdout: Bytes::new(),
+        stdout_dropped: 0,
+        duration,
+        notes: Vec::new(),
+    };
+    match outcome {
+        Err(why) => report(Termination::NotLaunched { status: why.exit_status(), why: why.to_string() }),
+        Ok(Completion { end, stdout, stderr, notes }) => HookReport {
+            stderr: stderr.shown(),
+            stderr_dropped: stderr.dropped,
+            stdout: stdout.bytes.into(),
+            stdout_dropped: stdout.dropped,
+            notes,
+            ..report(termination(end, timeout))
+        },
+    }
+}
+
+fn termination(end: End, timeout: Duration) -> Termination {
+    match end {
+        End::Exited(status) => Termination::Exited(status),
+        End::Signaled { signal, name } => Termination::Signaled { signal, name },
+        End::TimedOut => Termination::TimedOut { after: timeout },
+        End::Trapped(what) => Termination::Trapped(what),
+        End::Lost(why) => Termination::Lost(why),
+    }
+}
+
+fn reject_unusable_document(hook: &mut HookReport) {
+    if hook.termination.is_success() && hook.stdout_dropped > 0 {
+        let (kept, all) = (hook.stdout.len(), hook.stdout.len() as u64 + hook.stdout_dropped);
+        hook.termination = Termination::Rejected(format!(
+            "it wrote a document of {all} bytes, of which no more than {kept} are taken"
+        ));
+    }
+}
+
+fn log_what_will_not_run(set: &HookSet) {
+    for hook in set.drivers.values().flatten() {
+        let path = hook.path.display();
+        match &hook.state {
+            State::Ready(_) => tracing::debug!("hook {path} is loaded"),
+            State::Broken(why) => {
+                tracing::warn!(target: "hookvisor::broken", "hook {path} cannot be run, and fails where it is called: {why}");
+            }
+            State::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
+        }
+    }
+    for stray in &set.strays {
+        tracing::info!("{} {}", stray.path.display(), stray.reason);
+    }
+}

@@ -1,0 +1,95 @@
+//! A hook that does what its first argument says: one source for the parity table, built both as a program and as a
+//! WebAssembly module.
+//!
+//! The argument is a list of steps, `;` between them, each `name` or `name=value`. A hook whose own file name has an `@`
+//! takes the steps that follow it there instead, so that several hooks of one event can differ.
+
+use std::io::{self, Read, Write};
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let own = arguments.first().and_then(|path| Some(path.rsplit('/').next()?.split_once('@')?.1));
+    let steps = own.or(arguments.get(1).map(String::as_str)).unwrap_or_default();
+    for step in steps.split(';').filter(|step| !step.is_empty()) {
+        let (name, value) = step.split_once('=').unwrap_or((step, ""));
+        take(name, value, &arguments);
+    }
+}
+
+fn take(name: &str, value: &str, arguments: &[String]) {
+    let number = || value.parse::<u64>().unwrap_or_else(|_| process::exit(99));
+    match name {
+        "exit" => process::exit(value.parse().unwrap_or(99)),
+        "stderr" => write_all(io::stderr(), value.replace("\\n", "\n").as_bytes()),
+        "stdout" => write_all(io::stdout(), value.replace("\\n", "\n").as_bytes()),
+        "stderr-hex" => write_all(io::stderr(), &bytes(value)),
+        "flood-stderr" => flood(io::stderr(), number()),
+        "flood-stdout" => flood(io::stdout(), number()),
+        "read" => read(),
+        "cat" => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
+        "arguments" => write_all(io::stderr(), format!("{:?}\n", &arguments[1..]).as_bytes()),
+        "variables" => {
+            let mut names: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect();
+            names.sort();
+            write_all(io::stderr(), names.concat().as_bytes());
+        }
+        "sleep" => thread::sleep(Duration::from_millis(number())),
+        "spin" => loop {
+            std::hint::black_box(());
+        },
+        "crash" => process::abort(),
+        "recurse" => write_all(io::stderr(), format!("{}", recurse(number())).as_bytes()),
+        "grow" => {
+            let mut block = Vec::<u8>::new();
+            let room =
+                usize::try_from(number()).map_err(drop).and_then(|size| block.try_reserve_exact(size).map_err(drop));
+            process::exit(if room.is_ok() { 0 } else { 3 });
+        }
+        "open" => process::exit(if std::fs::File::open(value).is_ok() { 0 } else { 4 }),
+        _ => process::exit(98),
+    }
+}
+
+/// Output past what is kept must never fail, so a write that does gives a status of its own.
+fn write_all(mut to: impl Write, bytes: &[u8]) {
+    if to.write_all(bytes).and_then(|()| to.flush()).is_err() {
+        process::exit(97);
+    }
+}
+
+fn flood(mut to: impl Write, mut rest: u64) {
+    let block = [b'x'; 65536];
+    while rest > 0 {
+        let size = rest.min(block.len() as u64);
+        write_all(&mut to, &block[..usize::try_from(size).unwrap_or_default()]);
+        rest -= size;
+    }
+}
+
+fn read() {
+    let (mut count, mut sum, mut block) = (0_u64, 0_u64, [0_u8; 65536]);
+    loop {
+        match io::stdin().read(&mut block) {
+            Ok(0) => break,
+            Ok(n) => {
+                count += n as u64;
+                sum = block[..n].iter().fold(sum, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            }
+            Err(_) => process::exit(96),
+        }
+    }
+    write_all(io::stderr(), format!("read {count} bytes, {sum:016x}\n").as_bytes());
+}
+
+fn recurse(depth: u64) -> u64 {
+    let block = std::hint::black_box([depth; 64]);
+    if depth == 0 { block[0] } else { recurse(depth - 1).wrapping_add(block[63]) }
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks_exact(2);
+    pairs.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,11 @@
+//! What users would notice, tried with real processes and real WebAssembly.
+//!
+//! One binary, so that it links once.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+mod native;
+#[cfg(feature = "wasm")]
+mod parity;

@@ -1,0 +1,260 @@
+//! One behaviour, both kinds of hook, the same report.
+
+use std::time::{Duration, Instant};
+
+use hookvisor::{Decision, Event, Report, Runtime};
+use serde_json::Value;
+
+use crate::support::alone::alone;
+use crate::support::guests::{native_probe, wasm_probe};
+use crate::support::leftovers::Leftovers;
+use crate::support::{DRIVER, Hooks, event, impatient};
+
+/// What the probe is told to do, and what the report is to say of it.
+struct Case {
+    steps: &'static str,
+    document: usize,
+    expected: Expected,
+}
+
+enum Expected {
+    /// The text report, after the hook's path and driver; empty for a success.
+    Same(String),
+    /// Reports differ where the contract says so; the exit status is the same.
+    Crash { status: u8, native: &'static str, wasm: &'static str },
+}
+
+fn case(steps: &'static str, expected: &str) -> Case {
+    Case { steps, document: 0, expected: Expected::Same(expected.to_owned()) }
+}
+
+fn read_case(document: usize) -> Case {
+    let sum = document_of(document).iter().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(*b)));
+    let said = format!("failed with error code 1: read {document} bytes, {sum:016x}");
+    Case { steps: "read;exit=1", document, expected: Expected::Same(said) }
+}
+
+fn document_of(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at % 251).to_le_bytes()[0]).collect()
+}
+
+const FIFTY_MB: usize = 50_000_000;
+
+fn table() -> Vec<Case> {
+    let flood = |bytes: usize| {
+        let kept = "x".repeat(32 << 10);
+        format!("failed with error code 1: {kept}\n[… {} bytes left out …]\n{kept}", bytes - (64 << 10))
+    };
+    vec![
+        case("exit=0", ""),
+        case("", ""),
+        case("exit=1", "failed with error code 1"),
+        case("exit=7", "failed with error code 7"),
+        case("exit=125", "failed with error code 125"),
+        case("exit=126", "failed with error code 126"),
+        case("exit=127", "failed with error code 127"),
+        case("exit=137", "failed with error code 137"),
+        case("exit=200", "failed with error code 200"),
+        case("exit=255", "failed with error code 255"),
+        case("stderr=only a remark\\n", ""),
+        case("stderr=Could not find required XYZZY\\n;exit=1", "failed with error code 1: Could not find required XYZZY"),
+        case("stderr=no newline at the end;exit=2", "failed with error code 2: no newline at the end"),
+        case("stderr=one\\ntwo\\n\\nfour\\n;exit=3", "failed with error code 3: one\ntwo\n\nfour"),
+        case("stderr=in ;stderr=two writes\\n;exit=1", "failed with error code 1: in two writes"),
+        case("stderr-hex=62ff6164c30a;exit=1", "failed with error code 1: b\u{fffd}ad\u{fffd}"),
+        case("stderr-hex=61006200;exit=1", "failed with error code 1: a\0b\0"),
+        case("stdout=nobody reads this\\n;exit=0", ""),
+        case("flood-stdout=268435456;exit=0", ""),
+        case("flood-stdout=20000000;stderr=after the flood\\n;exit=1", "failed with error code 1: after the flood"),
+        Case { expected: Expected::Same(flood(268_435_456)), ..case("flood-stderr=268435456;exit=1", "") },
+        Case { expected: Expected::Same(flood((64 << 10) + 1)), ..case("flood-stderr=65537;exit=1", "") },
+        read_case(0),
+        read_case(1),
+        read_case(65_537),
+        read_case(FIFTY_MB),
+        Case { document: FIFTY_MB, ..case("exit=0", "") },
+        Case { document: FIFTY_MB, ..case("stderr=not read\\n;exit=1", "failed with error code 1: not read") },
+        case("spin", "timed out after 300ms"),
+        case("sleep=3600000", "timed out after 300ms"),
+        case("stderr=first this\\n;sleep=3600000", "timed out after 300ms: first this"),
+        case("sleep=10;exit=4", "failed with error code 4"),
+        Case {
+            expected: Expected::Crash {
+                status: 134,
+                native: "killed by signal 6 (SIGABRT): said before",
+                wasm: "trapped: wasm `unreachable` instruction executed in",
+            },
+            ..case("stderr=said before\\n;crash", "")
+        },
+    ]
+}
+
+/// A runtime of each kind with the probe as its one hook.
+fn runtimes(hooks: &[Hooks; 2]) -> [Runtime; 2] {
+    [0, 1].map(|kind| {
+        let mut limits = impatient();
+        // Reading 50 MB takes its time in an unoptimised build; what is to time out does so by itself.
+        limits.timeout = Duration::from_secs(60);
+        hooks[kind].builder().limits(limits).build().unwrap()
+    })
+}
+
+fn probes() -> [Hooks; 2] {
+    [native_probe(), wasm_probe()].map(|probe| Hooks::new().copy(DRIVER, probe))
+}
+
+/// The report with what is declared to differ taken out: path, kind and duration.
+fn comparable(report: &Report) -> Value {
+    let mut json: Value = serde_json::from_str(&report.to_json()).unwrap();
+    for hook in json["hooks"].as_array_mut().unwrap() {
+        let name = hook["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        hook["path"] = name.into();
+        for differs in ["kind", "duration_us"] {
+            hook[differs] = Value::Null;
+        }
+    }
+    json
+}
+
+/// What the text report says after the hook's path and driver.
+fn said(report: &Report) -> String {
+    let text = report.to_string();
+    match text.split_once(&format!("/{DRIVER} {DRIVER} ")) {
+        Some((_, said)) => said.to_owned(),
+        None => text,
+    }
+}
+
+#[test]
+fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
+    alone("parity::both_kinds_give_the_same_report_and_leave_nothing_behind", || {
+        let hooks = probes();
+        let patient = runtimes(&hooks);
+        let impatient = hooks.each_ref().map(Hooks::impatient_runtime);
+        let before = Leftovers::now();
+        let mut cases = 0;
+        for Case { steps, document, expected } in table() {
+            let runs_out = matches!(&expected, Expected::Same(said) if said.starts_with("timed out"));
+            let runtimes = if runs_out { &impatient } else { &patient };
+            for (operation, decision) in [("start", Decision::Vetoed), ("stopped", Decision::Notified)] {
+                let event = event(steps, operation).with_document(document_of(document));
+                let [native, wasm] = runtimes.each_ref().map(|runtime| {
+                    let began = Instant::now();
+                    let report = runtime.run(&event);
+                    // The grace is half a minute: a hook that its SIGTERM or the clock did not end shows here.
+                    assert!(!runs_out || began.elapsed() < Duration::from_secs(20), "{steps} took {:?}", began.elapsed());
+                    Leftovers::assert_none_since(&before, steps);
+                    report
+                });
+                let failed = native.exit_status() != 0;
+                let decision = if failed || operation == "stopped" { decision } else { Decision::Proceed };
+                match &expected {
+                    Expected::Same(expected) => {
+                        assert_eq!(said(&native), *expected, "{operation} {steps}");
+                        assert_eq!(comparable(&wasm), comparable(&native), "{operation} {steps}");
+                    }
+                    Expected::Crash { status, native: by_signal, wasm: by_trap } => {
+                        assert_eq!(said(&native), *by_signal, "{operation} {steps}");
+                        assert!(said(&wasm).starts_with(by_trap), "{operation} {steps}: {}", said(&wasm));
+                        assert!(said(&wasm).contains("probe::main") && said(&wasm).ends_with(": said before"));
+                        assert_eq!([native.exit_status(), wasm.exit_status()], [*status; 2], "{operation} {steps}");
+                    }
+                }
+                assert_eq!([native.decision, wasm.decision], [decision; 2], "{operation} {steps}");
+            }
+            cases += 1;
+        }
+        assert!(cases >= 25, "the table has shrunk to {cases} cases");
+    });
+}
+
+#[test]
+fn arguments_arrive_as_they_are() {
+    let hooks = probes();
+    let runtimes = runtimes(&hooks);
+    for [sub_operation, extra] in [["-", "-"], ["", ""], ["two words", " a "], ["--", "-x"], ["ünï√", "'\"$(x)\\*"]] {
+        let event = Event::new(DRIVER, "arguments;exit=1", "start").unwrap();
+        let event = event.with_sub_operation(sub_operation).unwrap().with_extra(extra).unwrap();
+        let reports = runtimes.each_ref().map(|runtime| runtime.run(&event));
+        let expected = format!("failed with error code 1: {:?}", event.arguments());
+        assert_eq!(reports.each_ref().map(said), [expected.clone(), expected]);
+        assert_eq!(comparable(&reports[0]), comparable(&reports[1]));
+    }
+}
+
+/// Three hooks of one event, the second and the third of which fail, in a directory of each kind and of both.
+fn three_hooks() -> Vec<Hooks> {
+    let (native, wasm) = (native_probe(), wasm_probe());
+    [[native, native, native], [wasm, wasm, wasm], [native, wasm, native], [wasm, native, wasm]]
+        .map(|[first, second, third]| {
+            // The libvirt convention, and the generic one.
+            ["qemu", DRIVER].into_iter().fold(Hooks::new(), |hooks, driver| {
+                hooks
+                    .copy(&format!("{driver}.d/10@exit=0"), first)
+                    .copy(&format!("{driver}.d/20@stderr=no;exit=7"), second)
+                    .copy(&format!("{driver}.d/30@stderr=nor I;exit=9"), third)
+            })
+        })
+        .into()
+}
+
+#[test]
+fn the_first_failure_stands_and_later_hooks_run_as_the_convention_says() {
+    for hooks in three_hooks() {
+        let runtime = hooks.runtime();
+        let run = |driver, operation| {
+            let report = runtime.run(&Event::new(driver, "web1", operation).unwrap());
+            let statuses: Vec<u8> = report.hooks.iter().map(|hook| hook.termination.exit_status()).collect();
+            (report.decision, report.exit_status(), statuses, report.skipped.len())
+        };
+        // A veto ends the matter, except in libvirt's convention, where each hook is to see a matching pair of events.
+        assert_eq!(run(DRIVER, "start"), (Decision::Vetoed, 7, vec![0, 7], 1));
+        assert_eq!(run("qemu", "start"), (Decision::Vetoed, 7, vec![0, 7, 9], 0));
+        // After the fact everybody is told.
+        assert_eq!(run(DRIVER, "stopped"), (Decision::Notified, 7, vec![0, 7, 9], 0));
+        assert_eq!(run("qemu", "release"), (Decision::Notified, 7, vec![0, 7, 9], 0));
+    }
+}
+
+#[test]
+fn what_cannot_be_launched_vetoes_and_is_reported() {
+    let broken: [&[u8]; 2] = [b"", b"\0asm\x01\0\0\0garbage"];
+    for content in broken {
+        let hooks = Hooks::new();
+        hooks.file(DRIVER, content, 0o755);
+        let runtime = hooks.runtime();
+        let [start, stopped] = ["start", "stopped"].map(|operation| runtime.run(&event("web1", operation)));
+        assert_eq!([start.decision, stopped.decision], [Decision::Vetoed, Decision::Notified]);
+        for report in [start, stopped] {
+            assert_eq!(report.exit_status(), 126);
+            assert!(said(&report).starts_with("could not be run: it is "), "{report}");
+        }
+    }
+}
+
+#[test]
+fn a_filter_hands_the_document_from_hook_to_hook() {
+    let [native, wasm] = [native_probe(), wasm_probe()];
+    for [first, second] in [[native, wasm], [wasm, native]] {
+        let rewrite = Hooks::new()
+            .copy("qemu.d/10@cat;stdout=+first", first)
+            .copy("qemu.d/20@exit=0", second)
+            .copy("qemu.d/30@cat;stdout=+third", second);
+        let migrate = Event::new("qemu", "web1", "migrate").unwrap().with_document("<domain/>");
+        let report = rewrite.runtime().run(&migrate);
+        assert_eq!((report.decision, report.document.as_deref()), (Decision::Proceed, Some(&b"<domain/>+first+third"[..])));
+
+        let too_much = Hooks::new().copy("qemu.d/10@flood-stdout=8388609", first).copy("qemu.d/20@exit=0", second);
+        let report = too_much.runtime().run(&migrate);
+        assert_eq!((report.decision, report.exit_status(), report.document.as_ref()), (Decision::Vetoed, 1, None));
+        assert!(
+            report.to_string().ends_with(
+                "qemu was refused: it wrote a document of 8388609 bytes, of which no more than 8388608 are taken"
+            ),
+            "{report}"
+        );
+        // In any other operation stdout means nothing.
+        let start = Event::new("qemu", "web1", "start").unwrap().with_document("<domain/>");
+        assert_eq!(rewrite.runtime().run(&start).document, None);
+    }
+}

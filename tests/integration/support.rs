@@ -1,0 +1,89 @@
+//! What the tests share: hooks directories, guests built from source, and the look at what a call has left behind.
+
+pub(crate) mod alone;
+pub(crate) mod guests;
+pub(crate) mod leftovers;
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hookvisor::{Event, Limits, Report, Runtime, RuntimeBuilder};
+use tempfile::TempDir;
+
+/// The driver that a test's hooks are for, where it does not matter; the generic convention has it.
+pub(crate) const DRIVER: &str = "test";
+
+/// A hooks directory that is built up step by step and goes with the test.
+pub(crate) struct Hooks {
+    directory: TempDir,
+}
+
+impl Hooks {
+    pub(crate) fn new() -> Self {
+        let directory = TempDir::with_prefix("hooks-").unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        Self { directory }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A file, with the directories on the way to it.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    /// A shell hook.
+    pub(crate) fn script(self, name: &str, body: &str) -> Self {
+        self.file(name, format!("#!/bin/sh\n{body}\n"), 0o755);
+        self
+    }
+
+    /// A hook that is a copy of an executable file.
+    pub(crate) fn copy(self, name: &str, of: &Path) -> Self {
+        self.file(name, fs::read(of).unwrap(), 0o755);
+        self
+    }
+
+    pub(crate) fn builder(&self) -> RuntimeBuilder {
+        Runtime::builder(self.path())
+    }
+
+    pub(crate) fn runtime(&self) -> Runtime {
+        self.builder().build().unwrap()
+    }
+
+    /// A runtime whose hooks are soon out of time, and have a grace that a test would not sit out unnoticed.
+    pub(crate) fn impatient_runtime(&self) -> Runtime {
+        self.builder().limits(impatient()).build().unwrap()
+    }
+}
+
+pub(crate) fn impatient() -> Limits {
+    let mut limits = Limits::default();
+    limits.timeout = Duration::from_millis(300);
+    limits.grace = Duration::from_secs(30);
+    limits
+}
+
+/// An event of the test driver.
+pub(crate) fn event(object: &str, operation: &str) -> Event {
+    Event::new(DRIVER, object, operation).unwrap()
+}
+
+/// Runs one start event of a directory of hooks.
+pub(crate) fn start(hooks: &Hooks) -> Report {
+    hooks.runtime().run(&event("web1", "start"))
+}
+
+/// The stderr of the first hook in a report.
+pub(crate) fn stderr(report: &Report) -> String {
+    String::from_utf8_lossy(&report.hooks[0].stderr).into_owned()
+}

@@ -1,0 +1,44 @@
+//! Guests, built from their source when a test first needs them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// The probe (`tests/guests/probe`) as a program of this machine.
+pub(crate) fn native_probe() -> &'static Path {
+    static PROBE: LazyLock<PathBuf> = LazyLock::new(|| build("probe", None));
+    &PROBE
+}
+
+/// The same as a WebAssembly module.
+#[cfg(feature = "wasm")]
+pub(crate) fn wasm_probe() -> &'static Path {
+    static PROBE: LazyLock<PathBuf> = LazyLock::new(|| wasm("probe"));
+    &PROBE
+}
+
+/// A package of this workspace as a WebAssembly module. The standard library for that target is made sure of first.
+#[cfg(feature = "wasm")]
+pub(crate) fn wasm(package: &str) -> PathBuf {
+    static TARGET: LazyLock<()> = LazyLock::new(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wasm-targets");
+        let made = Command::new(script).arg("wasm32-wasip1").status().unwrap();
+        assert!(made.success(), "scripts/wasm-targets could not provide wasm32-wasip1");
+    });
+    LazyLock::force(&TARGET);
+    build(package, Some("wasm32-wasip1"))
+}
+
+fn build(package: &str, target: Option<&str>) -> PathBuf {
+    let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--profile", "guest", "--package", package]);
+    cargo.args(target.iter().flat_map(|target| ["--target", target]));
+    cargo.arg("--target-dir").arg(&target_directory);
+    let built = cargo.output().unwrap();
+    assert!(built.status.success(), "{package} was not built:\n{}", String::from_utf8_lossy(&built.stderr));
+    match target {
+        Some(target) => target_directory.join(target).join("guest").join(package).with_extension("wasm"),
+        None => target_directory.join("guest").join(package),
+    }
+}

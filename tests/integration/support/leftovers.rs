@@ -1,0 +1,39 @@
+//! What a call may not leave behind.
+
+use std::fs;
+
+/// The process's descriptors, threads and children.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Leftovers {
+    descriptors: Vec<String>,
+    threads: Vec<String>,
+    children: String,
+}
+
+impl Leftovers {
+    /// What there is now.
+    pub(crate) fn now() -> Self {
+        let mut descriptors: Vec<String> = fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+            .map(|target| target.display().to_string())
+            // The directory that is being read.
+            .filter(|target| !target.starts_with("/proc/"))
+            .collect();
+        descriptors.sort();
+        let (mut threads, mut children) = (Vec::new(), String::new());
+        for task in fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap().path();
+            // A thread may end between the two looks.
+            threads.extend(fs::read_to_string(task.join("comm")));
+            children += &fs::read_to_string(task.join("children")).unwrap_or_default();
+        }
+        threads.sort();
+        Self { descriptors, threads, children }
+    }
+
+    /// Fails unless it is now as it was then.
+    pub(crate) fn assert_none_since(before: &Self, what: &str) {
+        assert_eq!(&Self::now(), before, "after {what}");
+    }
+}
