@@ -74,6 +74,10 @@ impl Backend for Wasm {
         let module = Module::new(&sandbox.engine, &bytes)
             .map_err(|e| refused(format!("it is not a valid WebAssembly module: {}", one_line(&e))))?;
         sandbox.check_imports(&module)?;
+        // Otherwise the first call would do it, and leave a descriptor behind.
+        module
+            .initialize_copy_on_write_image()
+            .map_err(|e| LaunchError::Host { what: "could not keep its memory's first image", why: one_line(&e) })?;
         if !matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0) {
             let why = "it exports no function `_start`, so it is a library and not a program: build it as a binary (in Rust, \
                        with a `fn main`)";

@@ -1,0 +1,370 @@
+//! How a native hook runs: each sentence of the contract, tried on real processes.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hookvisor::{Decision, Event, Report, Termination};
+use nix::sys::signal::{SigHandler, SigSet, Signal, SigmaskHow, pthread_sigmask, signal};
+use nix::unistd::Pid;
+
+use crate::support::alone::alone;
+use crate::support::leftovers::Leftovers;
+use crate::support::{DRIVER, Hooks, event, impatient, start, stderr};
+
+/// What a hook with this body writes to stderr, without its last newline.
+fn said(body: &str) -> String {
+    stderr(&start(&Hooks::new().script(DRIVER, &format!("{body}\nexit 1")))).trim_end().to_owned()
+}
+
+#[test]
+fn a_hook_gets_its_path_the_event_and_the_document() {
+    let hooks = Hooks::new().script(DRIVER, r#"echo "$0" "$#" "$@" >&2; cat >&2; exit 1"#);
+    let report = hooks.runtime().run(&event("web1", "start").with_document("<domain/>\n"));
+    let path = hooks.path().join(DRIVER);
+    assert_eq!(stderr(&report), format!("{} 4 web1 start - -\n<domain/>\n", path.display()));
+}
+
+#[test]
+fn it_runs_in_the_root_directory_with_a_clean_environment() {
+    assert_eq!(said("pwd >&2"), "/");
+    let hooks = Hooks::new().script(DRIVER, "env >&2; exit 1");
+    hooks.file("test.toml", "env = { MODE = 'strict', PATH = '/bin:/usr/bin' }", 0o644);
+    let report = start(&hooks);
+    let variables = stderr(&report);
+    let mut names: Vec<&str> = variables.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    // What the shell adds by itself.
+    names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "TMPDIR"].contains(name));
+    names.sort_unstable();
+    assert_eq!(names, ["LC_ALL", "MODE", "PATH"]);
+    for line in ["LC_ALL=C", "MODE=strict", "PATH=/bin:/usr/bin"] {
+        assert!(variables.lines().any(|l| l == line), "{line} in {variables}");
+    }
+}
+
+#[test]
+fn its_streams_are_pipes_and_it_has_no_other_descriptor() {
+    // One that the host has leaked, without close-on-exec.
+    let leaked = File::open("/dev/null").unwrap();
+    nix::fcntl::fcntl(&leaked, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    assert!(leaked.as_raw_fd() > 2);
+    let listing = said("exec ls -l /proc/self/fd >&2");
+    let open = |line: &str| line.split_once(" -> ").map(|(_, target)| target.split(':').next().unwrap().to_owned());
+    let open: Vec<String> = listing.lines().filter_map(open).filter(|target| !target.starts_with("/proc/")).collect();
+    assert_eq!(open, ["pipe"; 3], "{listing}");
+}
+
+#[test]
+fn a_host_without_standard_streams_gives_its_hooks_theirs() {
+    alone("native::a_host_without_standard_streams_gives_its_hooks_theirs", || {
+        let hooks = Hooks::new().script(DRIVER, "cat >&2; echo out; exit 3");
+        let runtime = hooks.runtime();
+        let kept = nix::unistd::dup(std::io::stdout()).unwrap();
+        for fd in 0..3 {
+            nix::unistd::close(fd).unwrap();
+        }
+        let report = runtime.run(&event("web1", "start").with_document("through the pipe"));
+        // The test harness writes its result there.
+        for _ in 0..3 {
+            let _ = nix::unistd::dup(&kept).unwrap().into_raw_fd();
+        }
+        assert_eq!((report.exit_status(), stderr(&report)), (3, "through the pipe".to_owned()));
+    });
+}
+
+#[test]
+fn no_signal_is_blocked_ignored_or_handled() {
+    alone("native::no_signal_is_blocked_ignored_or_handled", || {
+        for ignored in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGTERM] {
+            // SAFETY is not at issue: nothing is installed, the signal is ignored.
+            ignore(ignored);
+        }
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), None).unwrap();
+        let masks = said("exec cat /proc/self/status >&2");
+        let mut blocked = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, None, Some(&mut blocked)).unwrap();
+        assert!(blocked.contains(Signal::SIGHUP), "the host's own mask is as it was");
+        for mask in ["SigBlk", "SigIgn", "SigCgt"] {
+            let none = format!("{mask}:\t{}", "0".repeat(16));
+            assert!(masks.lines().any(|line| line == none), "{mask} in {masks}");
+        }
+    });
+}
+
+#[expect(unsafe_code, reason = "changing a disposition affects the whole process, which is this test's own")]
+fn ignore(which: Signal) {
+    // SAFETY: SIG_IGN installs no handler.
+    unsafe { signal(which, SigHandler::SigIgn) }.unwrap();
+}
+
+#[expect(unsafe_code, reason = "changing a disposition affects the whole process, which is this test's own")]
+fn reset(which: Signal) {
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { signal(which, SigHandler::SigDfl) }.unwrap();
+}
+
+#[test]
+fn it_leads_a_process_group_of_its_own() {
+    let ids = said("read -r pid name state ppid pgid rest < /proc/$$/stat; echo $(($$ == pgid)) >&2");
+    assert_eq!(ids, "1");
+}
+
+#[test]
+fn an_exec_that_fails_is_never_taken_for_the_hooks_own_status() {
+    let exited = |status: u8| {
+        let report = start(&Hooks::new().script(DRIVER, &format!("exit {status}")));
+        (report.hooks[0].termination.clone(), report.exit_status())
+    };
+    assert_eq!(exited(126), (Termination::Exited(126), 126));
+    assert_eq!(exited(127), (Termination::Exited(127), 127));
+
+    // Gone after it was loaded; and an interpreter that went with its script still there.
+    let hooks = Hooks::new().script(DRIVER, "exit 0");
+    let interpreter = hooks.file("lib/interpreter", "#!/bin/sh\nexit 0\n", 0o755);
+    hooks.file("test.d/20", format!("#!{}\n", interpreter.display()), 0o755);
+    let runtime = hooks.runtime();
+    fs::remove_file(hooks.path().join(DRIVER)).unwrap();
+    fs::remove_file(&interpreter).unwrap();
+    let report = runtime.shutdown(&event("web1", "stopped"));
+    let said: Vec<String> = report.failures().map(|hook| hook.termination.to_string()).collect();
+    assert_eq!(
+        said,
+        [
+            "could not be run: it is no longer there: put it back, or reload the hooks".to_owned(),
+            format!(
+                "could not be run: its interpreter {} is not there: install it, or correct the first line",
+                interpreter.display()
+            ),
+        ]
+    );
+    assert!(report.hooks.iter().all(|hook| hook.termination.exit_status() == 127));
+}
+
+#[test]
+fn a_hook_that_somebody_is_still_writing_is_waited_for_and_then_refused() {
+    let hooks = Hooks::new().script(DRIVER, "exit 0");
+    let runtime = hooks.runtime();
+    let writing = OpenOptions::new().append(true).open(hooks.path().join(DRIVER)).unwrap();
+    let report = runtime.run(&event("web1", "start"));
+    assert_eq!(report.decision, Decision::Vetoed);
+    assert_eq!(report.exit_status(), 126);
+    assert!(report.to_string().ends_with("could not be run: somebody still has it open for writing"), "{report}");
+    drop(writing);
+    assert_eq!(runtime.run(&event("web1", "start")).decision, Decision::Proceed);
+}
+
+#[test]
+fn a_script_runs_as_it_stands_now_and_only_while_it_can_be_trusted() {
+    let hooks = Hooks::new().script(DRIVER, "exit 1");
+    let runtime = hooks.runtime();
+    let event = event("web1", "start");
+    assert_eq!(runtime.run(&event).exit_status(), 1);
+    let path = hooks.path().join(DRIVER);
+    // As an editor does it: a new file takes the name.
+    let new = hooks.file("new~", "#!/bin/sh\nexit 2\n", 0o755);
+    fs::rename(new, &path).unwrap();
+    assert_eq!(runtime.run(&event).exit_status(), 2);
+    if nix::unistd::geteuid().is_root() {
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let report = runtime.run(&event);
+        assert_eq!(report.exit_status(), 126);
+        assert!(report.to_string().contains("is writable by others (mode 0777)"), "{report}");
+    }
+}
+
+/// The process that a hook wrote the number of, while it is there and not a zombie.
+fn is_running(pid: &str) -> bool {
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    state.is_some_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+}
+
+/// Waits for what another process does soon, up to the test's patience.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn out_of_time_the_whole_process_group_is_asked_to_end() {
+    alone("native::out_of_time_the_whole_process_group_is_asked_to_end", || {
+        let hooks = Hooks::new().script(DRIVER, "sleep 3600 & echo $! >&2; trap 'echo asked >&2; exit 0' TERM; wait");
+        let runtime = hooks.impatient_runtime();
+        let before = Leftovers::now();
+        let began = Instant::now();
+        let report = runtime.run(&event("web1", "start"));
+        // Well before the grace of half a minute is over.
+        assert!(began.elapsed() < Duration::from_secs(20));
+        let said = stderr(&report);
+        let (sleeper, asked) = said.split_once('\n').unwrap();
+        assert_eq!((report.decision, report.exit_status(), asked), (Decision::Vetoed, 124, "asked\n"));
+        eventually("the background process ends", || !is_running(sleeper));
+        Leftovers::assert_none_since(&before, "a timeout");
+    });
+}
+
+#[test]
+fn what_does_not_end_when_asked_is_killed_after_the_grace() {
+    alone("native::what_does_not_end_when_asked_is_killed_after_the_grace", || {
+        let stubborn = "trap '' TERM; (trap '' TERM; sleep 3600) & echo $! >&2; echo ready >&2; while :; do sleep 3600; done";
+        let stopped = "sleep 3600 & echo $! >&2; kill -STOP $$";
+        // A leader that goes when asked, and leaves one behind that does not.
+        let left_behind = "sh -c \"trap '' TERM; sleep 3600\" & echo $! >&2; wait";
+        let mut limits = impatient();
+        limits.grace = Duration::from_millis(300);
+        for body in [stubborn, stopped, left_behind] {
+            let hooks = Hooks::new().script(DRIVER, body);
+            let runtime = hooks.builder().limits(limits.clone()).build().unwrap();
+            let before = Leftovers::now();
+            let began = Instant::now();
+            let report = runtime.run(&event("web1", "start"));
+            assert!(began.elapsed() < Duration::from_secs(20), "{body}: {:?}", began.elapsed());
+            assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: limits.timeout }, "{body}");
+            let said = stderr(&report);
+            let member = said.lines().next().unwrap();
+            eventually("the group's other member is killed", || !is_running(member));
+            Leftovers::assert_none_since(&before, body);
+        }
+    });
+}
+
+#[test]
+fn a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller() {
+    alone("native::a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller", || {
+        // A daemon as they are made: a second fork, a session of its own, stderr kept.
+        let daemon = "(setsid sleep 3600 & echo $! > PIDFILE) &\nwait; exit STATUS";
+        for (status, decision) in [(0, Decision::Proceed), (3, Decision::Vetoed)] {
+            let hooks = Hooks::new();
+            let pidfile = hooks.path().join("pid~");
+            let body = daemon.replace("PIDFILE", &pidfile.display().to_string()).replace("STATUS", &status.to_string());
+            let hooks = hooks.script(DRIVER, &body);
+            let runtime = hooks.runtime();
+            let before = Leftovers::now();
+            let began = Instant::now();
+            let report = runtime.run(&event("web1", "start"));
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+            assert_eq!((report.decision, report.exit_status()), (decision, status));
+            let pid = fs::read_to_string(pidfile).unwrap().trim().to_owned();
+            let note = |stream| format!("a background process still holds its {stream}, and was not waited for: sleep (pid {pid})");
+            assert_eq!(report.hooks[0].notes, [note("stdout"), note("stderr")]);
+            Leftovers::assert_none_since(&before, "a daemon");
+            assert!(is_running(&pid), "what a hook leaves running on purpose is left running");
+            nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_background_process_that_floods_does_not_either() {
+    let hooks = Hooks::new().script(DRIVER, "(exec setsid yes >&2) & exit 5");
+    let began = Instant::now();
+    let report = start(&hooks);
+    assert!(began.elapsed() < Duration::from_secs(20));
+    assert_eq!((report.exit_status(), report.hooks[0].notes.len()), (5, 1), "{:?}", report.hooks[0].notes);
+}
+
+#[test]
+fn a_death_by_any_signal_is_named() {
+    let killed = |signal: &str| {
+        let report = start(&Hooks::new().script(DRIVER, &format!("kill -{signal} $$")));
+        (report.hooks[0].termination.to_string(), report.exit_status())
+    };
+    assert_eq!(killed("KILL"), ("killed by signal 9 (SIGKILL)".to_owned(), 137));
+    assert_eq!(killed("SEGV"), ("killed by signal 11 (SIGSEGV)".to_owned(), 139));
+    // Real-time signals have no entry in the usual tables; their deaths must not pass for anything else.
+    assert_eq!(killed("40"), ("killed by signal 40 (SIGRTMIN+6)".to_owned(), 168));
+}
+
+#[test]
+fn a_host_that_takes_its_children_s_statuses_gets_a_veto_and_not_a_guess() {
+    alone("native::a_host_that_takes_its_children_s_statuses_gets_a_veto_and_not_a_guess", || {
+        let hooks = Hooks::new().script(DRIVER, "exit 1");
+        let runtime = hooks.runtime();
+        ignore(Signal::SIGCHLD);
+        let before = Leftovers::now();
+        let report = runtime.run(&event("web1", "start"));
+        Leftovers::assert_none_since(&before, "a lost status");
+        assert_eq!(report.decision, Decision::Vetoed);
+        assert!([1, 125].contains(&report.exit_status()), "{report}");
+        reset(Signal::SIGCHLD);
+        assert_eq!(runtime.run(&event("web1", "start")).exit_status(), 1);
+    });
+}
+
+#[test]
+fn a_host_that_does_not_ignore_sigpipe_survives_a_hook_that_does_not_read() {
+    alone("native::a_host_that_does_not_ignore_sigpipe_survives_a_hook_that_does_not_read", || {
+        reset(Signal::SIGPIPE);
+        let hooks = Hooks::new().script(DRIVER, "exec <&-; sleep 0.1; exit 0");
+        let event = event("web1", "start").with_document(vec![b'x'; 50_000_000]);
+        assert_eq!(hooks.runtime().run(&event).decision, Decision::Proceed);
+    });
+}
+
+#[test]
+fn without_descriptors_a_start_is_vetoed_in_words() {
+    alone("native::without_descriptors_a_start_is_vetoed_in_words", || {
+        let hooks = Hooks::new().script(DRIVER, "exit 0");
+        let runtime = hooks.runtime();
+        let event = event("web1", "start");
+        let mut hoard: Vec<File> = Vec::new();
+        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 64, 64).unwrap();
+        while let Ok(file) = File::open("/dev/null") {
+            hoard.push(file);
+        }
+        // With each one given back, the launch gets a step further, until it succeeds.
+        let mut reports: Vec<Report> = Vec::new();
+        while reports.last().is_none_or(|report| report.decision == Decision::Vetoed) {
+            reports.push(runtime.run(&event));
+            hoard.pop().expect("it succeeds before all are given back");
+        }
+        reports.pop();
+        assert!(reports.len() > 3);
+        for report in reports {
+            let said = report.to_string();
+            assert!(said.contains("could not be run: ") && said.contains("Too many open files"), "{said}");
+        }
+    });
+}
+
+#[test]
+fn many_threads_get_each_their_own_answer() {
+    alone("native::many_threads_get_each_their_own_answer", || {
+        let hooks = Hooks::new().script(DRIVER, r#"cat >&2; exit "$1""#);
+        let runtime = hooks.runtime();
+        let before = Leftovers::now();
+        thread::scope(|scope| {
+            for caller in 0..16_u8 {
+                let runtime = &runtime;
+                scope.spawn(move || {
+                    for call in 0..10_u8 {
+                        let status = caller * 10 + call;
+                        let document = format!("{caller} {call}");
+                        let event = event(&status.to_string(), "start").with_document(document.clone());
+                        let report = runtime.run(&event);
+                        assert_eq!(report.exit_status(), status);
+                        assert_eq!(stderr(&report), document);
+                        assert_eq!(report.hooks[0].notes, [""; 0]);
+                    }
+                });
+            }
+        });
+        Leftovers::assert_none_since(&before, "160 calls from 16 threads");
+    });
+}
+
+#[test]
+fn links_are_followed_and_a_link_to_dev_null_masks() {
+    let hooks = Hooks::new().script("lib/check", "exit 6");
+    fs::create_dir(hooks.path().join("test.d")).unwrap();
+    symlink(hooks.path().join("lib/check"), hooks.path().join("test.d/10-check")).unwrap();
+    symlink("/dev/null", hooks.path().join("test.d/20-packaged")).unwrap();
+    let report = hooks.runtime().run(&Event::new(DRIVER, "web1", "stopped").unwrap());
+    assert_eq!(report.hooks.len(), 1);
+    assert_eq!(report.exit_status(), 6);
+    assert_eq!(report.skipped[0].reason, "it is masked by a link to /dev/null");
+}

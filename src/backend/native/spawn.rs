@@ -77,8 +77,9 @@ const EXECVE: u8 = 4;
 
 /// The descriptor number at which the child keeps the pipe for its errno.
 const ERROR_FD: c_int = 3;
-/// The kernel's number of signals; a `sigset_t` has a bit for each.
+/// The kernel's number of signals, and the bytes of its `sigset_t`, which has a bit for each.
 const SIGNALS: c_int = 64;
+const SIGSET_SIZE: usize = 8;
 const STACK_SIZE: usize = 64 << 10;
 
 /// What the child finds in the borrowed memory.
@@ -164,11 +165,11 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
     // arrays of them.
     unsafe {
         let plan = &*plan.cast::<Plan>().cast_const();
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
+        // The kernel's own structure, all zeros: SIG_DFL, no flags, an empty mask. The C library's sigaction would refuse
+        // the two signals that it keeps for itself, which a host can have inherited as ignored. SIGKILL and SIGSTOP fail.
+        let default = [0_u64; 8];
         for signal in 1..=SIGNALS {
-            // SIGKILL, SIGSTOP and the C library's own two refuse, and are at their defaults or become so by execve.
-            libc::sigaction(signal, &raw const default, ptr::null_mut());
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<c_void>(), SIGSET_SIZE);
         }
         let mut failed = None;
         if libc::setpgid(0, 0) != 0 {

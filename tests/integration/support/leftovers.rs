@@ -1,6 +1,8 @@
 //! What a call may not leave behind.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The process's descriptors, threads and children.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,8 +34,12 @@ impl Leftovers {
         Self { descriptors, threads, children }
     }
 
-    /// Fails unless it is now as it was then.
+    /// Fails unless it is now as it was then. A thread that has been joined may take the system a moment to remove.
     pub(crate) fn assert_none_since(before: &Self, what: &str) {
+        let began = Instant::now();
+        while Self::now() != *before && began.elapsed() < Duration::from_secs(2) {
+            thread::yield_now();
+        }
         assert_eq!(&Self::now(), before, "after {what}");
     }
 }
