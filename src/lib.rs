@@ -38,6 +38,11 @@
 
 #![deny(unsafe_code)]
 
+/// The README's examples, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 mod backend;
 mod capture;
 mod convention;

@@ -18,6 +18,7 @@ const HEAD: u64 = 256;
 pub(crate) struct HookFile {
     pub(crate) path: PathBuf,
     pub(crate) head: Vec<u8>,
+    #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "a process is started by its file's name"))]
     pub(crate) size: u64,
     #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "a process is started by its file's name"))]
     file: File,

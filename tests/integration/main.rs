@@ -9,3 +9,5 @@ mod support;
 mod native;
 #[cfg(feature = "wasm")]
 mod parity;
+#[cfg(feature = "wasm")]
+mod readme;

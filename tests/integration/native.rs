@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hookvisor::{Decision, Event, Report, Termination};
-use nix::sys::signal::{SigHandler, SigSet, Signal, SigmaskHow, pthread_sigmask, signal};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::unistd::Pid;
 
 use crate::support::alone::alone;
@@ -34,7 +34,8 @@ fn it_runs_in_the_root_directory_with_a_clean_environment() {
     hooks.file("test.toml", "env = { MODE = 'strict', PATH = '/bin:/usr/bin' }", 0o644);
     let report = start(&hooks);
     let variables = stderr(&report);
-    let mut names: Vec<&str> = variables.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+    let mut names: Vec<&str> =
+        variables.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
     // What the shell adds by itself.
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "TMPDIR"].contains(name));
     names.sort_unstable();
@@ -210,7 +211,8 @@ fn out_of_time_the_whole_process_group_is_asked_to_end() {
 #[test]
 fn what_does_not_end_when_asked_is_killed_after_the_grace() {
     alone("native::what_does_not_end_when_asked_is_killed_after_the_grace", || {
-        let stubborn = "trap '' TERM; (trap '' TERM; sleep 3600) & echo $! >&2; echo ready >&2; while :; do sleep 3600; done";
+        let stubborn =
+            "trap '' TERM; (trap '' TERM; sleep 3600) & echo $! >&2; echo ready >&2; while :; do sleep 3600; done";
         let stopped = "sleep 3600 & echo $! >&2; kill -STOP $$";
         // A leader that goes when asked, and leaves one behind that does not.
         let left_behind = "sh -c \"trap '' TERM; sleep 3600\" & echo $! >&2; wait";
@@ -249,7 +251,9 @@ fn a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller() {
             assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
             assert_eq!((report.decision, report.exit_status()), (decision, status));
             let pid = fs::read_to_string(pidfile).unwrap().trim().to_owned();
-            let note = |stream| format!("a background process still holds its {stream}, and was not waited for: sleep (pid {pid})");
+            let note = |stream| {
+                format!("a background process still holds its {stream}, and was not waited for: sleep (pid {pid})")
+            };
             assert_eq!(report.hooks[0].notes, [note("stdout"), note("stderr")]);
             Leftovers::assert_none_since(&before, "a daemon");
             assert!(is_running(&pid), "what a hook leaves running on purpose is left running");

@@ -57,7 +57,10 @@ fn table() -> Vec<Case> {
         case("exit=200", "failed with error code 200"),
         case("exit=255", "failed with error code 255"),
         case("stderr=only a remark\\n", ""),
-        case("stderr=Could not find required XYZZY\\n;exit=1", "failed with error code 1: Could not find required XYZZY"),
+        case(
+            "stderr=Could not find required XYZZY\\n;exit=1",
+            "failed with error code 1: Could not find required XYZZY",
+        ),
         case("stderr=no newline at the end;exit=2", "failed with error code 2: no newline at the end"),
         case("stderr=one\\ntwo\\n\\nfour\\n;exit=3", "failed with error code 3: one\ntwo\n\nfour"),
         case("stderr=in ;stderr=two writes\\n;exit=1", "failed with error code 1: in two writes"),
@@ -142,7 +145,11 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
                     let began = Instant::now();
                     let report = runtime.run(&event);
                     // The grace is half a minute: a hook that its SIGTERM or the clock did not end shows here.
-                    assert!(!runs_out || began.elapsed() < Duration::from_secs(20), "{steps} took {:?}", began.elapsed());
+                    assert!(
+                        !runs_out || began.elapsed() < Duration::from_secs(20),
+                        "{steps} took {:?}",
+                        began.elapsed()
+                    );
                     Leftovers::assert_none_since(&before, steps);
                     report
                 });
@@ -172,7 +179,8 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
 fn arguments_arrive_as_they_are() {
     let hooks = probes();
     let runtimes = runtimes(&hooks);
-    for [sub_operation, extra] in [["-", "-"], ["", ""], ["two words", " a "], ["--", "-x"], ["ünï√", "'\"$(x)\\*"]] {
+    for [sub_operation, extra] in [["-", "-"], ["", ""], ["two words", " a "], ["--", "-x"], ["ünï√", "'\"$(x)\\*"]]
+    {
         let event = Event::new(DRIVER, "arguments;exit=1", "start").unwrap();
         let event = event.with_sub_operation(sub_operation).unwrap().with_extra(extra).unwrap();
         let reports = runtimes.each_ref().map(|runtime| runtime.run(&event));
@@ -242,7 +250,10 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
             .copy("qemu.d/30@cat;stdout=+third", second);
         let migrate = Event::new("qemu", "web1", "migrate").unwrap().with_document("<domain/>");
         let report = rewrite.runtime().run(&migrate);
-        assert_eq!((report.decision, report.document.as_deref()), (Decision::Proceed, Some(&b"<domain/>+first+third"[..])));
+        assert_eq!(
+            (report.decision, report.document.as_deref()),
+            (Decision::Proceed, Some(&b"<domain/>+first+third"[..]))
+        );
 
         let too_much = Hooks::new().copy("qemu.d/10@flood-stdout=8388609", first).copy("qemu.d/20@exit=0", second);
         let report = too_much.runtime().run(&migrate);

@@ -32,7 +32,14 @@ pub(crate) fn wasm(package: &str) -> PathBuf {
 fn build(package: &str, target: Option<&str>) -> PathBuf {
     let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--profile", "guest", "--package", package]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+        "build",
+        "--quiet",
+        "--profile",
+        "guest",
+        "--package",
+        package,
+    ]);
     cargo.args(target.iter().flat_map(|target| ["--target", target]));
     cargo.arg("--target-dir").arg(&target_directory);
     let built = cargo.output().unwrap();

@@ -1,0 +1,109 @@
+//! The README is a promise: what it shows is run, and prints what it says.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::Hooks;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The README's code blocks of a language.
+fn blocks(language: &str) -> Vec<String> {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    let mut blocks = readme.split("\n```");
+    let mut found = Vec::new();
+    while let (Some(_), Some(block)) = (blocks.next(), blocks.next()) {
+        let (info, body) = block.split_once('\n').unwrap();
+        if info == language {
+            found.push(format!("{body}\n"));
+        }
+    }
+    found
+}
+
+/// What a command prints, both streams in the order of writing, with `hookvisor` on the PATH.
+fn printed(command: &str) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_hookvisor")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let shell =
+        Command::new("sh").args(["-c", &format!("exec 2>&1; {command}")]).env("PATH", path).current_dir(ROOT).output();
+    String::from_utf8(shell.unwrap().stdout).unwrap().replace(ROOT, "/…")
+}
+
+/// Whether a line is as shown, `…` standing for anything.
+fn is_as_shown(line: &str, shown: &str) -> bool {
+    let mut parts = shown.split('…');
+    let first = parts.next().unwrap_or_default();
+    let mut rest = line.strip_prefix(first);
+    for part in parts {
+        rest = rest.and_then(|rest| rest.find(part).map(|at| &rest[at + part.len()..]));
+    }
+    rest.is_some_and(|rest| rest.is_empty() || shown.ends_with('…'))
+}
+
+#[test]
+fn every_command_prints_what_the_readme_shows() {
+    let mut commands = 0;
+    for block in blocks("console") {
+        // The first block's only command is its first line: what follows is printed by the script itself.
+        let of_script = block.starts_with("$ sh ");
+        let mut lines = block.lines().peekable();
+        while let Some(command) = lines.next() {
+            let command = command.strip_prefix("$ ").unwrap();
+            let mut shown = Vec::new();
+            while let Some(line) = lines.next_if(|line| of_script || !line.starts_with("$ ")) {
+                shown.push(line);
+            }
+            let printed = printed(command);
+            let same = printed.lines().count() == shown.len()
+                && printed.lines().zip(&shown).all(|(line, shown)| is_as_shown(line, shown));
+            assert!(same, "$ {command}\nprinted:\n{printed}\nthe README shows:\n{}", shown.join("\n"));
+            commands += 1;
+        }
+    }
+    assert!(commands >= 7, "{commands}");
+}
+
+#[test]
+fn the_settings_shown_are_accepted() {
+    let [settings] = blocks("toml").try_into().unwrap();
+    let hooks =
+        Hooks::new().copy("qemu.d/20-policy.wasm", &Path::new(ROOT).join("examples/hooks/qemu.d/20-policy.wasm"));
+    hooks.file("qemu.d/20-policy.toml", settings, 0o644);
+    let [hook] = hooks.runtime().inventory().hooks.try_into().unwrap();
+    assert_eq!((hook.reason, hook.timeout.as_secs()), (None, 5));
+    assert_eq!((hook.operations, hook.objects), (Some(vec!["prepare".into()]), Some(vec!["web*".into()])));
+}
+
+#[test]
+fn the_check_runs_the_test_command() {
+    let check = fs::read_to_string(Path::new(ROOT).join(".ci/run")).unwrap();
+    for command in blocks("sh").iter().flat_map(|block| block.lines()) {
+        assert!(check.lines().any(|line| line.starts_with(command)), "{command}");
+    }
+}
+
+/// The module in `examples/hooks` is there so that the first command needs no WebAssembly target; it is to do what its
+/// source says.
+#[test]
+fn the_prebuilt_policy_does_what_its_source_does() {
+    let hooks = |policy: &Path| {
+        let hooks = Hooks::new();
+        hooks.file("qemu", fs::read(policy).unwrap(), 0o755);
+        hooks
+    };
+    let prebuilt = hooks(&Path::new(ROOT).join("examples/hooks/qemu.d/20-policy.wasm"));
+    let built = hooks(&crate::support::guests::wasm("policy"));
+    for document in ["web1.xml", "web2.xml"] {
+        let document = fs::read(Path::new(ROOT).join("examples").join(document)).unwrap();
+        for operation in ["prepare", "start", "release"] {
+            let event = hookvisor::Event::new("qemu", "web", operation).unwrap().with_document(document.clone());
+            let said = |hooks: &Hooks| {
+                let report = hooks.runtime().run(&event);
+                (report.exit_status(), report.hooks[0].stderr.clone())
+            };
+            assert_eq!(said(&prebuilt), said(&built), "{operation}");
+        }
+    }
+}
