@@ -1,6 +1,7 @@
 //! What the tests share: hooks directories, guests built from source, and the look at what a call has left behind.
 
 pub(crate) mod alone;
+#[cfg(feature = "wasm")]
 pub(crate) mod guests;
 pub(crate) mod leftovers;
 
@@ -47,6 +48,7 @@ impl Hooks {
     }
 
     /// A hook that is a copy of an executable file.
+    #[cfg(feature = "wasm")]
     pub(crate) fn copy(self, name: &str, of: &Path) -> Self {
         self.file(name, fs::read(of).unwrap(), 0o755);
         self

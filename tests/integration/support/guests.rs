@@ -11,14 +11,12 @@ pub(crate) fn native_probe() -> &'static Path {
 }
 
 /// The same as a WebAssembly module.
-#[cfg(feature = "wasm")]
 pub(crate) fn wasm_probe() -> &'static Path {
     static PROBE: LazyLock<PathBuf> = LazyLock::new(|| wasm("probe"));
     &PROBE
 }
 
 /// A package of this workspace as a WebAssembly module. The standard library for that target is made sure of first.
-#[cfg(feature = "wasm")]
 pub(crate) fn wasm(package: &str) -> PathBuf {
     static TARGET: LazyLock<()> = LazyLock::new(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wasm-targets");
