@@ -30,6 +30,9 @@ pub(crate) trait Backend: Send + Sync {
 }
 
 /// A hook that is ready to be called, from many threads at once.
+///
+/// The native one runs whatever program a call's path names; so it is by this that the sandbox has commands run for its
+/// guests, under the same rules as hooks.
 pub(crate) trait Program: Send + Sync {
     /// Calls it and waits for its end, which comes by the call's deadline and grace.
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError>;

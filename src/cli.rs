@@ -1,6 +1,10 @@
 //! The command line: what it takes, and what each subcommand exits with.
 
+#[cfg(feature = "wasm")]
+mod cache;
 mod check;
+#[cfg(feature = "wasm")]
+mod compile;
 mod exec;
 mod list;
 mod log;
@@ -12,6 +16,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+#[cfg(feature = "wasm")]
+use hookvisor::RuntimeBuilder;
+use hookvisor::{Limits, LoadError, Runtime};
 
 /// The exit status for a failure of the runtime itself, as distinct from a hook's.
 const RUNTIME_FAILED: u8 = 125;
@@ -40,14 +47,29 @@ enum Command {
     List(list::Args),
     Check(check::Args),
     Exec(exec::Args),
+    #[cfg(feature = "wasm")]
+    Compile(compile::Args),
 }
 
 /// Where the hooks are.
 #[derive(Debug, clap::Args)]
 struct HooksArgs {
     /// The hooks directory
-    #[arg(long = "hooks", value_name = "DIR", default_value = "/etc/hookvisor/hooks")]
+    #[arg(id = "hooks", long = "hooks", value_name = "DIR", default_value = "/etc/hookvisor/hooks")]
     directory: PathBuf,
+    #[cfg(feature = "wasm")]
+    #[command(flatten)]
+    cache: cache::CacheArgs,
+}
+
+impl HooksArgs {
+    /// A runtime for them.
+    fn runtime(self, limits: Limits) -> Result<Runtime, LoadError> {
+        let builder = Runtime::builder(self.directory).limits(limits);
+        #[cfg(feature = "wasm")]
+        let builder = self.cache.open().into_iter().fold(builder, RuntimeBuilder::cache);
+        builder.build()
+    }
 }
 
 /// How the result is written.
@@ -67,6 +89,8 @@ pub(crate) fn main() -> ExitCode {
         Command::List(args) => list::list(args),
         Command::Check(args) => check::check(args),
         Command::Exec(args) => exec::exec(args),
+        #[cfg(feature = "wasm")]
+        Command::Compile(args) => compile::compile(args),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
         print(io::stderr(), format!("hookvisor: {error:#}\n").as_bytes());

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::hook::settings::Settings;
 use crate::hook::{Hook, HookSet, State};
 use crate::limits::Limits;
 use crate::report::{Kind, Skipped, json};
@@ -88,16 +87,8 @@ fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
         operations: hook.settings.operations.clone(),
         objects: hook.settings.objects.as_ref().map(|globs| globs.patterns.clone()),
         timeout: hook.settings.timeout.unwrap_or(limits.timeout),
-        may: grants(hook.kind, &hook.settings),
+        may: hook.settings.may(),
     }
-}
-
-fn grants(kind: Kind, settings: &Settings) -> Vec<String> {
-    let mut may: Vec<String> = settings.env.iter().map(|(name, value)| format!("see {name}={value}")).collect();
-    if let (Kind::Wasm, Some(memory)) = (kind, settings.memory) {
-        may.push(format!("use {memory} of memory"));
-    }
-    may
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -22,7 +22,7 @@
 //! # The map
 //! - [`Event`]: what is about to happen or has happened, and its [`Stage`]. Conventions (libvirt's, and a generic one) say
 //!   which operations there are.
-//! - [`Runtime`]: a directory of hooks, ready to be called. [`exec`] runs a single one.
+//! - [`Runtime`]: a directory of hooks, ready to be called. [`Exec`] runs a single one.
 //! - [`Verdict`], [`Report`]: what came of it.
 //! - [`Limits`]: time, memory, output.
 //! - [`Inventory`]: what is in the hooks directory, and what will happen with it.
@@ -53,9 +53,11 @@ mod limits;
 mod report;
 mod runtime;
 
+#[cfg(feature = "wasm")]
+pub use backend::wasm::cache::{Cache, CacheError};
 pub use event::{Event, EventError, Stage};
 pub use hook::discovery::LoadError;
 pub use inventory::{HookInfo, HookState, Inventory};
 pub use limits::Limits;
 pub use report::{Decision, HookReport, Kind, Report, Skipped, Termination, Verdict, Veto};
-pub use runtime::{Runtime, RuntimeBuilder, exec};
+pub use runtime::{Exec, Runtime, RuntimeBuilder};

@@ -121,7 +121,7 @@ pub struct HookReport {
     pub stderr: Vec<u8>,
     /// How many bytes of stderr were left out.
     pub stderr_dropped: u64,
-    /// What it wrote to stdout, where that has a use: a filter operation, or [`exec`](crate::exec).
+    /// What it wrote to stdout, where that has a use: a filter operation, or [`Exec`](crate::Exec).
     pub stdout: Bytes,
     /// How many bytes of stdout were not kept.
     pub stdout_dropped: u64,

@@ -1,6 +1,6 @@
 //! The runtime: which hooks an event has, and what their ends mean. It knows nothing of pipes or WebAssembly.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::backend::native::Native;
 #[cfg(feature = "wasm")]
-use crate::backend::wasm::Wasm;
+use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::backend::{Backend, Call, Completion, End, LaunchError};
 use crate::convention::{self, AfterVeto};
 use crate::event::{Event, Stage};
@@ -55,12 +55,25 @@ pub struct Runtime {
 pub struct RuntimeBuilder {
     directory: PathBuf,
     limits: Limits,
+    cache: Option<Cache>,
 }
+
+/// There is nothing to keep.
+#[cfg(not(feature = "wasm"))]
+type Cache = std::convert::Infallible;
 
 impl RuntimeBuilder {
     /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Keeps the compiled form of WebAssembly hooks there, so that the next runtime need not compile them. By default
+    /// nothing is kept.
+    #[cfg(feature = "wasm")]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
         self
     }
 
@@ -79,7 +92,7 @@ impl RuntimeBuilder {
             directory,
             limits: self.limits,
             trust,
-            backends: backends(trust),
+            backends: backends(trust, self.cache),
             hooks: RwLock::default(),
             reloading: Mutex::default(),
         };
@@ -89,11 +102,15 @@ impl RuntimeBuilder {
 }
 
 /// All back-ends; the first that claims a file runs it.
-fn backends(trust: Trust) -> Vec<Box<dyn Backend>> {
+#[cfg_attr(not(feature = "wasm"), expect(clippy::needless_pass_by_value, reason = "there is never a cache"))]
+fn backends(trust: Trust, cache: Option<Cache>) -> Vec<Box<dyn Backend>> {
+    let native = Native::new(trust);
+    #[cfg(not(feature = "wasm"))]
+    let _ = cache;
     vec![
         #[cfg(feature = "wasm")]
-        Box::new(Wasm::default()),
-        Box::new(Native::new(trust)),
+        Box::new(Wasm::new(Arc::new(native.clone()), trust, cache)),
+        Box::new(native),
     ]
 }
 
@@ -108,7 +125,7 @@ impl Runtime {
 
     /// Sets up a runtime for the hooks in `directory`.
     pub fn builder(directory: impl Into<PathBuf>) -> RuntimeBuilder {
-        RuntimeBuilder { directory: directory.into(), limits: Limits::default() }
+        RuntimeBuilder { directory: directory.into(), limits: Limits::default(), cache: None }
     }
 
     /// Asks the hooks, before something is started, whether it may be.
@@ -205,22 +222,56 @@ impl Runtime {
     }
 }
 
-/// Runs one hook's file, native or wasm, with any arguments. The hook's own settings hold; its execute bit and the
-/// trust in its file are asked for as in a hooks directory.
+/// Runs one hook's file, native or wasm, without a hooks directory.
 ///
-/// Blocks until the hook has ended. Everything that can go wrong is in the report. Both streams are kept, as far as the
-/// limits allow.
-#[must_use = "the hook may have failed"]
-pub fn exec(hook: &Path, arguments: &[&str], stdin: impl Into<Bytes>, limits: &Limits) -> HookReport {
-    let trust = Trust::of_this_process();
-    let backends = backends(trust);
-    let loader = Loader { backends: &backends, limits, trust };
-    let path = std::path::absolute(hook).unwrap_or_else(|_| hook.to_owned());
-    let mut hook = loader.load(path, Scope::default());
-    if let State::Skipped(why) = hook.state {
-        hook.state = State::Broken(LaunchError::Refused(why));
+/// The hook's own settings, beside its file, hold; its execute bit and the trust in its file are asked for as in a hooks
+/// directory.
+///
+/// ```no_run
+/// let ended = hookvisor::Exec::new("./20-policy.wasm").run(&["web1", "start", "begin", "-"], "<domain/>");
+/// assert_eq!(ended.termination.exit_status(), 0);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Exec {
+    hook: PathBuf,
+    limits: Limits,
+    cache: Option<Cache>,
+}
+
+impl Exec {
+    /// Will run this file.
+    pub fn new(hook: impl Into<PathBuf>) -> Self {
+        Self { hook: hook.into(), limits: Limits::default(), cache: None }
     }
-    call(&hook, arguments, stdin.into(), limits, limits.stdout)
+
+    /// Sets the limits that hold where the hook's settings have none.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Keeps the compiled form of a WebAssembly hook there. By default it is not kept.
+    #[cfg(feature = "wasm")]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Runs it with any arguments, and blocks until it has ended. Everything that can go wrong is in the report. Both
+    /// streams are kept, as far as the limits allow.
+    #[must_use = "the hook may have failed"]
+    pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
+        let trust = Trust::of_this_process();
+        let backends = backends(trust, self.cache);
+        let loader = Loader { backends: &backends, limits: &self.limits, trust };
+        let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
+        let mut hook = loader.load(path, Scope::default());
+        if let State::Skipped(why) = hook.state {
+            hook.state = State::Broken(LaunchError::Refused(why));
+        }
+        call(&hook, arguments, stdin.into(), &self.limits, self.limits.stdout)
+    }
 }
 
 fn call(hook: &Hook, arguments: &[&str], stdin: Bytes, limits: &Limits, keep_stdout: usize) -> HookReport {

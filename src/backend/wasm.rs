@@ -1,49 +1,119 @@
-//! Hooks that are WebAssembly modules (WASI preview 1), each call in a fresh instance of its own.
+//! Hooks that are WebAssembly: WASI preview 1 modules and WASI 0.2 components, each call in a fresh instance of its own.
 //!
 //! The engine is made when the first such hook is loaded; a directory of native hooks never makes one.
 
+mod broker;
+pub(crate) mod cache;
 mod clock;
 mod drive;
 mod guest;
+mod interface;
+mod precompiled;
 mod streams;
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module};
+use sha2::{Digest, Sha256};
+use wasmtime::component::{self, Component};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ResourcesRequired, Store};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
+use self::cache::{Cache, Key};
 use self::clock::Clock;
 use self::guest::{Guest, HookExit};
 use crate::backend::{Backend, Call, Completion, LaunchError, Program};
 use crate::hook::file::HookFile;
-use crate::hook::settings::Settings;
+use crate::hook::settings::grants::Command;
+use crate::hook::settings::{self, Settings};
+use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::report::Kind;
 
 /// The name under which preview 1 is imported.
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
-/// The function that a command starts at.
+/// The function that a module's program starts at.
 const START: &str = "_start";
 /// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
 const HOST_STACK: usize = 1 << 20;
 
 /// The back-end for WebAssembly.
-#[derive(Default)]
 pub(crate) struct Wasm {
     sandbox: OnceLock<Result<Arc<Sandbox>, LaunchError>>,
+    cache: Option<Cache>,
+    /// What runs the commands that a guest asks for.
+    launcher: Arc<dyn Program>,
+    trust: Trust,
 }
 
-/// What all modules share: the engine that compiles them, what they may import, and the clock that interrupts them.
+/// What all hooks share: the engine that compiles them, what they may import, and the clock that interrupts them.
 struct Sandbox {
     engine: Engine,
-    linker: Linker<Guest>,
+    modules: Linker<Guest>,
+    components: component::Linker<Guest>,
     clock: Clock,
 }
 
-/// A compiled module with its imports resolved.
+/// A compiled hook with its imports resolved, and what it may reach.
 struct WasmHook {
     sandbox: Arc<Sandbox>,
-    instance: InstancePre<Guest>,
+    code: Code,
     memory: usize,
+    settings: Settings,
+    settings_file: PathBuf,
+    commands: Arc<[Command]>,
+    launcher: Arc<dyn Program>,
+}
+
+/// The two forms of a program.
+enum Code {
+    Module(InstancePre<Guest>),
+    Component(CommandPre<Guest>),
+}
+
+impl Wasm {
+    pub(crate) fn new(launcher: Arc<dyn Program>, trust: Trust, cache: Option<Cache>) -> Self {
+        Self { sandbox: OnceLock::new(), cache, launcher, trust }
+    }
+
+    fn compile_module(&self, engine: &Engine, bytes: &[u8]) -> Result<Module, LaunchError> {
+        let invalid = |e| refused(format!("it is not a valid WebAssembly module: {}", one_line(&e)));
+        self.cached(engine, bytes, precompiled::module, |code| code.serialize(), || Module::new(engine, bytes))
+            .map_err(invalid)
+    }
+
+    fn compile_component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, LaunchError> {
+        let invalid = |e| refused(format!("it is not a valid WebAssembly component: {}", one_line(&e)));
+        self.cached(engine, bytes, precompiled::component, |code| code.serialize(), || Component::new(engine, bytes))
+            .map_err(invalid)
+    }
+
+    fn cached<T>(
+        &self,
+        engine: &Engine,
+        bytes: &[u8],
+        load: fn(&Engine, &cache::Verified) -> wasmtime::Result<T>,
+        save: fn(&T) -> wasmtime::Result<Vec<u8>>,
+        compile: impl FnOnce() -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        let Some(cache) = &self.cache else { return compile() };
+        let key = Key::new(engine, bytes);
+        if let Some(code) = cache.get(&key) {
+            match load(engine, &code) {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => {
+                    tracing::warn!("compiled code in the cache is of no use: {}", one_line(&error));
+                    cache.remove(&key);
+                }
+            }
+        }
+        let compiled = compile()?;
+        match save(&compiled) {
+            Ok(code) => cache.put(&key, &code),
+            Err(error) => tracing::info!("compiled code could not be kept: {}", one_line(&error)),
+        }
+        Ok(compiled)
+    }
 }
 
 impl Backend for Wasm {
@@ -56,122 +126,156 @@ impl Backend for Wasm {
     }
 
     fn load(&self, file: HookFile, settings: &Settings, limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
-        let refused = |why: String| LaunchError::Refused(why);
         if file.size > limits.module_size {
             let (size, limit) = (file.size, limits.module_size);
             return Err(refused(format!("its {size} bytes are more than the limit for a module, {limit}")));
         }
-        // The layer, after the magic number and the version, tells a component (1) from a module (0).
-        if file.head.get(6) == Some(&1) {
-            let why = "it is a WebAssembly component, and hooks are modules: build it for wasm32-wasip1";
-            return Err(refused(why.to_owned()));
-        }
+        guest::check_grants(settings, self.trust)?;
         let bytes = file.read()?;
         if let Some(expected) = &settings.sha256 {
             check_digest(&bytes, expected)?;
         }
-        let sandbox = self.sandbox.get_or_init(|| Sandbox::new(limits).map(Arc::new)).clone()?;
-        let module = Module::new(&sandbox.engine, &bytes)
-            .map_err(|e| refused(format!("it is not a valid WebAssembly module: {}", one_line(&e))))?;
-        sandbox.check_imports(&module)?;
-        // Otherwise the first call would do it, and leave a descriptor behind.
-        module
-            .initialize_copy_on_write_image()
-            .map_err(|e| LaunchError::Host { what: "could not keep its memory's first image", why: one_line(&e) })?;
-        if !matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0) {
-            let why = "it exports no function `_start`, so it is a library and not a program: build it as a binary (in Rust, \
-                       with a `fn main`)";
-            return Err(refused(why.to_owned()));
-        }
         let memory = settings.memory.map_or(limits.memory, |m| usize::try_from(m.0).unwrap_or(usize::MAX));
-        check_needs(&module, memory, limits)?;
-        let instance = sandbox
-            .linker
-            .instantiate_pre(&module)
-            .map_err(|e| refused(format!("it could not be linked: {}", one_line(&e))))?;
-        Ok(Box::new(WasmHook { sandbox, instance, memory }))
+        let sandbox = self.sandbox.get_or_init(|| Sandbox::new(limits).map(Arc::new)).clone()?;
+        // The layer, after the magic number and the version, tells a component (1) from a module (0).
+        let code = if file.head.get(6) == Some(&1) {
+            sandbox.link_component(&self.compile_component(&sandbox.engine, &bytes)?, memory, limits)?
+        } else {
+            if !settings.connections.is_empty() {
+                let why = "its settings have `connect`, which only a component can use: build it for wasm32-wasip2";
+                return Err(refused(why.to_owned()));
+            }
+            sandbox.link_module(&self.compile_module(&sandbox.engine, &bytes)?, memory, limits)?
+        };
+        Ok(Box::new(WasmHook {
+            sandbox,
+            code,
+            memory,
+            settings: settings.clone(),
+            settings_file: settings::file_name(&file.path),
+            commands: settings.commands.clone().into(),
+            launcher: Arc::clone(&self.launcher),
+        }))
     }
 }
 
 impl Sandbox {
     fn new(limits: &Limits) -> Result<Self, LaunchError> {
-        let failed =
-            |e: &wasmtime::Error| LaunchError::Host { what: "could not make the WebAssembly engine", why: one_line(e) };
-        let mut config = wasmtime::Config::new();
-        config
-            .epoch_interruption(true)
-            .max_wasm_stack(limits.stack)
-            .async_stack_size(limits.stack.saturating_add(HOST_STACK));
-        let engine = Engine::new(&config).map_err(|e| failed(&e))?;
-        let mut linker = Linker::new(&engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut linker, Guest::wasi).map_err(|e| failed(&e))?;
-        // wasmtime-wasi's own refuses a status of 126 and more; a process's goes up to 255.
-        linker.allow_shadowing(true);
-        linker
-            .func_wrap(PREVIEW_1, "proc_exit", |status: u32| -> wasmtime::Result<()> { Err(HookExit(status).into()) })
-            .map_err(|e| failed(&e))?;
+        let made = || {
+            let mut config = wasmtime::Config::new();
+            config
+                .epoch_interruption(true)
+                .max_wasm_stack(limits.stack)
+                .async_stack_size(limits.stack.saturating_add(HOST_STACK));
+            let engine = Engine::new(&config)?;
+            let mut modules = Linker::new(&engine);
+            wasmtime_wasi::p1::add_to_linker_async(&mut modules, Guest::preview_1)?;
+            // wasmtime-wasi's own refuses a status of 126 and more; a process's goes up to 255.
+            modules.allow_shadowing(true);
+            modules.func_wrap(PREVIEW_1, "proc_exit", |status: u32| -> wasmtime::Result<()> {
+                Err(HookExit(status).into())
+            })?;
+            interface::add_to_linker(&mut modules)?;
+            let mut components = component::Linker::new(&engine);
+            wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+            interface::add_to_component_linker(&mut components)?;
+            Ok((engine, modules, components))
+        };
+        let (engine, modules, components) = made().map_err(|e: wasmtime::Error| LaunchError::Host {
+            what: "could not make the WebAssembly engine",
+            why: one_line(&e),
+        })?;
         let clock = Clock::start(engine.clone()).map_err(|e| LaunchError::Host {
             what: "could not start the thread that interrupts WebAssembly hooks",
             why: e.to_string(),
         })?;
-        Ok(Self { engine, linker, clock })
+        Ok(Self { engine, modules, components, clock })
+    }
+
+    fn link_module(&self, module: &Module, memory: usize, limits: &Limits) -> Result<Code, LaunchError> {
+        self.check_imports(module)?;
+        if !matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0) {
+            let why = "it exports no function `_start`, so it is a library and not a program: build it as a binary (in Rust, \
+                       with a `fn main`)";
+            return Err(refused(why.to_owned()));
+        }
+        check_needs(&module.resources_required(), memory, limits)?;
+        // Otherwise the first call would do it, and leave a descriptor behind.
+        module.initialize_copy_on_write_image().map_err(no_image)?;
+        let linked = self.modules.instantiate_pre(module);
+        Ok(Code::Module(linked.map_err(|e| refused(format!("it could not be linked: {}", one_line(&e))))?))
+    }
+
+    fn link_component(&self, component: &Component, memory: usize, limits: &Limits) -> Result<Code, LaunchError> {
+        if let Some(needs) = component.resources_required() {
+            check_needs(&needs, memory, limits)?;
+        }
+        component.initialize_copy_on_write_image().map_err(no_image)?;
+        let unlinked = |e| {
+            refused(format!(
+                "it could not be linked: {}; a hook may import WASI 0.2 and what guest-sdk/wit defines",
+                one_line(&e)
+            ))
+        };
+        let linked = self.components.instantiate_pre(component).map_err(unlinked)?;
+        let command = CommandPre::new(linked).map_err(|e| {
+            refused(format!("it exports no `wasi:cli/run`, so it is a library and not a program: {}", one_line(&e)))
+        })?;
+        Ok(Code::Component(command))
     }
 
     /// Names every import that nothing provides, where wasmtime's own error stops at the first.
     fn check_imports(&self, module: &Module) -> Result<(), LaunchError> {
-        let provided: Vec<(&str, &str)> = module.imports().map(|i| (i.module(), i.name())).collect();
-        let missing: Vec<String> = provided
-            .iter()
-            .filter(|(module, name)| !self.provides(module, name))
-            .map(|(module, name)| format!("{module}.{name}"))
+        let mut store = Store::new(&self.engine, Guest::without_rights());
+        let missing: Vec<String> = module
+            .imports()
+            .filter(|import| self.modules.get(&mut store, import.module(), import.name()).is_err())
+            .map(|import| format!("{}.{}", import.module(), import.name()))
             .collect();
         if missing.is_empty() {
             return Ok(());
         }
-        Err(LaunchError::Refused(format!(
-            "it imports what nothing provides: {}; a hook may import WASI preview 1 ({PREVIEW_1})",
+        Err(refused(format!(
+            "it imports what nothing provides: {}; a hook may import WASI preview 1 ({PREVIEW_1}) and what hookvisor-guest \
+             does",
             missing.join(", ")
         )))
-    }
-
-    fn provides(&self, module: &str, name: &str) -> bool {
-        let mut store = wasmtime::Store::new(&self.engine, Guest::without_rights());
-        self.linker.get(&mut store, module, name).is_ok()
     }
 }
 
 impl Program for WasmHook {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
-        guest::run(&self.sandbox.engine, &self.sandbox.clock, &self.instance, self.memory, call)
+        guest::run(self, call)
     }
 }
 
-fn check_needs(module: &Module, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
-    let needs = module.resources_required();
-    if needs.max_initial_memory_size.is_some_and(|size| size > memory as u64) {
-        let (needs, limit) = (needs.max_initial_memory_size.unwrap_or_default(), memory);
-        return Err(LaunchError::Refused(format!(
-            "it needs {needs} bytes of memory from the start, and its limit is {limit}: set `memory` in its settings"
+fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
+    if let Some(size) = needs.max_initial_memory_size.filter(|&size| size > memory as u64) {
+        return Err(refused(format!(
+            "it needs {size} bytes of memory from the start, and its limit is {memory}: set `memory` in its settings"
         )));
     }
-    if needs.max_initial_table_size.is_some_and(|size| size > limits.table_elements as u64) {
-        let (needs, limit) = (needs.max_initial_table_size.unwrap_or_default(), limits.table_elements);
-        return Err(LaunchError::Refused(format!("its table of {needs} elements is over the limit, {limit}")));
+    if let Some(size) = needs.max_initial_table_size.filter(|&size| size > limits.table_elements as u64) {
+        let limit = limits.table_elements;
+        return Err(refused(format!("its table of {size} elements is over the limit, {limit}")));
     }
     Ok(())
 }
 
 fn check_digest(bytes: &[u8], expected: &str) -> Result<(), LaunchError> {
-    use sha2::{Digest, Sha256};
-    use std::fmt::Write;
-    let found = Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
+    let found = cache::hex(&Sha256::digest(bytes));
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    Err(LaunchError::Refused(format!("its SHA-256 is {found}, and its settings want {expected}")))
+    Err(refused(format!("its SHA-256 is {found}, and its settings want {expected}")))
+}
+
+fn refused(why: String) -> LaunchError {
+    LaunchError::Refused(why)
+}
+
+fn no_image(error: wasmtime::Error) -> LaunchError {
+    LaunchError::Host { what: "could not keep the first image of its memory", why: one_line(&error) }
 }
 
 /// An error and its causes in one line.

@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::io;
 
 use clap::Parser;
-use hookvisor::{HookState, Inventory, Runtime};
+use hookvisor::{HookState, Inventory, Limits};
 
 use super::list::{details, json, kind};
 use super::{Format, HooksArgs, print};
 
 /// Exit status where a hook would fail.
-const WOULD_FAIL: u8 = 1;
+pub(super) const WOULD_FAIL: u8 = 1;
 
 /// Check every file in the hooks directory, and say what would happen with it
 #[derive(Debug, Parser)]
@@ -26,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn check(args: Args) -> anyhow::Result<u8> {
-    let inventory = Runtime::open(args.hooks.directory)?.inventory();
+    let inventory = args.hooks.runtime(Limits::default())?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),

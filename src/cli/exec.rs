@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::Parser;
-use hookvisor::Limits;
+use hookvisor::Exec;
 
 use super::{document, print};
 
@@ -16,6 +16,9 @@ file, hold.
 
 Example: hookvisor exec ./20-policy.wasm web1 start begin - < web1.xml")]
 pub(super) struct Args {
+    #[cfg(feature = "wasm")]
+    #[command(flatten)]
+    cache: super::cache::CacheArgs,
     /// The hook's file
     hook: PathBuf,
     /// What the hook is called with
@@ -25,7 +28,10 @@ pub(super) struct Args {
 
 pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
-    let ended = hookvisor::exec(&args.hook, &arguments, document()?, &Limits::default());
+    let exec = Exec::new(args.hook);
+    #[cfg(feature = "wasm")]
+    let exec = args.cache.open().into_iter().fold(exec, Exec::cache);
+    let ended = exec.run(&arguments, document()?);
     print(io::stdout(), &ended.stdout);
     if let Some(mut entry) = ended.entry(None) {
         entry.push(b'\n');

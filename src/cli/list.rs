@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::io;
 
 use clap::Parser;
-use hookvisor::{HookInfo, HookState, Inventory, Kind, Runtime};
+use hookvisor::{HookInfo, HookState, Inventory, Kind, Limits};
 
 use super::{Format, HooksArgs, print};
 
@@ -19,7 +19,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(args: Args) -> anyhow::Result<u8> {
-    let inventory = Runtime::open(args.hooks.directory)?.inventory();
+    let inventory = args.hooks.runtime(Limits::default())?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),

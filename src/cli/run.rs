@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, Limits, Runtime};
+use hookvisor::{Event, EventError, Limits};
 
 use super::{Cli, Format, HooksArgs, document, duration, print};
 
@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     };
     let mut limits = Limits::default();
     limits.timeout = args.timeout.unwrap_or(limits.timeout);
-    let runtime = Runtime::builder(args.hooks.directory).limits(limits).build()?;
+    let runtime = args.hooks.runtime(limits)?;
     let report = runtime.run(&event);
     match args.format {
         Format::Json => print(io::stdout(), format!("{}\n", report.to_json()).as_bytes()),

@@ -1,5 +1,7 @@
 //! `<hook>.toml`: what the administrator says of one hook.
 
+pub(crate) mod grants;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -10,6 +12,7 @@ use bytesize::ByteSize;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer, de};
 
+use self::grants::{Command, Connection, Directory};
 use super::file::{self, OpenError};
 use super::trust::Trust;
 use crate::backend::LaunchError;
@@ -31,6 +34,12 @@ pub(crate) struct Settings {
     pub(crate) operations: Option<Vec<String>>,
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
+    #[serde(default, rename = "dir")]
+    pub(crate) directories: Vec<Directory>,
+    #[serde(default, rename = "command")]
+    pub(crate) commands: Vec<Command>,
+    #[serde(default, rename = "connect")]
+    pub(crate) connections: Vec<Connection>,
 }
 
 /// Shell patterns, and how they were written.
@@ -67,15 +76,30 @@ impl Settings {
 
     /// Refuses what only a sandbox can hold a hook to: left unsaid, it would be believed.
     pub(crate) fn refuse_for_native(&self) -> Result<(), LaunchError> {
-        let key = match (&self.memory, &self.sha256) {
-            (Some(_), _) => "memory",
-            (_, Some(_)) => "sha256",
-            (None, None) => return Ok(()),
-        };
-        Err(LaunchError::Refused(format!(
-            "its settings have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
-             `operations` and `objects`"
-        )))
+        let only_wasm = [
+            ("memory", self.memory.is_some()),
+            ("sha256", self.sha256.is_some()),
+            ("dir", !self.directories.is_empty()),
+            ("command", !self.commands.is_empty()),
+            ("connect", !self.connections.is_empty()),
+        ];
+        match only_wasm.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((key, _)) => Err(LaunchError::Refused(format!(
+                "its settings have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
+                 `operations` and `objects`"
+            ))),
+        }
+    }
+
+    /// What the hook may do beyond what every hook of its kind may, in words.
+    pub(crate) fn may(&self) -> Vec<String> {
+        let variables = self.env.iter().map(|(name, value)| format!("see {name}={value}"));
+        let memory = self.memory.iter().map(|memory| format!("use {memory} of memory"));
+        let directories = self.directories.iter().map(ToString::to_string);
+        let commands = self.commands.iter().map(ToString::to_string);
+        let connections = self.connections.iter().map(ToString::to_string);
+        variables.chain(memory).chain(directories).chain(commands).chain(connections).collect()
     }
 }
 

@@ -1,36 +1,91 @@
 //! One call of a guest: what it gets, what it may use, and how it ended.
 
-use wasmtime::{Engine, InstancePre, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace};
-use wasmtime_wasi::WasiCtxBuilder;
-use wasmtime_wasi::p1::WasiP1Ctx;
+use std::fs;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
 
-use super::clock::Clock;
+use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace, format_err};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::broker::Broker;
 use super::drive::{self, TimeUp};
 use super::streams::{Document, Sink};
-use super::{START, one_line};
+use super::{Code, START, WasmHook, interface, one_line};
 use crate::backend::{Call, Completion, End, LaunchError};
 use crate::capture::Capture;
+use crate::hook::file::HookFile;
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::{Access, Connection};
+use crate::hook::trust::Trust;
 use crate::limits;
 
 /// How many of the guest's functions are named where it trapped.
 const NAMED_FRAMES: usize = 8;
-/// How many instances, tables and memories one call may have.
-const COUNT: usize = 64;
+/// How many instances, tables and memories one call may have. A component of an interpreted language has some dozens.
+const COUNT: usize = 256;
 
 /// What a guest's host functions work on.
 pub(super) struct Guest {
+    /// It serves components as well, which see its WASI 0.2 side.
     wasi: WasiP1Ctx,
     quota: Quota,
+    broker: Option<Broker>,
+    /// What the last command left for the guest to fetch.
+    pub(super) response: Vec<u8>,
+    path: Arc<Path>,
+    messages: u32,
 }
 
 impl Guest {
-    pub(super) fn wasi(&mut self) -> &mut WasiP1Ctx {
+    pub(super) fn preview_1(&mut self) -> &mut WasiP1Ctx {
         &mut self.wasi
     }
 
     /// A guest that is never run.
     pub(super) fn without_rights() -> Self {
-        Self { wasi: WasiCtxBuilder::new().build_p1(), quota: Quota { memory: 0, table_elements: 0 } }
+        let quota = Quota { memory: 0, table_elements: 0 };
+        let wasi = WasiCtxBuilder::new().build_p1();
+        Self { wasi, quota, broker: None, response: Vec::new(), path: Path::new("").into(), messages: 0 }
+    }
+
+    pub(super) fn broker(&mut self) -> wasmtime::Result<&mut Broker> {
+        self.broker.as_mut().ok_or_else(|| format_err!("commands are for a hook that is called"))
+    }
+
+    /// Puts a guest's message into the host's log.
+    pub(super) fn log(&mut self, level: u32, message: &[u8]) {
+        self.messages = self.messages.saturating_add(1);
+        if self.messages > interface::MESSAGES {
+            return;
+        }
+        let (hook, message) = (self.path.display(), String::from_utf8_lossy(message));
+        match level {
+            0 | 1 => tracing::error!(target: "hookvisor::guest", "{hook}: {message}"),
+            2 => tracing::warn!(target: "hookvisor::guest", "{hook}: {message}"),
+            3 => tracing::info!(target: "hookvisor::guest", "{hook}: {message}"),
+            4 => tracing::debug!(target: "hookvisor::guest", "{hook}: {message}"),
+            _ => tracing::trace!(target: "hookvisor::guest", "{hook}: {message}"),
+        }
+    }
+
+    /// What the report is to tell beside the hook's own words.
+    fn into_notes(self) -> Vec<String> {
+        let mut notes = self.broker.map(|broker| broker.notes).unwrap_or_default();
+        if let Some(dropped) = self.messages.checked_sub(interface::MESSAGES).filter(|&dropped| dropped > 0) {
+            notes.push(format!("{dropped} of its messages to the log were left out"));
+        }
+        notes
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
     }
 }
 
@@ -72,23 +127,42 @@ impl ResourceLimiter for Quota {
 #[error("exited with status {0}")]
 pub(super) struct HookExit(pub(super) u32);
 
-pub(super) fn run(
-    engine: &Engine,
-    clock: &Clock,
-    instance: &InstancePre<Guest>,
-    memory: usize,
-    call: &Call<'_>,
-) -> Result<Completion, LaunchError> {
+/// Refuses grants that could not be honoured, as far as that can be seen before a call.
+pub(super) fn check_grants(settings: &Settings, trust: Trust) -> Result<(), LaunchError> {
+    let refused = |why: String| Err(LaunchError::Refused(format!("its settings grant {why}")));
+    for directory in &settings.directories {
+        let host = directory.host.display();
+        match fs::metadata(&directory.host) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return refused(format!("the directory {host}, which is no directory")),
+            Err(error) => return refused(format!("the directory {host}, which cannot be used: {error}")),
+        }
+    }
+    for command in &settings.commands {
+        let program = command.program.display();
+        match HookFile::open(&command.program, trust) {
+            Ok(file) if file.is_executable() => {}
+            Ok(_) => return refused(format!("the program {program}, which is not executable")),
+            Err(LaunchError::NotFound(_)) => return refused(format!("the program {program}, which is not there")),
+            Err(why) => return refused(format!("the program {program}: {why}")),
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, LaunchError> {
     let stdout = Sink::new(Capture::beginning(call.keep_stdout));
     let stderr = Sink::new(Capture::both_ends(call.limits.stderr));
-    let mut wasi = WasiCtxBuilder::new();
-    wasi.stdin(Document::new(call.stdin.clone())).stdout(stdout.clone()).stderr(stderr.clone());
-    wasi.arg(call.path.to_string_lossy()).args(call.arguments);
-    for (name, value) in call.env {
-        wasi.env(name, value);
-    }
-    let quota = Quota { memory, table_elements: call.limits.table_elements };
-    let mut store = Store::new(engine, Guest { wasi: wasi.build_p1(), quota });
+    let guest = Guest {
+        wasi: wasi(hook, call, &stdout, &stderr)?,
+        quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements },
+        broker: Some(Broker::new(Arc::clone(&hook.launcher), Arc::clone(&hook.commands), &hook.settings_file, call)),
+        response: Vec::new(),
+        path: call.path.into(),
+        messages: 0,
+    };
+    let sandbox = &*hook.sandbox;
+    let mut store = Store::new(&sandbox.engine, guest);
     store.limiter(|guest| &mut guest.quota);
     store.set_epoch_deadline(1);
     let deadline = call.deadline.clone();
@@ -97,21 +171,73 @@ pub(super) fn run(
         // It was another call's time.
         limits::Clock::Running { .. } => Ok(UpdateDeadline::Continue(1)),
     });
-    let watch = clock.watch(&call.deadline);
-    let guest = async {
-        let instance = instance.instantiate_async(&mut store).await.map_err(Stopped::Before)?;
-        let start = instance.get_typed_func::<(), ()>(&mut store, START).map_err(Stopped::Before)?;
-        start.call_async(&mut store, ()).await.map_err(Stopped::Within)
-    };
-    let outcome = drive::to_end(guest, clock.reactor(), &call.deadline);
+    let watch = sandbox.clock.watch(&call.deadline);
+    let outcome = drive::to_end(execute(&hook.code, &mut store), sandbox.clock.reactor(), &call.deadline);
     drop(watch);
-    let mut notes = Vec::new();
+    let mut notes = store.into_data().into_notes();
     let end = match outcome {
         Err(TimeUp) => End::TimedOut,
-        Ok(Ok(())) => End::Exited(0),
+        Ok(Ok(end)) => end,
         Ok(Err(stopped)) => end_of(stopped, &mut notes)?,
     };
     Ok(Completion { end, stdout: stdout.finish(), stderr: stderr.finish(), notes })
+}
+
+/// Makes an instance and runs it. An `Ok` is a program that returned.
+async fn execute(code: &Code, store: &mut Store<Guest>) -> Result<End, Stopped> {
+    match code {
+        Code::Module(module) => {
+            let instance = module.instantiate_async(&mut *store).await.map_err(Stopped::Before)?;
+            let start = instance.get_typed_func::<(), ()>(&mut *store, START).map_err(Stopped::Before)?;
+            start.call_async(store, ()).await.map_err(Stopped::Within)?;
+            Ok(End::Exited(0))
+        }
+        Code::Component(component) => {
+            let command = component.instantiate_async(&mut *store).await.map_err(Stopped::Before)?;
+            let ran = command.wasi_cli_run().call_run(store).await.map_err(Stopped::Within)?;
+            Ok(End::Exited(if ran.is_ok() { 0 } else { 1 }))
+        }
+    }
+}
+
+/// What the guest finds: by default its arguments, its streams, clocks and randomness; more only by its settings.
+fn wasi(hook: &WasmHook, call: &Call<'_>, stdout: &Sink, stderr: &Sink) -> Result<WasiP1Ctx, LaunchError> {
+    let mut wasi = WasiCtxBuilder::new();
+    wasi.stdin(Document::new(call.stdin.clone())).stdout(stdout.clone()).stderr(stderr.clone());
+    wasi.arg(call.path.to_string_lossy()).args(call.arguments);
+    wasi.envs(call.env).allow_udp(false).allow_tcp(!hook.settings.connections.is_empty());
+    for directory in &hook.settings.directories {
+        let rights = match directory.access {
+            Access::Read => FsPerms::ReadOnly,
+            Access::ReadWrite => FsPerms::ReadWrite,
+        };
+        wasi.preopened_dir(&directory.host, directory.guest(), rights).map_err(|e| {
+            let host = directory.host.display();
+            LaunchError::Refused(format!(
+                "its settings grant the directory {host}, which cannot be used: {}",
+                one_line(&e)
+            ))
+        })?;
+    }
+    if !hook.settings.connections.is_empty() {
+        let granted: Arc<[SocketAddr]> = hook.settings.connections.iter().map(|Connection { to }| *to).collect();
+        wasi.socket_addr_check(move |address, use_| allows(&granted, address, use_));
+    }
+    Ok(wasi.build_p1())
+}
+
+/// A connection to a granted address, and the binding to a port of the system's choice that it begins with.
+fn allows(
+    granted: &[SocketAddr],
+    address: SocketAddr,
+    use_: SocketAddrUse,
+) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
+    let allowed = match use_ {
+        SocketAddrUse::TcpConnect => granted.contains(&address),
+        SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+        _ => false,
+    };
+    Box::pin(async move { allowed })
 }
 
 /// Where an error came up.
@@ -133,6 +259,9 @@ fn end_of(stopped: Stopped, notes: &mut Vec<String>) -> Result<End, LaunchError>
             ));
             u8::MAX
         })));
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Ok(End::Exited(u8::try_from(*status).unwrap_or(u8::MAX)));
     }
     if error.is::<TimeUp>() {
         return Ok(End::TimedOut);

@@ -1,0 +1,112 @@
+//! Commands that the runtime runs for a guest: those that the hook's settings list, and no others.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::backend::{Call, Completion, End, Program};
+use crate::hook::settings::grants::{Command, Names, lines_to_grant};
+use crate::limits::{Deadline, Limits};
+
+/// How many refused commands the report tells of.
+const NOTES: usize = 10;
+
+/// What a call's guest may have run.
+pub(super) struct Broker {
+    launcher: Arc<dyn Program>,
+    granted: Arc<[Command]>,
+    object: String,
+    operation: String,
+    settings: String,
+    deadline: Deadline,
+    limits: Limits,
+    /// What the report is to tell.
+    pub(super) notes: Vec<String>,
+}
+
+/// Why the guest gets no command's output. The texts are for the guest to read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CommandError {
+    /// The settings do not list it.
+    #[error("{0}")]
+    Refused(String),
+    /// It is listed, and could not be run.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Broker {
+    pub(super) fn new(launcher: Arc<dyn Program>, granted: Arc<[Command]>, settings: &Path, call: &Call<'_>) -> Self {
+        let argument = |at: usize| call.arguments.get(at).map_or("-", |a| a).to_owned();
+        Self {
+            launcher,
+            granted,
+            object: argument(0),
+            operation: argument(1),
+            settings: settings.display().to_string(),
+            deadline: call.deadline.clone(),
+            limits: call.limits.clone(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Runs a command to its end, or to the end of the hook's own time.
+    pub(super) fn run(
+        &mut self,
+        program: &str,
+        arguments: &[String],
+        stdin: Bytes,
+    ) -> Result<Completion, CommandError> {
+        let names = Names { object: &self.object, operation: &self.operation };
+        let Some(granted) = self.granted.iter().find(|command| command.allows(program, arguments, names)) else {
+            return Err(self.refuse(program, arguments));
+        };
+        let path = granted.program.clone();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let call = Call {
+            path: &path,
+            arguments: &arguments,
+            stdin,
+            env: &[],
+            deadline: self.deadline.clone(),
+            limits: &self.limits,
+            keep_stdout: self.limits.stdout,
+        };
+        let ended = self.launcher.run(&call).map_err(|why| {
+            let why = format!("{} could not be run: {why}", path.display());
+            self.note(why.clone());
+            CommandError::Failed(why)
+        })?;
+        for note in &ended.notes {
+            self.note(format!("{}: {note}", path.display()));
+        }
+        match ended.end {
+            End::Lost(why) => Err(CommandError::Failed(format!("{} ended unseen: {why}", path.display()))),
+            _ => Ok(ended),
+        }
+    }
+
+    fn refuse(&mut self, program: &str, arguments: &[String]) -> CommandError {
+        let lines = lines_to_grant(Path::new(program), arguments);
+        self.note(format!("it asked for a command that its settings do not list; {} could: {lines}", self.settings));
+        CommandError::Refused(format!("the hook's settings do not list this command; to allow it: {lines}"))
+    }
+
+    fn note(&mut self, note: String) {
+        if self.notes.len() < NOTES {
+            self.notes.push(shortened(note));
+        }
+    }
+}
+
+/// A guest chooses these texts, so they are kept within what a person reads.
+fn shortened(mut text: String) -> String {
+    const LONGEST: usize = 1000;
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

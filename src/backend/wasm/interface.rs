@@ -1,0 +1,214 @@
+//! What the runtime offers a guest beyond WASI: commands and a log. For modules it is the import module `hookvisor`, for
+//! components the interfaces in `guest-sdk/wit`; `guest-sdk` documents both.
+
+use bytes::Bytes;
+use wasmtime::component::{self, ComponentType, Lift, Lower};
+use wasmtime::{Caller, Extern, Linker, Memory, StoreContextMut, format_err};
+
+use super::broker::CommandError;
+use super::guest::Guest;
+use crate::backend::{Completion, End};
+
+const MODULE: &str = "hookvisor";
+const COMMANDS: &str = "hookvisor:hook/commands@0.1.0";
+const LOGGING: &str = "hookvisor:hook/logging@0.1.0";
+
+/// `command_run`'s results.
+const RAN: u32 = 0;
+const REFUSED: u32 = 1;
+const FAILED: u32 = 2;
+
+/// How long a message to the log may be, in bytes, and how many messages one call may send.
+const MESSAGE: usize = 8 << 10;
+pub(super) const MESSAGES: u32 = 1000;
+
+pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.func_wrap(MODULE, "command_run", command_run)?;
+    linker.func_wrap(MODULE, "command_response", command_response)?;
+    linker.func_wrap(MODULE, "log", |mut caller: Caller<'_, Guest>, level: u32, at: u32, len: u32| {
+        let message = read(&mut caller, at, len.min(MESSAGE as u32))?;
+        caller.data_mut().log(level, &message);
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn command_run(mut caller: Caller<'_, Guest>, at: u32, len: u32, response_len: u32) -> wasmtime::Result<u32> {
+    let request = Bytes::from(read(&mut caller, at, len)?);
+    let (program, arguments, stdin) = parse(request).ok_or_else(|| format_err!("a malformed request for a command"))?;
+    let (result, response) = match caller.data_mut().broker()?.run(&program, &arguments, stdin) {
+        Ok(ended) => (RAN, encode(&ended)),
+        Err(CommandError::Refused(why)) => (REFUSED, why.into_bytes()),
+        Err(CommandError::Failed(why)) => (FAILED, why.into_bytes()),
+    };
+    let size = u32::try_from(response.len())?.to_le_bytes();
+    memory(&mut caller)?.write(&mut caller, response_len as usize, &size)?;
+    caller.data_mut().response = response;
+    Ok(result)
+}
+
+fn command_response(mut caller: Caller<'_, Guest>, at: u32, len: u32) -> wasmtime::Result<u32> {
+    let response = std::mem::take(&mut caller.data_mut().response);
+    if response.len() != len as usize {
+        caller.data_mut().response = response;
+        return Ok(1);
+    }
+    memory(&mut caller)?.write(&mut caller, at as usize, &response)?;
+    Ok(0)
+}
+
+fn memory(caller: &mut Caller<'_, Guest>) -> wasmtime::Result<Memory> {
+    match caller.get_export("memory") {
+        Some(Extern::Memory(memory)) => Ok(memory),
+        _ => Err(format_err!("the module exports no memory named `memory`")),
+    }
+}
+
+fn read(caller: &mut Caller<'_, Guest>, at: u32, len: u32) -> wasmtime::Result<Vec<u8>> {
+    let memory = memory(caller)?;
+    let (at, len) = (at as usize, len as usize);
+    let bytes = memory.data(&caller).get(at..).and_then(|rest| rest.get(..len));
+    bytes.map(<[u8]>::to_vec).ok_or_else(|| format_err!("{len} bytes at {at} lie outside of the guest's memory"))
+}
+
+/// A request is the program, the number of arguments, the arguments and stdin; each piece is its length and its bytes,
+/// each number four bytes, little-endian.
+fn parse(mut request: Bytes) -> Option<(String, Vec<String>, Bytes)> {
+    let program = text(&mut request)?;
+    // Each argument takes four bytes at least, so that the number cannot promise more than is there.
+    let count = number(&mut request)?;
+    let arguments = (0..count).map(|_| text(&mut request)).collect::<Option<Vec<String>>>()?;
+    let stdin = piece(&mut request)?;
+    request.is_empty().then_some((program, arguments, stdin))
+}
+
+fn number(from: &mut Bytes) -> Option<usize> {
+    let bytes = (from.len() >= 4).then(|| from.split_to(4))?;
+    usize::try_from(u32::from_le_bytes(bytes.as_ref().try_into().ok()?)).ok()
+}
+
+fn piece(from: &mut Bytes) -> Option<Bytes> {
+    let len = number(from)?;
+    (from.len() >= len).then(|| from.split_to(len))
+}
+
+fn text(from: &mut Bytes) -> Option<String> {
+    String::from_utf8(piece(from)?.to_vec()).ok()
+}
+
+/// How it ended (0 exited, 1 signaled, 2 timed out) and its status or signal, stdout, stderr, and how many bytes of each
+/// were dropped.
+fn encode(ended: &Completion) -> Vec<u8> {
+    let (kind, code) = match &ended.end {
+        End::Exited(status) => (0, u32::from(*status)),
+        End::Signaled { signal, .. } => (1, signal.unsigned_abs()),
+        End::TimedOut | End::Trapped(_) | End::Lost(_) => (2, 0_u32),
+    };
+    let stderr = ended.stderr.shown();
+    let mut bytes = Vec::with_capacity(32 + ended.stdout.bytes.len() + stderr.len());
+    bytes.extend(u32::to_le_bytes(kind));
+    bytes.extend(code.to_le_bytes());
+    for output in [&ended.stdout.bytes, &stderr] {
+        // Both are kept within limits far below this.
+        bytes.extend(u32::try_from(output.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(output);
+    }
+    bytes.extend(ended.stdout.dropped.to_le_bytes());
+    bytes.extend(ended.stderr.dropped.to_le_bytes());
+    bytes
+}
+
+#[derive(ComponentType, Lower)]
+#[component(record)]
+struct Output {
+    termination: Termination,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    #[component(name = "stdout-dropped")]
+    stdout_dropped: u64,
+    #[component(name = "stderr-dropped")]
+    stderr_dropped: u64,
+}
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum Termination {
+    #[component(name = "exited")]
+    Exited(u8),
+    #[component(name = "signaled")]
+    Signaled(u32),
+    #[component(name = "timed-out")]
+    TimedOut,
+}
+
+#[derive(ComponentType, Lower)]
+#[component(variant)]
+enum Error {
+    #[component(name = "refused")]
+    Refused(String),
+    #[component(name = "failed")]
+    Failed(String),
+}
+
+#[derive(ComponentType, Lift, Clone, Copy)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "the guest makes them")]
+enum Level {
+    #[component(name = "error")]
+    Error,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "debug")]
+    Debug,
+    #[component(name = "trace")]
+    Trace,
+}
+
+type Request = (String, Vec<String>, Vec<u8>);
+
+pub(super) fn add_to_component_linker(linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
+    linker.instance(COMMANDS)?.func_wrap(
+        "run",
+        |mut store: StoreContextMut<'_, Guest>, (program, arguments, stdin): Request| {
+            let ran = store.data_mut().broker()?.run(&program, &arguments, stdin.into());
+            Ok((ran.map(Output::from).map_err(Error::from),))
+        },
+    )?;
+    linker.instance(LOGGING)?.func_wrap(
+        "log",
+        |mut store: StoreContextMut<'_, Guest>, (level, message): (Level, String)| {
+            let message = message.as_bytes();
+            store.data_mut().log(level as u32 + 1, &message[..message.len().min(MESSAGE)]);
+            Ok(())
+        },
+    )?;
+    Ok(())
+}
+
+impl From<Completion> for Output {
+    fn from(ended: Completion) -> Self {
+        Self {
+            termination: match ended.end {
+                End::Exited(status) => Termination::Exited(status),
+                End::Signaled { signal, .. } => Termination::Signaled(signal.unsigned_abs()),
+                End::TimedOut | End::Trapped(_) | End::Lost(_) => Termination::TimedOut,
+            },
+            stderr: ended.stderr.shown(),
+            stdout: ended.stdout.bytes,
+            stdout_dropped: ended.stdout.dropped,
+            stderr_dropped: ended.stderr.dropped,
+        }
+    }
+}
+
+impl From<CommandError> for Error {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(why) => Self::Refused(why),
+            CommandError::Failed(why) => Self::Failed(why),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Where compiled code is kept between two runs.
+
+use std::path::PathBuf;
+
+use hookvisor::{Cache, CacheError};
+
+/// The cache of compiled WebAssembly.
+#[derive(Debug, clap::Args)]
+pub(super) struct CacheArgs {
+    /// Where compiled WebAssembly is kept [default: /var/cache/hookvisor for root, ~/.cache/hookvisor for others]
+    #[arg(id = "cache", long = "cache", value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    /// The cache, where it can be used. Without it a hook takes longer to load, and that is all.
+    pub(super) fn open(self) -> Option<Cache> {
+        self.required().unwrap_or_else(|error| {
+            tracing::info!("{error}");
+            None
+        })
+    }
+
+    /// The cache; `None` where there is no place for one.
+    pub(super) fn required(self) -> Result<Option<Cache>, CacheError> {
+        self.directory.or_else(by_default).map(Cache::open).transpose()
+    }
+}
+
+fn by_default() -> Option<PathBuf> {
+    if nix::unistd::geteuid().is_root() {
+        return Some("/var/cache/hookvisor".into());
+    }
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    base.map(|base| base.join("hookvisor"))
+}

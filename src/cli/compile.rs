@@ -1,0 +1,39 @@
+//! `hookvisor compile`: fills the cache.
+
+use std::io;
+
+use anyhow::Context;
+use clap::Parser;
+use hookvisor::{HookState, Kind, Runtime};
+
+use super::check::WOULD_FAIL;
+use super::{HooksArgs, print};
+
+/// Compile the WebAssembly hooks beforehand, so that no later run needs to
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "Exit status: 0 if every WebAssembly hook is compiled, 1 if one cannot be, 125 if they cannot be kept."
+)]
+pub(super) struct Args {
+    #[command(flatten)]
+    hooks: HooksArgs,
+}
+
+pub(super) fn compile(args: Args) -> anyhow::Result<u8> {
+    let cache = args.hooks.cache.required()?.context("there is no place for compiled code: name one by --cache")?;
+    let directory = cache.directory().display().to_string();
+    let inventory = Runtime::builder(args.hooks.directory).cache(cache).build()?.inventory();
+    let (mut compiled, mut failed) = (0, 0);
+    for hook in inventory.hooks.iter().filter(|hook| hook.kind == Kind::Wasm) {
+        match (hook.state, &hook.reason) {
+            (HookState::Ready, _) => compiled += 1,
+            (HookState::Broken, Some(reason)) => {
+                failed += 1;
+                print(io::stderr(), format!("hookvisor: {}: {reason}\n", hook.path.display()).as_bytes());
+            }
+            _ => {}
+        }
+    }
+    print(io::stdout(), format!("{compiled} compiled into {directory}, {failed} failed\n").as_bytes());
+    Ok(if failed > 0 { WOULD_FAIL } else { 0 })
+}

@@ -1,0 +1,263 @@
+//! What a sandboxed hook may reach: directories, commands, connections. Only the administrator's settings grant any.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use regex_lite::Regex;
+use serde::{Deserialize, Deserializer, de};
+
+/// `[[dir]]`: a directory of the host, as WASI's pre-opened directory.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Directory {
+    #[serde(deserialize_with = "absolute")]
+    pub(crate) host: PathBuf,
+    guest: Option<String>,
+    #[serde(default)]
+    pub(crate) access: Access,
+}
+
+/// What may be done in a directory, and in all below it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Access {
+    #[default]
+    Read,
+    ReadWrite,
+}
+
+impl Directory {
+    /// The name that the guest knows it by.
+    pub(crate) fn guest(&self) -> String {
+        self.guest.clone().unwrap_or_else(|| self.host.to_string_lossy().into_owned())
+    }
+}
+
+/// `[[connect]]`: an address that a component may open a TCP connection to.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Connection {
+    #[serde(deserialize_with = "address")]
+    pub(crate) to: SocketAddr,
+}
+
+/// `[[command]]`: a program that the runtime runs when the guest asks for it, with arguments of this form.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Command {
+    #[serde(deserialize_with = "absolute")]
+    pub(crate) program: PathBuf,
+    #[serde(default)]
+    args: Vec<Pattern>,
+}
+
+/// The form of one argument.
+#[derive(Debug, Clone)]
+enum Pattern {
+    /// `"*"`: any one argument, but for the empty one, one that begins with `-` and so would be an option, and one with a
+    /// control character.
+    Any,
+    /// `{ regex = "…" }`: what the expression matches whole.
+    Regex(Regex),
+    /// Anything else: the text itself, `{object}` and `{operation}` standing for the event's.
+    Text(String),
+}
+
+/// The event's own names, which patterns may refer to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) object: &'a str,
+    pub(crate) operation: &'a str,
+}
+
+impl Command {
+    /// Whether the guest's request is what was granted. A program without a `/` is asked for by its file's name.
+    pub(crate) fn allows(&self, program: &str, arguments: &[String], names: Names<'_>) -> bool {
+        let named = self.program.to_str() == Some(program)
+            || (!program.contains('/') && self.program.file_name().is_some_and(|name| name == program));
+        named
+            && self.args.len() == arguments.len()
+            && self.args.iter().zip(arguments).all(|(pattern, argument)| pattern.allows(argument, names))
+    }
+}
+
+impl Pattern {
+    fn allows(&self, argument: &str, names: Names<'_>) -> bool {
+        match self {
+            Self::Any => !argument.is_empty() && !argument.starts_with('-') && !argument.contains(char::is_control),
+            Self::Regex(regex) => {
+                !argument.contains('\0')
+                    && regex.find(argument).is_some_and(|found| found.range() == (0..argument.len()))
+            }
+            Self::Text(text) => {
+                let expected = substitute(text, names);
+                // A guest's name must not turn an operand into an option, nor hold what splits lines.
+                let injected = (expected.starts_with('-') && !text.starts_with('-'))
+                    || (expected.contains(char::is_control) && !text.contains(char::is_control));
+                !injected && expected == argument
+            }
+        }
+    }
+}
+
+/// One pass, so that a name which itself looks like a placeholder stays what it is.
+fn substitute(text: &str, names: Names<'_>) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        result.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (placeholder, value) = [("{object}", names.object), ("{operation}", names.operation)]
+            .into_iter()
+            .find(|(placeholder, _)| rest.starts_with(placeholder))
+            .unwrap_or(("{", "{"));
+        result.push_str(value);
+        rest = &rest[placeholder.len()..];
+    }
+    result + rest
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "an argument is a string, or { regex = \"…\" }")]
+        enum Written {
+            Text(String),
+            Regex(WrittenRegex),
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct WrittenRegex {
+            regex: String,
+        }
+        Ok(match Written::deserialize(deserializer)? {
+            Written::Text(text) if text == "*" => Self::Any,
+            Written::Text(text) => Self::Text(text),
+            // Anchored, so that of several alternatives the one that matches whole is found.
+            Written::Regex(WrittenRegex { regex }) => Self::Regex(
+                Regex::new(&format!("^(?:{regex})$")).map_err(|e| de::Error::custom(format!("{regex:?}: {e}")))?,
+            ),
+        })
+    }
+}
+
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(de::Error::custom(format!("{:?} is not an absolute path", path.display().to_string())))
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        de::Error::custom(format!("{text:?} is not an address and port, such as \"127.0.0.1:9090\" or \"[::1]:9090\""))
+    })
+}
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let may = if self.access == Access::Read { "read" } else { "read and write" };
+        write!(f, "{may} {}", self.host.display())?;
+        match &self.guest {
+            Some(guest) => write!(f, " as {guest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {}", self.program.display())?;
+        self.args.iter().try_for_each(|pattern| match pattern {
+            Pattern::Any => write!(f, " *"),
+            Pattern::Regex(regex) => {
+                write!(f, " /{}/", regex.as_str().trim_start_matches("^(?:").trim_end_matches(")$"))
+            }
+            Pattern::Text(text) => write!(f, " {text}"),
+        })
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connect to {}", self.to)
+    }
+}
+
+/// The lines that would grant a command, for the note about one that was refused.
+pub(crate) fn lines_to_grant(program: &Path, arguments: &[String]) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let args: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+    format!("[[command]] program = {}, args = [{}]", quoted(&program.to_string_lossy()), args.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names<'_> = Names { object: "web1", operation: "start" };
+
+    fn allows(args: &str, asked: &[&str], names: Names<'_>) -> bool {
+        let command: Command = match toml::from_str(&format!("program = '/usr/bin/tool'\nargs = {args}")) {
+            Ok(command) => command,
+            Err(error) => unreachable!("{args}: {error}"),
+        };
+        command.allows("/usr/bin/tool", &asked.iter().map(|&a| a.to_owned()).collect::<Vec<_>>(), names)
+    }
+
+    #[test]
+    fn what_is_listed_is_allowed_and_nothing_else() {
+        assert!(allows("['-f', '-']", &["-f", "-"], NAMES));
+        assert!(allows("[]", &[], NAMES));
+        for other in [&["-f"][..], &["-f", "-", "x"], &["-f", "x"], &["-F", "-"], &[]] {
+            assert!(!allows("['-f', '-']", other, NAMES), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_is_one_operand() {
+        assert!(allows("['start', '*']", &["start", "a b;$(c)"], NAMES));
+        for other in ["", "-x", "--now", "a\nb", "a\0b", "\t"] {
+            assert!(!allows("['start', '*']", &["start", other], NAMES), "{other:?}");
+        }
+        assert!(!allows("['start', '*']", &["start", "a", "b"], NAMES));
+        // Inside a text it is a star.
+        assert!(allows("['a*']", &["a*"], NAMES) && !allows("['a*']", &["ab"], NAMES));
+    }
+
+    #[test]
+    fn an_expression_matches_whole_or_not() {
+        let cpus = "[{ regex = 'AllowedCPUs=[0-9,-]*|none' }]";
+        assert!(allows(cpus, &["AllowedCPUs=0-3,8"], NAMES) && allows(cpus, &["none"], NAMES));
+        for other in ["AllowedCPUs=0-3 x", "xAllowedCPUs=1", "AllowedCPUs=1\n", "none\nnone", ""] {
+            assert!(!allows(cpus, &[other], NAMES), "{other:?}");
+        }
+        // The longer alternative is found although a shorter one matches first.
+        assert!(allows("[{ regex = 'a|ab' }]", &["ab"], NAMES));
+    }
+
+    #[test]
+    fn the_event_s_names_are_put_in_once_and_make_no_option() {
+        assert!(allows("['/run/{object}.{operation}']", &["/run/web1.start"], NAMES));
+        assert!(!allows("['{object}']", &["web2"], NAMES));
+        let tricky = Names { object: "{operation}", operation: "start" };
+        assert!(allows("['{object}']", &["{operation}"], tricky) && !allows("['{object}']", &["start"], tricky));
+        let option = Names { object: "--all", operation: "start" };
+        assert!(!allows("['{object}']", &["--all"], option));
+        assert!(allows("['--name={object}']", &["--name=--all"], option));
+        assert!(allows("['{other}{']", &["{other}{"], NAMES));
+    }
+
+    #[test]
+    fn a_program_is_asked_for_by_path_or_by_name() {
+        let command: Option<Command> = toml::from_str("program = '/usr/sbin/nft'").ok();
+        let allows = |program| command.as_ref().is_some_and(|c| c.allows(program, &[], NAMES));
+        assert!(allows("/usr/sbin/nft") && allows("nft"));
+        for other in ["/tmp/nft", "./nft", "sbin/nft", "NFT", "", "/usr/sbin/../sbin/nft"] {
+            assert!(!allows(other), "{other}");
+        }
+    }
+}
