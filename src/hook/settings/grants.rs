@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use regex_lite::Regex;
 use serde::{Deserialize, Deserializer, de};
@@ -27,6 +27,7 @@ pub(crate) enum Access {
     ReadWrite,
 }
 
+#[cfg(feature = "wasm")]
 impl Directory {
     /// The name that the guest knows it by.
     pub(crate) fn guest(&self) -> String {
@@ -65,12 +66,14 @@ enum Pattern {
 }
 
 /// The event's own names, which patterns may refer to.
+#[cfg(any(feature = "wasm", test))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names<'a> {
     pub(crate) object: &'a str,
     pub(crate) operation: &'a str,
 }
 
+#[cfg(any(feature = "wasm", test))]
 impl Command {
     /// Whether the guest's request is what was granted. A program without a `/` is asked for by its file's name.
     pub(crate) fn allows(&self, program: &str, arguments: &[String], names: Names<'_>) -> bool {
@@ -82,6 +85,7 @@ impl Command {
     }
 }
 
+#[cfg(any(feature = "wasm", test))]
 impl Pattern {
     fn allows(&self, argument: &str, names: Names<'_>) -> bool {
         match self {
@@ -102,6 +106,7 @@ impl Pattern {
 }
 
 /// One pass, so that a name which itself looks like a placeholder stays what it is.
+#[cfg(any(feature = "wasm", test))]
 fn substitute(text: &str, names: Names<'_>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -188,7 +193,8 @@ impl fmt::Display for Connection {
 }
 
 /// The lines that would grant a command, for the note about one that was refused.
-pub(crate) fn lines_to_grant(program: &Path, arguments: &[String]) -> String {
+#[cfg(feature = "wasm")]
+pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let args: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     format!("[[command]] program = {}, args = [{}]", quoted(&program.to_string_lossy()), args.join(", "))
