@@ -102,7 +102,6 @@ impl RuntimeBuilder {
 }
 
 /// All back-ends; the first that claims a file runs it.
-#[cfg_attr(not(feature = "wasm"), expect(clippy::needless_pass_by_value, reason = "there is never a cache"))]
 fn backends(trust: Trust, cache: Option<Cache>) -> Vec<Box<dyn Backend>> {
     let native = Native::new(trust);
     #[cfg(not(feature = "wasm"))]

@@ -11,3 +11,5 @@ mod native;
 mod parity;
 #[cfg(feature = "wasm")]
 mod readme;
+#[cfg(feature = "wasm")]
+mod sandbox;

@@ -40,6 +40,9 @@ fn take(name: &str, value: &str, arguments: &[String]) {
         "spin" => loop {
             std::hint::black_box(());
         },
+        "work" => {
+            (0..number()).fold(0_u64, |sum, n| std::hint::black_box(sum.wrapping_mul(31).wrapping_add(n)));
+        }
         "crash" => process::abort(),
         "recurse" => write_all(io::stderr(), format!("{}", recurse(number())).as_bytes()),
         "grow" => {
@@ -47,6 +50,14 @@ fn take(name: &str, value: &str, arguments: &[String]) {
             let room =
                 usize::try_from(number()).map_err(drop).and_then(|size| block.try_reserve_exact(size).map_err(drop));
             process::exit(if room.is_ok() { 0 } else { 3 });
+        }
+        "show" => write_all(io::stderr(), &std::fs::read(value).unwrap_or_else(|error| error.to_string().into_bytes())),
+        "write" => {
+            let (path, content) = value.split_once(':').unwrap_or((value, ""));
+            if let Err(error) = std::fs::write(path, content) {
+                write_all(io::stderr(), format!("{error}\n").as_bytes());
+                process::exit(5);
+            }
         }
         "open" => process::exit(if std::fs::File::open(value).is_ok() { 0 } else { 4 }),
         _ => process::exit(98),

@@ -1,0 +1,260 @@
+//! What a sandboxed hook gets and what holds it: time, memory, rights.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use hookvisor::{Cache, Decision, Report, Runtime, Termination};
+
+use crate::support::alone::alone;
+use crate::support::guests::wasm_probe;
+use crate::support::leftovers::Leftovers;
+use crate::support::{DRIVER, Hooks, event, impatient, stderr};
+
+fn probe() -> Hooks {
+    Hooks::new().copy("test.d/20-probe.wasm", wasm_probe())
+}
+
+/// The probe with settings beside it.
+fn probe_with(settings: &str) -> Hooks {
+    let hooks = probe();
+    hooks.file("test.d/20-probe.toml", settings, 0o644);
+    hooks
+}
+
+fn run(hooks: &Hooks, steps: &str) -> Report {
+    hooks.runtime().run(&event(steps, "start"))
+}
+
+/// The exit status and stderr of a start.
+fn ended(hooks: &Hooks, steps: &str) -> (u8, String) {
+    let report = run(hooks, steps);
+    (report.exit_status(), stderr(&report))
+}
+
+#[test]
+fn by_default_there_is_no_file_and_no_variable() {
+    let hooks = probe();
+    assert_eq!(ended(&hooks, "variables;exit=1"), (1, String::new()));
+    for path in ["/etc/passwd", "/", ".", "/proc/self/environ", "/dev/null"] {
+        assert_eq!(ended(&hooks, &format!("open={path}")).0, 4, "{path}");
+    }
+}
+
+#[test]
+fn settings_grant_variables_and_directories() {
+    let granted = tempfile::tempdir().unwrap();
+    fs::write(granted.path().join("state"), "as it was\n").unwrap();
+    let host = granted.path().display().to_string();
+
+    let read = probe_with(&format!("env = {{ MODE = 'strict' }}\n[[dir]]\nhost = '{host}'\nguest = '/granted'\n"));
+    assert_eq!(ended(&read, "variables;show=/granted/state;exit=1"), (1, "MODE=strict\nas it was\n".to_owned()));
+    assert_eq!(ended(&read, "write=/granted/state:changed").0, 5);
+    assert_eq!(fs::read_to_string(granted.path().join("state")).unwrap(), "as it was\n");
+    assert_eq!(ended(&read, &format!("open={host}/state")).0, 4, "it is known by the guest's name alone");
+
+    let write = probe_with(&format!("[[dir]]\nhost = '{host}'\naccess = 'read-write'\n"));
+    assert_eq!(ended(&write, &format!("write={host}/state:changed")).0, 0);
+    assert_eq!(fs::read_to_string(granted.path().join("state")).unwrap(), "changed");
+}
+
+#[test]
+fn a_grant_that_cannot_be_honoured_is_told_at_load_and_vetoes() {
+    for (settings, told) in [
+        (
+            "[[dir]]\nhost = '/no/such'",
+            "its settings grant the directory /no/such, which cannot be used: No such file or directory (os error 2)",
+        ),
+        ("[[dir]]\nhost = '/etc/passwd'", "its settings grant the directory /etc/passwd, which is no directory"),
+        ("[[command]]\nprogram = '/no/such'", "its settings grant the program /no/such, which is not there"),
+        ("[[command]]\nprogram = '/etc/passwd'", "its settings grant the program /etc/passwd, which is not executable"),
+        (
+            "[[connect]]\nto = '127.0.0.1:1'",
+            "its settings have `connect`, which only a component can use: build it for wasm32-wasip2",
+        ),
+    ] {
+        let hooks = probe_with(settings);
+        assert_eq!(hooks.runtime().inventory().hooks[0].reason.as_deref(), Some(told));
+        let report = run(&hooks, "exit=0");
+        assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 126));
+    }
+}
+
+#[test]
+fn memory_table_and_stack_have_their_limits() {
+    let (within, beyond) = (40 << 20, 70 << 20);
+    let hooks = probe();
+    assert_eq!(ended(&hooks, &format!("grow={within}")).0, 0);
+    assert_eq!(ended(&hooks, &format!("grow={beyond}")).0, 3);
+    assert_eq!(ended(&probe_with("memory = '128MiB'"), &format!("grow={beyond}")).0, 0);
+    assert_eq!(ended(&probe_with("memory = '16MiB'"), &format!("grow={within}")).0, 3);
+    let report = run(&hooks, "recurse=10000000");
+    let Termination::Trapped(what) = &report.hooks[0].termination else { unreachable!("{report}") };
+    assert!(what.contains("probe::recurse"), "{what}");
+}
+
+#[test]
+fn a_status_past_255_is_255_with_a_note() {
+    for status in ["256", "1000", "-1", "2147483647"] {
+        let report = run(&probe(), &format!("exit={status}"));
+        assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 255), "{status}");
+        assert!(report.hooks[0].notes[0].starts_with("it asked for the exit status "), "{report}");
+    }
+}
+
+#[test]
+fn one_hook_s_end_of_time_does_not_trip_another() {
+    let hooks = probe();
+    // One set of hooks, one engine, one clock: the one that spins has little time, the others have much.
+    hooks.file("test.d/30-hasty.wasm", fs::read(wasm_probe()).unwrap(), 0o755);
+    hooks.file("test.d/30-hasty.toml", "timeout = '200ms'\nobjects = ['spin']", 0o644);
+    hooks.file("test.d/20-probe.toml", "objects = ['work=*', 'sleep=*']", 0o644);
+    let runtime = hooks.runtime();
+    thread::scope(|scope| {
+        for steps in ["work=400000000", "sleep=700", "work=400000000"] {
+            let runtime = &runtime;
+            scope.spawn(move || assert_eq!(runtime.run(&event(steps, "start")).exit_status(), 0, "{steps}"));
+        }
+        for _ in 0..2 {
+            assert_eq!(runtime.run(&event("spin", "start")).exit_status(), 124);
+        }
+    });
+}
+
+#[test]
+fn it_runs_inside_a_task_of_the_caller_s_own_runtime() {
+    let hooks = probe();
+    // More waits than the budget that tokio gives a task before it makes it yield.
+    let naps = "sleep=1;".repeat(300) + "exit=7";
+    let flavours = [tokio::runtime::Builder::new_current_thread(), tokio::runtime::Builder::new_multi_thread()];
+    for mut flavour in flavours {
+        flavour.build().unwrap().block_on(async {
+            let runtime = hooks.impatient_runtime();
+            let mut patient = impatient();
+            patient.timeout = Duration::from_secs(60);
+            let napping = hooks.builder().limits(patient).build().unwrap();
+            assert_eq!(napping.run(&event(&naps, "start")).exit_status(), 7);
+            assert_eq!(runtime.run(&event("sleep=3600000", "start")).exit_status(), 124);
+            assert_eq!(runtime.run(&event("spin", "start")).exit_status(), 124);
+            // It also ends there.
+            drop(runtime);
+        });
+    }
+}
+
+#[test]
+fn nothing_wakes_up_while_no_hook_runs() {
+    alone("sandbox::nothing_wakes_up_while_no_hook_runs", || {
+        let hooks = probe();
+        let runtime = hooks.impatient_runtime();
+        assert_eq!(runtime.run(&event("spin", "start")).exit_status(), 124);
+        // The time that passes is that of a native hook, of a runtime of its own.
+        let sleeping = Hooks::new().script(DRIVER, "sleep 1");
+        let before = clock_switches();
+        assert_eq!(sleeping.runtime().run(&event("web1", "start")).decision, Decision::Proceed);
+        assert_eq!(clock_switches(), before);
+        drop(runtime);
+    });
+}
+
+/// How often the clock's thread has been woken.
+fn clock_switches() -> String {
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let clock = tasks
+        .filter(|task| fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "hookvisor-clock"))
+        .map(|task| fs::read_to_string(task.join("status")).unwrap());
+    let [status] = clock.collect::<Vec<_>>().try_into().unwrap();
+    status.lines().filter(|line| line.contains("ctxt_switches")).collect()
+}
+
+#[test]
+fn many_threads_at_once_leave_nothing_behind() {
+    alone("sandbox::many_threads_at_once_leave_nothing_behind", || {
+        let hooks = probe();
+        let runtime = hooks.impatient_runtime();
+        let before = Leftovers::now();
+        thread::scope(|scope| {
+            for caller in 0..16_u8 {
+                let runtime = &runtime;
+                scope.spawn(move || {
+                    let sleeps = runtime.run(&event("sleep=3600000", "start"));
+                    assert_eq!(sleeps.exit_status(), 124);
+                    for call in 0..10_u8 {
+                        let status = caller * 10 + call;
+                        let report = runtime.run(&event(&format!("stderr={status};exit={status}"), "start"));
+                        assert_eq!((report.exit_status(), stderr(&report)), (status, status.to_string()));
+                    }
+                });
+            }
+        });
+        Leftovers::assert_none_since(&before, "176 calls from 16 threads");
+        drop(runtime);
+        assert!(!format!("{:?}", Leftovers::now()).contains("hookvisor-clock"), "the clock goes with its runtime");
+    });
+}
+
+fn loaded(hooks: &Hooks, cache: &Path) -> Runtime {
+    hooks.builder().cache(Cache::open(cache).unwrap()).build().unwrap()
+}
+
+#[test]
+fn an_odd_cache_entry_is_compiled_again_and_never_run() {
+    let hooks = probe();
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("cache");
+    loaded(&hooks, &cache);
+    let [entry] = fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>().try_into().unwrap();
+    let good = fs::read(&entry).unwrap();
+
+    type Spoil<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let write = |bytes: Vec<u8>| fs::write(&entry, bytes).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mode = |mode| fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let spoils: Vec<Spoil<'_>> = vec![
+        ("truncated", Box::new(|| write(good[..good.len() / 2].to_vec()))),
+        ("empty", Box::new(|| write(Vec::new()))),
+        ("its beginning flipped", Box::new(|| write(flipped(3)))),
+        ("its digest flipped", Box::new(|| write(flipped(30)))),
+        ("its code flipped", Box::new(|| write(flipped(good.len() / 2)))),
+        ("longer", Box::new(|| write([good.clone(), vec![0]].concat()))),
+        ("writable by the group", Box::new(|| mode(0o620))),
+        ("writable by others", Box::new(|| mode(0o602))),
+        (
+            "a link",
+            Box::new(|| {
+                fs::rename(&entry, cache.join("elsewhere")).unwrap();
+                std::os::unix::fs::symlink(cache.join("elsewhere"), &entry).unwrap();
+            }),
+        ),
+        (
+            "a directory",
+            Box::new(|| {
+                fs::remove_file(&entry).unwrap();
+                fs::create_dir(&entry).unwrap();
+            }),
+        ),
+    ];
+    for (how, spoil) in spoils {
+        spoil();
+        let runtime = loaded(&hooks, &cache);
+        assert_eq!(runtime.run(&event("exit=7", "start")).exit_status(), 7, "{how}");
+        if how != "a directory" {
+            let found = fs::symlink_metadata(&entry).unwrap();
+            assert!(found.is_file() && fs::read(&entry).unwrap() == good, "{how}: it is replaced by a good one");
+            mode(0o600);
+        }
+    }
+}
+
+#[test]
+fn a_cache_that_others_may_write_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o770)).unwrap();
+    let refused = Cache::open(directory.path()).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("cannot be trusted: it must belong to user "), "{refused}");
+}
