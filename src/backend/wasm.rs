@@ -34,6 +34,8 @@ use crate::report::Kind;
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
 /// The function that a module's program starts at.
 const START: &str = "_start";
+/// WebAssembly's page, in bytes.
+const PAGE: u64 = 64 << 10;
 /// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
 const HOST_STACK: usize = 1 << 20;
 
@@ -94,8 +96,14 @@ impl Wasm {
         bytes: &[u8],
         load: fn(&Engine, &cache::Verified) -> wasmtime::Result<T>,
         save: fn(&T) -> wasmtime::Result<Vec<u8>>,
-        compile: impl FnOnce() -> wasmtime::Result<T>,
-    ) -> wasmtime::Result<T> {
+        compile: impl FnOnce() -> wasmtime::Result<T> + Send,
+    ) -> wasmtime::Result<T>
+    where
+        T: Send,
+    {
+        // On all cores, with threads that are gone afterwards: by itself wasmtime would use some of its process's own, and
+        // leave them there.
+        let compile = || rayon::ThreadPoolBuilder::new().build()?.install(compile);
         let Some(cache) = &self.cache else { return compile() };
         let key = Key::new(engine, bytes);
         if let Some(code) = cache.get(&key) {
@@ -250,7 +258,8 @@ impl Program for WasmHook {
 }
 
 fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
-    if let Some(size) = needs.max_initial_memory_size.filter(|&size| size > memory as u64) {
+    let size = needs.max_initial_memory_size.map(|pages| pages.saturating_mul(PAGE));
+    if let Some(size) = size.filter(|&size| size > memory as u64) {
         return Err(refused(format!(
             "it needs {size} bytes of memory from the start, and its limit is {memory}: set `memory` in its settings"
         )));

@@ -6,6 +6,8 @@
 
 mod support;
 
+#[cfg(feature = "wasm")]
+mod hostile;
 mod native;
 #[cfg(feature = "wasm")]
 mod parity;

@@ -54,8 +54,12 @@ impl Hooks {
         self
     }
 
+    /// A builder for a runtime of these hooks. What one test has compiled, the others need not.
     pub(crate) fn builder(&self) -> RuntimeBuilder {
-        Runtime::builder(self.path())
+        let builder = Runtime::builder(self.path());
+        #[cfg(feature = "wasm")]
+        let builder = builder.cache(hookvisor::Cache::open(concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).unwrap());
+        builder
     }
 
     pub(crate) fn runtime(&self) -> Runtime {

@@ -29,6 +29,9 @@ const NAMED_FRAMES: usize = 8;
 /// How many instances, tables and memories one call may have. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
 
+/// How many files, streams and sockets a guest may have open at once: they are the host's descriptors.
+const DESCRIPTORS: usize = 512;
+
 /// What a guest's host functions work on.
 pub(super) struct Guest {
     /// It serves components as well, which see its WASI 0.2 side.
@@ -223,7 +226,9 @@ fn wasi(hook: &WasmHook, call: &Call<'_>, stdout: &Sink, stderr: &Sink) -> Resul
         let granted: Arc<[SocketAddr]> = hook.settings.connections.iter().map(|Connection { to }| *to).collect();
         wasi.socket_addr_check(move |address, use_| allows(&granted, address, use_));
     }
-    Ok(wasi.build_p1())
+    let mut wasi = wasi.build_p1();
+    wasi.ctx().table.set_max_capacity(DESCRIPTORS);
+    Ok(wasi)
 }
 
 /// A connection to a granted address, and the binding to a port of the system's choice that it begins with.
@@ -274,7 +279,12 @@ fn end_of(stopped: Stopped, notes: &mut Vec<String>) -> Result<End, LaunchError>
     if began {
         return Ok(End::Trapped(one_line(&error)));
     }
-    Err(LaunchError::Host { what: "its instance could not be made", why: one_line(&error) })
+    let what = "its instance could not be made";
+    // What the system refused is the host's affair; the rest is a limit that the hook is over.
+    if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+        return Err(LaunchError::Host { what, why: one_line(&error) });
+    }
+    Err(LaunchError::Refused(format!("{what}: {}", one_line(&error))))
 }
 
 /// ` in inner < outer < main`, from the guest's name section.

@@ -16,15 +16,23 @@ pub(crate) fn wasm_probe() -> &'static Path {
     &PROBE
 }
 
-/// A package of this workspace as a WebAssembly module. The standard library for that target is made sure of first.
+/// The same as a component.
+pub(crate) fn wasm_component_probe() -> &'static Path {
+    static PROBE: LazyLock<PathBuf> = LazyLock::new(|| wasm_for("probe", "wasm32-wasip2"));
+    &PROBE
+}
+
+/// A package of this workspace as a WebAssembly module.
 pub(crate) fn wasm(package: &str) -> PathBuf {
-    static TARGET: LazyLock<()> = LazyLock::new(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wasm-targets");
-        let made = Command::new(script).arg("wasm32-wasip1").status().unwrap();
-        assert!(made.success(), "scripts/wasm-targets could not provide wasm32-wasip1");
-    });
-    LazyLock::force(&TARGET);
-    build(package, Some("wasm32-wasip1"))
+    wasm_for(package, "wasm32-wasip1")
+}
+
+/// The standard library for the target is made sure of first.
+fn wasm_for(package: &str, target: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wasm-targets");
+    let made = Command::new(script).arg(target).status().unwrap();
+    assert!(made.success(), "scripts/wasm-targets could not provide {target}");
+    build(package, Some(target))
 }
 
 fn build(package: &str, target: Option<&str>) -> PathBuf {

@@ -1,0 +1,368 @@
+//! Guests that try to get out, to get more, or to stay.
+//!
+//! Each of them is to end in a report, within its time, with the host as it was.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use hookvisor::{Limits, Report, Termination};
+use tempfile::TempDir;
+
+use crate::support::alone::alone;
+use crate::support::guests::{wasm_component_probe, wasm_probe};
+use crate::support::leftovers::Leftovers;
+use crate::support::{DRIVER, Hooks, event, impatient, stderr};
+
+/// Longer than any of these calls may take: its timeout, its grace, and a slow machine.
+const TOO_LONG: Duration = Duration::from_secs(20);
+const SECRET: &str = "a secret of the host";
+
+/// The host's files: `granted` may be written, `read` may be read, `secret` is beside them.
+struct World {
+    directory: TempDir,
+    hooks: Hooks,
+}
+
+impl World {
+    fn new() -> Self {
+        let directory = TempDir::with_prefix("world-").unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["granted", "granted/below", "read"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::write(at("secret"), SECRET).unwrap();
+        for name in ["granted/file", "read/file"] {
+            fs::write(at(name), "as it was").unwrap();
+        }
+        symlink("file", at("granted/inside")).unwrap();
+        symlink("../secret", at("granted/up")).unwrap();
+        symlink(at("secret"), at("granted/absolute")).unwrap();
+        symlink("..", at("granted/parent")).unwrap();
+        symlink("/", at("granted/root")).unwrap();
+        symlink("loop", at("granted/loop")).unwrap();
+        nix::unistd::mkfifo(&at("granted/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let world = Self { directory, hooks: Hooks::new() };
+        world.install(&fs::read(wasm_probe()).unwrap());
+        world.settings("");
+        world
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn install(&self, module: &[u8]) {
+        self.hooks.file(DRIVER, module, 0o755);
+    }
+
+    /// The two directories, and more.
+    fn settings(&self, more: &str) {
+        let dir = |name: &str, access| {
+            let host = self.at(name).display().to_string();
+            format!("[[dir]]\nhost = '{host}'\nguest = '/{name}'\naccess = '{access}'\n")
+        };
+        let settings = dir("granted", "read-write") + &dir("read", "read") + more;
+        self.hooks.file("test.toml", settings, 0o644);
+    }
+
+    fn run(&self, steps: &str) -> Report {
+        let began = Instant::now();
+        let report = self.hooks.impatient_runtime().run(&event(steps, "start"));
+        assert!(began.elapsed() < TOO_LONG, "{steps}: {:?}", began.elapsed());
+        assert!(!stderr(&report).contains(SECRET), "{steps}: {report}");
+        report
+    }
+
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        let files = ["secret", "granted/file", "read/file"]
+            .map(|name| (self.at(name), fs::read_to_string(self.at(name)).unwrap()));
+        files.into()
+    }
+}
+
+#[test]
+fn what_lies_outside_of_a_grant_cannot_be_reached() {
+    let world = World::new();
+    let before = world.files();
+    let outside = [
+        "/etc/passwd",
+        "/granted/../secret",
+        "/granted/below/../../secret",
+        "/granted/up",
+        "/granted/absolute",
+        "/granted/parent/secret",
+        "/granted/root/etc/passwd",
+        "/granted/loop",
+        "/granted//../secret",
+        "/granted/./../secret",
+        "/proc/self/environ",
+        "/proc/1/root/etc/passwd",
+        "/dev/mem",
+        "/read/../granted/../secret",
+    ];
+    for path in outside {
+        assert_eq!(world.run(&format!("open={path}")).exit_status(), 4, "{path}");
+        assert_ne!(world.run(&format!("write={path}:changed")).exit_status(), 0, "{path}");
+    }
+    // The same names in all other ways: no file is made, moved, linked or removed across the border.
+    for steps in [
+        "rename=/granted/file:/granted/../stolen",
+        "rename=/granted/file:/read/stolen",
+        "rename=/read/file:/granted/stolen",
+        "rename=/granted/../secret:/granted/stolen",
+        "hard-link=/granted/../secret:/granted/stolen",
+        "hard-link=/read/file:/granted/stolen",
+        "hard-link=/granted/file:/granted/../stolen",
+        "make-directory=/granted/../stolen",
+        "remove=/granted/../secret",
+        "remove=/granted/parent/secret",
+        "list=/granted/..",
+        "list=/granted/parent",
+        "list=/granted/root",
+        "list=/",
+    ] {
+        assert_eq!(world.run(steps).exit_status(), 5, "{steps}");
+    }
+    // A hard link to a link is no way through it.
+    world.run("hard-link=/granted/absolute:/granted/again;show=/granted/again");
+    assert_eq!(world.files(), before);
+    assert!(!world.at("stolen").exists());
+    // What is inside is there, by way of a link too.
+    assert_eq!(stderr(&world.run("show=/granted/inside;exit=1")), "as it was");
+}
+
+#[test]
+fn a_read_grant_is_no_write_grant() {
+    let world = World::new();
+    let before = world.files();
+    for steps in [
+        "write=/read/file:changed",
+        "write=/read/new:made",
+        "make-directory=/read/new",
+        "remove=/read/file",
+        "rename=/read/file:/read/other",
+        "hard-link=/read/file:/read/other",
+    ] {
+        assert_eq!(world.run(steps).exit_status(), 5, "{steps}");
+    }
+    assert_eq!(world.files(), before);
+    assert_eq!(fs::read_dir(world.at("read")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_link_that_is_swapped_during_the_call_leads_nowhere() {
+    let world = World::new();
+    let runtime = world.hooks.builder().build().unwrap();
+    let (path, swap) = (world.at("granted/swapped"), world.at("granted/swap"));
+    fs::write(&path, "inside").unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Now a file, now a link to the secret, at the same name, as fast as can be.
+            for turn in 0.. {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let _ = fs::remove_file(&swap);
+                if turn % 2 == 0 {
+                    symlink("../secret", &swap).unwrap()
+                } else {
+                    fs::write(&swap, "inside").unwrap()
+                }
+                fs::rename(&swap, &path).unwrap();
+            }
+        });
+        for _ in 0..20 {
+            let report = runtime.run(&event(&"show=/granted/swapped;".repeat(50), "start"));
+            assert!(!stderr(&report).contains(SECRET), "{report}");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn there_is_no_network_without_a_grant() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    other.set_nonblocking(true).unwrap();
+    let connect = |to: &TcpListener| format!("connect={}", to.local_addr().unwrap());
+    assert_eq!(world.run(&connect(&listener)).exit_status(), 6, "a module has no sockets");
+
+    world.install(&fs::read(wasm_component_probe()).unwrap());
+    assert_ne!(world.run(&connect(&listener)).exit_status(), 0);
+    assert!(listener.accept().is_err());
+    // With one, it is just that address.
+    world.settings(&format!("[[connect]]\nto = '{}'\n", listener.local_addr().unwrap()));
+    assert_eq!(world.run(&connect(&listener)).exit_status(), 0);
+    assert!(listener.accept().is_ok());
+    assert_ne!(world.run(&connect(&other)).exit_status(), 0);
+    assert!(other.accept().is_err());
+}
+
+/// A module in text form, its memory exported and `_start` as given.
+fn module(imports: &str, start: &str) -> Vec<u8> {
+    let import = |function: &str| {
+        let (name, signature) = function.trim().split_once(' ').unwrap();
+        let (module, name) = name.split_once('.').unwrap_or(("wasi_snapshot_preview1", name));
+        format!("(import \"{module}\" \"{name}\" (func ${name} {signature}))\n")
+    };
+    let imports: String = imports.lines().filter(|line| !line.trim().is_empty()).map(import).collect();
+    let text = format!(
+        "(module {imports} (memory (export \"memory\") 1) (data (i32.const 1024) \"0123456789abcdef\") \
+         (func (export \"_start\") {start}))"
+    );
+    wat::parse_str(&text).unwrap_or_else(|error| unreachable!("{error}\n{text}"))
+}
+
+const EXIT: &str = "proc_exit (param i32)";
+const COMMAND: &str = "hookvisor.command_run (param i32 i32 i32) (result i32)";
+const RESPONSE: &str = "hookvisor.command_response (param i32 i32) (result i32)";
+const LOG: &str = "hookvisor.log (param i32 i32 i32)";
+
+enum End {
+    /// With this status.
+    Exit(u8),
+    TimedOut,
+    /// By a trap whose text has this in it.
+    Trap(&'static str),
+    /// Before it began; the reason has this in it.
+    Refused(&'static str),
+    /// In any way but success, and in good order.
+    Somehow,
+}
+
+/// Name, module, and how it is to end.
+fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
+    let call = |imports: &str, start: &str| module(&format!("{EXIT}\n{imports}"), start);
+    // Exits with what the function returned, so that 0 is what an attack would need.
+    let returned = |imports: &str, start: &str| call(imports, &format!("{start} call $proc_exit"));
+    let text = |text: &str| wat::parse_str(text).unwrap_or_else(|error| unreachable!("{error}"));
+    vec![
+        ("inherited descriptors", call("fd_fdstat_get (param i32 i32) (result i32)", "(local $fd i32)
+            (local.set $fd (i32.const 5))
+            (loop $next
+              (if (i32.eqz (call $fd_fdstat_get (local.get $fd) (i32.const 0))) (then (call $proc_exit (i32.const 0))))
+              (local.set $fd (i32.add (local.get $fd) (i32.const 1)))
+              (br_if $next (i32.lt_u (local.get $fd) (i32.const 300))))
+            (call $proc_exit (i32.const 9))"), End::Exit(9)),
+        ("endless loop", call("", "(loop $again (br $again))"), End::TimedOut),
+        ("endless host calls", call("sched_yield (result i32)", "(loop $again (drop (call $sched_yield)) (br $again))"), End::TimedOut),
+        ("endless recursion", text("(module (func $f (export \"_start\") call $f))"), End::Trap("call stack exhausted")),
+        ("memory without end", call("", "(loop $again (br_if $again (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (call $proc_exit (i32.const 9))"), End::Exit(9)),
+        ("all memory at once", returned("", "(memory.grow (i32.const 65535)) (i32.const 0) (i32.lt_s)"), End::Exit(1)),
+        ("tables without end", text("(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32)))
+            (table $t 1 funcref) (memory (export \"memory\") 1)
+            (func (export \"_start\") (loop $again (br_if $again (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) (call $exit (i32.const 9))))"), End::Exit(9)),
+        ("a large table from the start", text("(module (table 200000 funcref) (func (export \"_start\")))"), End::Refused("its table of 200000 elements is over the limit")),
+        ("a large memory from the start", text("(module (memory 2000) (func (export \"_start\")))"), End::Refused("set `memory` in its settings")),
+        ("many memories", text(&format!("(module {} (func (export \"_start\")))", "(memory 20)".repeat(90))), End::Refused("its instance could not be made")),
+        ("a start function that loops", text("(module (func $s (loop $a (br $a))) (start $s) (func (export \"_start\")))"), End::TimedOut),
+        ("a start function that traps", text("(module (func $s unreachable) (start $s) (func (export \"_start\")))"), End::Trap("unreachable")),
+        ("a wild pointer", call("fd_write (param i32 i32 i32 i32) (result i32)", "(drop (call $fd_write (i32.const 2) (i32.const -16) (i32.const 1) (i32.const 0))) unreachable"), End::Trap("")),
+        ("a wild length", call("random_get (param i32 i32) (result i32)", "(drop (call $random_get (i32.const 8) (i32.const -1))) unreachable"), End::Trap("")),
+        ("a million vectors", returned("fd_write (param i32 i32 i32 i32) (result i32)", "(call $fd_write (i32.const 2) (i32.const 0) (i32.const 1000000) (i32.const 0))"), End::Somehow),
+        ("a sleep of years", call("poll_oneoff (param i32 i32 i32 i32) (result i32)", "(i32.store (i32.const 16) (i32.const 1)) (i64.store (i32.const 24) (i64.const -1)) (drop (call $poll_oneoff (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 400)))"), End::TimedOut),
+        ("polls without number", returned("poll_oneoff (param i32 i32 i32 i32) (result i32)", "(call $poll_oneoff (i32.const 0) (i32.const 200) (i32.const -1) (i32.const 400))"), End::Somehow),
+        ("an absolute link", returned("path_symlink (param i32 i32 i32 i32 i32) (result i32)", "(i32.store (i32.const 0) (i32.const 0x6374652f)) (call $path_symlink (i32.const 0) (i32.const 4) (i32.const 3) (i32.const 1024) (i32.const 2))"), End::Somehow),
+        ("a path as long as memory", returned("path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)", "(call $path_open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 65536) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0))"), End::Somehow),
+        ("a path with a NUL", returned("path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)", "(call $path_open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 8) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 0) (i32.const 0))"), End::Somehow),
+        ("standard streams closed and used", returned("fd_close (param i32) (result i32)\nfd_write (param i32 i32 i32 i32) (result i32)", "(drop (call $fd_close (i32.const 2))) (call $fd_write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 64))"), End::Somehow),
+        ("a raised signal", returned("proc_raise (param i32) (result i32)", "(call $proc_raise (i32.const 9))"), End::Somehow),
+        ("an unknown clock", returned("clock_time_get (param i32 i64 i32) (result i32)", "(call $clock_time_get (i32.const 77) (i64.const 0) (i32.const 0))"), End::Somehow),
+        ("division by zero", call("", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"), End::Trap("integer divide by zero")),
+        ("a command request of nothing", returned(COMMAND, "(call $command_run (i32.const 0) (i32.const 0) (i32.const 0))"), End::Trap("a malformed request for a command")),
+        ("a command request that lies", returned(COMMAND, "(i32.store (i32.const 4) (i32.const -1)) (call $command_run (i32.const 0) (i32.const 12) (i32.const 0))"), End::Trap("a malformed request for a command")),
+        ("a command request outside of memory", returned(COMMAND, "(call $command_run (i32.const 65000) (i32.const 65000) (i32.const 0))"), End::Trap("outside of the guest's memory")),
+        ("a command that is not listed", returned(COMMAND, "(i32.store (i32.const 0) (i32.const 4)) (i32.store (i32.const 4) (i32.const 0x6873202f)) (call $command_run (i32.const 0) (i32.const 16) (i32.const 64))"), End::Exit(1)),
+        ("an answer to a place outside of memory", returned(COMMAND, "(call $command_run (i32.const 2048) (i32.const 12) (i32.const 65535))"), End::Trap("out of bounds")),
+        ("a response that is not there", returned(RESPONSE, "(call $command_response (i32.const 0) (i32.const 100))"), End::Exit(1)),
+        ("a log message outside of memory", call(LOG, "(call $log (i32.const 1) (i32.const -1) (i32.const 100)) unreachable"), End::Trap("outside of the guest's memory")),
+        ("a log message of no text", call(LOG, "(i32.store (i32.const 0) (i32.const -1)) (call $log (i32.const 99) (i32.const 0) (i32.const 4)) (call $proc_exit (i32.const 9))"), End::Exit(9)),
+        ("messages without end", call(LOG, "(loop $again (call $log (i32.const 5) (i32.const 0) (i32.const 4)) (br $again))"), End::TimedOut),
+        ("a status without end", call("", "(call $proc_exit (i32.const -1))"), End::Exit(255)),
+        ("a truncated module", module("", "")[..40].to_vec(), End::Refused("it is not a valid WebAssembly module")),
+        ("a module of nothing but its header", b"\0asm\x01\0\0\0".to_vec(), End::Refused("it exports no function `_start`")),
+        ("a start with parameters", text("(module (func (export \"_start\") (param i32)))"), End::Refused("it exports no function `_start`")),
+        ("a name that is no UTF-8", b"\0asm\x01\0\0\0\x07\x06\x01\x02\xff\xfe\0\0".to_vec(), End::Refused("it is not a valid WebAssembly module")),
+        ("deep nesting", text(&format!("(module (func (export \"_start\") {}{} unreachable))", "(block ".repeat(5000), ")".repeat(5000))), End::Trap("unreachable")),
+        ("many functions", text(&format!("(module {} (func (export \"_start\") unreachable))", "(func)".repeat(20_000))), End::Trap("unreachable")),
+        ("shared memory", text("(module (memory 1 1 shared) (func (export \"_start\")))"), End::Refused("threads")),
+        ("a component of a thousand instances", text(&format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(1000))), End::Refused("wasi:cli/run")),
+    ]
+}
+
+#[test]
+fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
+    alone("hostile::every_attack_ends_in_a_report_with_the_host_as_it_was", || {
+        let world = World::new();
+        let before = Leftovers::now();
+        let files = world.files();
+        let attackers = attackers();
+        assert!(attackers.len() >= 40, "{}", attackers.len());
+        for (name, module, end) in attackers {
+            world.install(&module);
+            let report = world.run("-");
+            let hook = &report.hooks[0];
+            let said = report.to_string();
+            match end {
+                End::Exit(status) => assert_eq!(hook.termination, Termination::Exited(status), "{name}: {said}"),
+                End::TimedOut => assert_eq!(report.exit_status(), 124, "{name}: {said}"),
+                End::Trap(what) => {
+                    assert!(
+                        matches!(&hook.termination, Termination::Trapped(why) if why.contains(what)),
+                        "{name}: {said}"
+                    );
+                }
+                End::Refused(what) => {
+                    assert_eq!(report.exit_status(), 126, "{name}: {said}");
+                    assert!(said.contains(what), "{name}: {said}");
+                }
+                End::Somehow => assert_ne!(report.exit_status(), 0, "{name}: {said}"),
+            }
+            assert!(said.lines().count() < 5, "{name}: {said}");
+            Leftovers::assert_none_since(&before, name);
+        }
+        assert_eq!(world.files(), files);
+    });
+}
+
+#[test]
+fn descriptors_are_not_the_guest_s_to_exhaust() {
+    alone("hostile::descriptors_are_not_the_guest_s_to_exhaust", || {
+        let world = World::new();
+        let before = Leftovers::now();
+        let report = world.run("hoard=/granted/file");
+        assert_ne!(report.exit_status(), 0, "{report}");
+        assert!(File::open("/dev/null").is_ok());
+        Leftovers::assert_none_since(&before, "a hoard of descriptors");
+    });
+}
+
+#[test]
+fn a_fifo_in_a_granted_directory_does_not_hold_up_the_caller() {
+    let world = World::new();
+    let report = world.run("open=/granted/fifo");
+    assert_eq!(report.exit_status(), 124, "{report}");
+    // Let go of the thread that waits for a writer.
+    drop(File::options().write(true).open(world.at("granted/fifo")));
+}
+
+#[test]
+fn a_module_past_the_size_limit_is_refused_unread() {
+    let world = World::new();
+    let mut limits: Limits = impatient();
+    limits.module_size = 1000;
+    let runtime = world.hooks.builder().limits(limits).build().unwrap();
+    let report = runtime.run(&event("exit=0", "start"));
+    let size = fs::metadata(wasm_probe()).unwrap().len();
+    assert!(
+        report.to_string().contains(&format!("its {size} bytes are more than the limit for a module, 1000")),
+        "{report}"
+    );
+    assert!(Path::new(wasm_probe()).exists());
+}
