@@ -84,9 +84,8 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`LoadError`] if the hooks directory cannot be read, or others may write to it.
     pub fn build(self) -> Result<Runtime, LoadError> {
-        let unreadable = |source| LoadError::Unreadable { path: self.directory.clone(), source };
         // Hooks run in /, and reports name them for a person who is somewhere else.
-        let directory = std::path::absolute(&self.directory).map_err(unreadable)?;
+        let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
         let trust = Trust::of_this_process();
         let runtime = Runtime {
             directory,

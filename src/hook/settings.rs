@@ -4,7 +4,7 @@ pub(crate) mod grants;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Settings {
     pub(crate) fn of_hook(hook: &Path, trust: Trust) -> Result<Self, LaunchError> {
         let path = file_name(hook);
         let refused = |why: String| LaunchError::Refused(format!("its settings {}: {why}", path.display()));
-        if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(Self::default());
         }
         let (file, found) = file::open_trusted(&path, trust).map_err(|error| match error {
@@ -64,7 +64,7 @@ impl Settings {
             return Err(refused(format!("{} bytes are too many for settings", found.len())));
         }
         let mut text = String::new();
-        file.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| refused(e.to_string()))?;
+        file.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| refused(unread(&e)))?;
         toml::from_str(&text).map_err(|e| refused(one_line(&text, &e)))
     }
 
@@ -111,6 +111,13 @@ pub(crate) fn file_name(hook: &Path) -> PathBuf {
     let mut name = OsString::from(hook);
     name.push(".toml");
     name.into()
+}
+
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "it is not UTF-8 text: write it again as such".to_owned(),
+        _ => format!("it could not be read: {error}"),
+    }
 }
 
 fn one_line(text: &str, error: &toml::de::Error) -> String {
