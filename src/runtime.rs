@@ -268,6 +268,11 @@ impl Exec {
         if let State::Skipped(why) = hook.state {
             hook.state = State::Broken(LaunchError::Refused(why));
         }
+        // A guest would take what is before the NUL for the whole argument, where a process cannot be started at all.
+        if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
+            let why = format!("the argument {argument:?} contains a NUL byte, which no hook can be given");
+            hook.state = State::Broken(LaunchError::Refused(why));
+        }
         call(&hook, arguments, stdin.into(), &self.limits, self.limits.stdout)
     }
 }

@@ -7,11 +7,11 @@ mod spawn;
 mod supervise;
 
 use std::ffi::{CString, OsStr, OsString};
-use std::{fs, io};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
+use std::{fs, io};
 
 use nix::errno::Errno;
 
@@ -67,7 +67,7 @@ impl Backend for Native {
     }
 
     fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
-        settings.refuse_for_native()?;
+        settings.refuse_for_native(&file.path)?;
         self.explain_unlaunchable(&file.path, &file.head)?;
         Ok(Box::new(self.clone()))
     }
@@ -137,7 +137,12 @@ impl Native {
                 "{what}: {}: what it needs to run (an interpreter or dynamic loader) is not there",
                 errno.desc()
             )),
-            Errno::ETXTBSY => LaunchError::Refused("somebody still has it open for writing: try again once it is written".to_owned()),
+            Errno::ETXTBSY => {
+                LaunchError::Refused("somebody still has it open for writing: try again once it is written".to_owned())
+            }
+            Errno::ENOEXEC => LaunchError::Refused(
+                "it is damaged, or a program for another kind of machine: build it, or copy it, again".to_owned(),
+            ),
             Errno::EACCES => LaunchError::Refused(format!(
                 "{what}: {}: check its permissions, and that its file system is not mounted noexec",
                 errno.desc()
@@ -162,6 +167,6 @@ fn host_error(what: &'static str, errno: Errno) -> LaunchError {
 
 fn c_string(value: &OsStr) -> Result<CString, LaunchError> {
     CString::new(value.as_bytes()).map_err(|_| {
-        LaunchError::Refused(format!("{} contains a NUL byte, which no hook can be given", value.display()))
+        LaunchError::Refused(format!("{} contains a NUL byte, which no program can be given", value.display()))
     })
 }

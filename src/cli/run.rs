@@ -31,6 +31,7 @@ pub(super) struct Args {
     /// What happens to it: prepare, start, started, stopped, release, …
     operation: String,
     /// The part of the operation [default: the one that belongs to it, or -]
+    #[arg(value_name = "SUB-OPERATION")]
     sub_operation: Option<String>,
     /// One more argument for the hooks [default: -]
     extra: Option<String>,

@@ -109,12 +109,11 @@ fn not_a_file(what: &str) -> String {
 
 fn open_error(path: &Path, error: &io::Error) -> OpenError {
     match (error.kind(), fs::read_link(path)) {
-        (io::ErrorKind::NotFound, Ok(target)) => {
-            OpenError::NotFound(format!("it is a link to {}, which is not there: correct the link, or remove it", target.display()))
-        }
-        (io::ErrorKind::NotFound, Err(_)) => {
-            OpenError::NotFound("there is no such file: check its name".to_owned())
-        }
+        (io::ErrorKind::NotFound, Ok(target)) => OpenError::NotFound(format!(
+            "it is a link to {}, which is not there: correct the link, or remove it",
+            target.display()
+        )),
+        (io::ErrorKind::NotFound, Err(_)) => OpenError::NotFound("there is no such file: check its name".to_owned()),
         (io::ErrorKind::NotADirectory, _) => {
             OpenError::NotFound("there is no such file: a part of its path is not a directory".to_owned())
         }

@@ -75,7 +75,7 @@ impl Settings {
     }
 
     /// Refuses what only a sandbox can hold a hook to: left unsaid, it would be believed.
-    pub(crate) fn refuse_for_native(&self) -> Result<(), LaunchError> {
+    pub(crate) fn refuse_for_native(&self, hook: &Path) -> Result<(), LaunchError> {
         let only_wasm = [
             ("memory", self.memory.is_some()),
             ("sha256", self.sha256.is_some()),
@@ -86,8 +86,9 @@ impl Settings {
         match only_wasm.iter().find(|(_, given)| *given) {
             None => Ok(()),
             Some((key, _)) => Err(LaunchError::Refused(format!(
-                "its settings have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
-                 `operations` and `objects`"
+                "its settings {} have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
+                 `operations` and `objects`",
+                file_name(hook).display()
             ))),
         }
     }
@@ -127,7 +128,8 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = String::deserialize(deserializer)
+        .map_err(|e| de::Error::custom(format!("{}; write one like \"5s\"", e.to_string().trim_end())))?;
     let wrong =
         |why: String| de::Error::custom(format!("timeout = {text:?}: {why}; write one like \"5s\" or \"1min 30s\""));
     let duration = humantime::parse_duration(&text).map_err(|e| wrong(e.to_string()))?;
