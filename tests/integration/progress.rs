@@ -7,9 +7,6 @@ use std::time::Duration;
 use hookvisor::Decision;
 use tracing_subscriber::fmt;
 
-use crate::support::guests::native_probe;
-#[cfg(feature = "wasm")]
-use crate::support::guests::wasm_probe;
 use crate::support::{DRIVER, Hooks, event, impatient};
 
 /// A log that a test can read.
@@ -40,22 +37,29 @@ fn logged(hooks: &Hooks, steps: &str, slow: Duration) -> String {
     log.replace(&hooks.path().display().to_string(), "DIR")
 }
 
-/// A hook that does something again and again until its time is up, or sleeps till then, is mentioned once.
+/// Whether it has much to say, is busy or sleeps until its time is up: a hook is mentioned once.
+fn is_mentioned_once(hooks: &Hooks, steps: &str) {
+    assert_eq!(
+        logged(hooks, steps, Duration::from_nanos(1)),
+        " WARN hookvisor::slow: hook DIR/test is still running after 1ns (its limit is 300ms)\n",
+        "{steps}"
+    );
+    assert_eq!(logged(hooks, steps, Duration::from_secs(10)), "", "{steps}: its time is up before it is slow");
+}
+
 #[test]
-fn a_slow_hook_is_mentioned_once_while_it_runs() {
-    let mut probes = vec![native_probe()];
-    #[cfg(feature = "wasm")]
-    probes.push(wasm_probe());
-    for probe in probes {
-        let hooks = Hooks::new().copy(DRIVER, probe);
-        for steps in ["stderr=a;stderr=b;flood-stderr=10000000;sleep=3600000", "spin"] {
-            assert_eq!(
-                logged(&hooks, steps, Duration::from_nanos(1)),
-                " WARN hookvisor::slow: hook DIR/test is still running after 1ns (its limit is 300ms)\n",
-                "{} {steps}",
-                probe.display()
-            );
-            assert_eq!(logged(&hooks, steps, Duration::from_secs(10)), "", "its time is up before it is slow");
-        }
+fn a_slow_process_is_mentioned_once_while_it_runs() {
+    let talks = "echo one >&2; echo two >&2; head -c 10000000 /dev/zero >&2; exec sleep 3600";
+    for body in [talks, "while :; do :; done"] {
+        is_mentioned_once(&Hooks::new().script(DRIVER, body), "-");
+    }
+}
+
+#[cfg(feature = "wasm")]
+#[test]
+fn a_slow_module_is_mentioned_once_while_it_runs() {
+    let hooks = Hooks::new().copy(DRIVER, crate::support::guests::wasm_probe());
+    for steps in ["stderr=one;stderr=two;flood-stderr=10000000;sleep=3600000", "spin"] {
+        is_mentioned_once(&hooks, steps);
     }
 }
