@@ -80,7 +80,7 @@ fn main() {
     let document = fs::read(root.join("examples/web2.xml")).unwrap();
     let script = |shell: &str| format!("#!{shell}\n{SCRIPT}").into_bytes();
 
-    let wasm = bench.hooks("wasm", &[policy.clone()]);
+    let wasm = bench.hooks("wasm", std::slice::from_ref(&policy));
     let dash = bench.hooks("dash", &[script("/bin/sh")]);
     let bash = bench.hooks("bash", &[script("/bin/bash")]);
     let ten_dash = bench.hooks("ten", &vec![b"#!/bin/sh\nexit 0\n".to_vec(); 10]);

@@ -10,7 +10,9 @@ mod list;
 mod log;
 mod run;
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -32,12 +34,11 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-A hook is an executable file DIR/DRIVER or DIR/DRIVER.d/*, called with the event as its arguments and the
-document on its standard input. Before a start, a hook that fails vetoes it; after a shutdown, it is reported.
+A hook is an executable file DIR/DRIVER or DIR/DRIVER.d/*, called with the event as its arguments and the document on \
+its standard input. Before a start, a hook that fails vetoes it; after a shutdown, it is reported.
 
-Exit status: that of the first hook that failed, as a shell gives it (128 + n for signal n, 124 out of time,
-134 a trap, 127 not found, 126 not runnable); 0 where none did; 125 if hookvisor itself failed; 2 for a usage
-error.
+Exit status: that of the first hook that failed, as a shell gives it (128 + n for signal n, 124 out of time, 134 a trap, \
+127 not found, 126 not runnable); 0 where none did; 125 if hookvisor itself failed; 2 for a usage error.
 
 Environment: HOOKVISOR_LOG=error|warn|info|debug|trace, what is logged to standard error (default: warn).";
 
@@ -93,7 +94,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Compile(args) => compile::compile(args),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
-        print(io::stderr(), format!("hookvisor: {error:#}\n").as_bytes());
+        complain(format!("hookvisor: {error:#}\n").as_bytes());
         RUNTIME_FAILED
     }))
 }
@@ -101,17 +102,33 @@ pub(crate) fn main() -> ExitCode {
 /// The whole of standard input; nothing if that is a terminal, where nobody means to type a document.
 fn document() -> anyhow::Result<Vec<u8>> {
     let mut document = Vec::new();
-    let mut stdin = io::stdin();
+    let stdin = io::stdin();
     if !stdin.is_terminal() {
-        stdin.read_to_end(&mut document).context("the document could not be read from standard input")?;
+        let read = unbuffered(&stdin).and_then(|mut stdin| stdin.read_to_end(&mut document));
+        read.context("the document could not be read from standard input")?;
     }
     Ok(document)
 }
 
-/// Writes what a person or a program asked for. Whoever has closed the stream does not want it, and the exit status says
-/// the rest.
-fn print(mut to: impl Write, bytes: &[u8]) {
-    let _ = to.write_all(bytes).and_then(|()| to.flush());
+/// Writes what a person or a program asked for to standard output. Whoever has closed it does not want it; a disk that
+/// is full is an error, since what is missing could be taken for what was meant.
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    match unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(bytes)) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output could not be written")
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes what went wrong to standard error. If that fails too, the exit status has to say it.
+fn complain(bytes: &[u8]) {
+    let _ = io::stderr().write_all(bytes);
+}
+
+/// The stream itself: the standard library's own takes one that cannot be read or written for one that is empty.
+fn unbuffered(stream: &impl AsFd) -> io::Result<File> {
+    stream.as_fd().try_clone_to_owned().map(File::from)
 }
 
 /// An argument of a time limit, such as `5s` or `1min 30s`.

@@ -110,8 +110,7 @@ impl Loader<'_> {
     fn make_ready(&self, file: HookFile, settings: &Settings) -> Result<Box<dyn Program>, LaunchError> {
         let is_wasm = file.head.starts_with(WASM_MAGIC);
         if !is_wasm && kind_by_name(&file.path) == Kind::Wasm {
-            let why =
-                "its name ends in .wasm, and it does not begin with the four bytes that WebAssembly does (\\0asm)";
+            let why = "its name ends in .wasm, but it is no WebAssembly (it does not begin with \\0asm): build it again, or rename it";
             return Err(LaunchError::Refused(why.to_owned()));
         }
         match self.backends.iter().find(|backend| backend.claims(&file.head)) {

@@ -84,9 +84,8 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`LoadError`] if the hooks directory cannot be read, or others may write to it.
     pub fn build(self) -> Result<Runtime, LoadError> {
-        let unreadable = |source| LoadError::Unreadable { path: self.directory.clone(), source };
         // Hooks run in /, and reports name them for a person who is somewhere else.
-        let directory = std::path::absolute(&self.directory).map_err(unreadable)?;
+        let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
         let trust = Trust::of_this_process();
         let runtime = Runtime {
             directory,
@@ -267,6 +266,11 @@ impl Exec {
         let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
         let mut hook = loader.load(path, Scope::default());
         if let State::Skipped(why) = hook.state {
+            hook.state = State::Broken(LaunchError::Refused(why));
+        }
+        // A guest would take what is before the NUL for the whole argument, where a process cannot be started at all.
+        if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
+            let why = format!("the argument {argument:?} contains a NUL byte, which no hook can be given");
             hook.state = State::Broken(LaunchError::Refused(why));
         }
         call(&hook, arguments, stdin.into(), &self.limits, self.limits.stdout)

@@ -7,11 +7,11 @@ mod spawn;
 mod supervise;
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
+use std::{fs, io};
 
 use nix::errno::Errno;
 
@@ -67,7 +67,7 @@ impl Backend for Native {
     }
 
     fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
-        settings.refuse_for_native()?;
+        settings.refuse_for_native(&file.path)?;
         self.explain_unlaunchable(&file.path, &file.head)?;
         Ok(Box::new(self.clone()))
     }
@@ -76,7 +76,8 @@ impl Backend for Native {
 impl Program for Native {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
         // An administrator may have edited the script since it was loaded, and somebody else its permissions.
-        let file = HookFile::open(call.path, self.trust)?;
+        let file =
+            HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
         let program = c_string(call.path.as_os_str())?;
         let mut argv = vec![program.clone()];
         for argument in call.arguments {
@@ -131,14 +132,17 @@ impl Native {
             return better;
         }
         match errno {
-            Errno::ENOENT if fs::symlink_metadata(path).is_err() => {
-                LaunchError::NotFound("it is no longer there: put it back, or reload the hooks".to_owned())
-            }
+            Errno::ENOENT if is_gone(path) => gone(),
             Errno::ENOENT => LaunchError::NotFound(format!(
                 "{what}: {}: what it needs to run (an interpreter or dynamic loader) is not there",
                 errno.desc()
             )),
-            Errno::ETXTBSY => LaunchError::Refused("somebody still has it open for writing".to_owned()),
+            Errno::ETXTBSY => {
+                LaunchError::Refused("somebody still has it open for writing: try again once it is written".to_owned())
+            }
+            Errno::ENOEXEC => LaunchError::Refused(
+                "it is damaged, or a program for another kind of machine: build it, or copy it, again".to_owned(),
+            ),
             Errno::EACCES => LaunchError::Refused(format!(
                 "{what}: {}: check its permissions, and that its file system is not mounted noexec",
                 errno.desc()
@@ -147,6 +151,14 @@ impl Native {
             _ => LaunchError::Refused(format!("{what}: {}", errno.desc())),
         }
     }
+}
+
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn gone() -> LaunchError {
+    LaunchError::NotFound("it is no longer there: put it back, or reload the hooks".to_owned())
 }
 
 fn host_error(what: &'static str, errno: Errno) -> LaunchError {

@@ -14,6 +14,7 @@ mod streams;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ResourcesRequired, Store};
@@ -34,7 +35,7 @@ use crate::report::Kind;
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
 /// The function that a module's program starts at.
 const START: &str = "_start";
-/// WebAssembly's page, in bytes.
+/// What WebAssembly counts memory in.
 const PAGE: u64 = 64 << 10;
 /// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
 const HOST_STACK: usize = 1 << 20;
@@ -79,13 +80,14 @@ impl Wasm {
     }
 
     fn compile_module(&self, engine: &Engine, bytes: &[u8]) -> Result<Module, LaunchError> {
-        let invalid = |e| refused(format!("it is not a valid WebAssembly module: {}", one_line(&e)));
+        let invalid = |e| refused(format!("it is no valid WebAssembly module, build or copy it again: {}", cause(&e)));
         self.cached(engine, bytes, precompiled::module, |code| code.serialize(), || Module::new(engine, bytes))
             .map_err(invalid)
     }
 
     fn compile_component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, LaunchError> {
-        let invalid = |e| refused(format!("it is not a valid WebAssembly component: {}", one_line(&e)));
+        let invalid =
+            |e| refused(format!("it is no valid WebAssembly component, build or copy it again: {}", cause(&e)));
         self.cached(engine, bytes, precompiled::component, |code| code.serialize(), || Component::new(engine, bytes))
             .map_err(invalid)
     }
@@ -135,8 +137,10 @@ impl Backend for Wasm {
 
     fn load(&self, file: HookFile, settings: &Settings, limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
         if file.size > limits.module_size {
-            let (size, limit) = (file.size, limits.module_size);
-            return Err(refused(format!("its {size} bytes are more than the limit for a module, {limit}")));
+            let (size, limit) = (ByteSize(file.size), ByteSize(limits.module_size));
+            return Err(refused(format!(
+                "its size of {size} is over the limit for a module, {limit}: build it optimised and stripped"
+            )));
         }
         guest::check_grants(settings, self.trust)?;
         let bytes = file.read()?;
@@ -258,10 +262,11 @@ impl Program for WasmHook {
 }
 
 fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
-    let size = needs.max_initial_memory_size.map(|pages| pages.saturating_mul(PAGE));
-    if let Some(size) = size.filter(|&size| size > memory as u64) {
+    let initial = needs.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
+    if initial > memory as u64 {
+        let (needs, limit) = (ByteSize(initial), ByteSize(memory as u64));
         return Err(refused(format!(
-            "it needs {size} bytes of memory from the start, and its limit is {memory}: set `memory` in its settings"
+            "it needs {needs} of memory from the start, and its limit is {limit}: set `memory` in its settings"
         )));
     }
     if let Some(size) = needs.max_initial_table_size.filter(|&size| size > limits.table_elements as u64) {
@@ -276,7 +281,9 @@ fn check_digest(bytes: &[u8], expected: &str) -> Result<(), LaunchError> {
     if found.eq_ignore_ascii_case(expected) {
         return Ok(());
     }
-    Err(refused(format!("its SHA-256 is {found}, and its settings want {expected}")))
+    Err(refused(format!(
+        "its SHA-256 is {found}, and its settings want {expected}: put the right module back, or correct `sha256` there"
+    )))
 }
 
 fn refused(why: String) -> LaunchError {
@@ -285,6 +292,11 @@ fn refused(why: String) -> LaunchError {
 
 fn no_image(error: wasmtime::Error) -> LaunchError {
     LaunchError::Host { what: "could not keep the first image of its memory", why: one_line(&error) }
+}
+
+/// What an error came from, without what was being done at the time.
+fn cause(error: &wasmtime::Error) -> String {
+    error.root_cause().to_string().replace('\n', "; ")
 }
 
 /// An error and its causes in one line.

@@ -1,7 +1,6 @@
 //! `hookvisor check`: what would happen, and how to mend it.
 
 use std::fmt::Write;
-use std::io;
 
 use clap::Parser;
 use hookvisor::{HookState, Inventory, Limits};
@@ -31,7 +30,7 @@ pub(super) fn check(args: Args) -> anyhow::Result<u8> {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),
     };
-    print(io::stdout(), text.as_bytes());
+    print(text.as_bytes())?;
     Ok(if count(&inventory, HookState::Broken) > 0 { WOULD_FAIL } else { 0 })
 }
 

@@ -1,13 +1,11 @@
 //! `hookvisor compile`: fills the cache.
 
-use std::io;
-
 use anyhow::Context;
 use clap::Parser;
 use hookvisor::{HookState, Kind, Runtime};
 
 use super::check::WOULD_FAIL;
-use super::{HooksArgs, print};
+use super::{HooksArgs, complain, print};
 
 /// Compile the WebAssembly hooks beforehand, so that no later run needs to
 #[derive(Debug, Parser)]
@@ -29,11 +27,11 @@ pub(super) fn compile(args: Args) -> anyhow::Result<u8> {
             (HookState::Ready, _) => compiled += 1,
             (HookState::Broken, Some(reason)) => {
                 failed += 1;
-                print(io::stderr(), format!("hookvisor: {}: {reason}\n", hook.path.display()).as_bytes());
+                complain(format!("hookvisor: {}: {reason}\n", hook.path.display()).as_bytes());
             }
             _ => {}
         }
     }
-    print(io::stdout(), format!("{compiled} compiled into {directory}, {failed} failed\n").as_bytes());
+    print(format!("{compiled} compiled into {directory}, {failed} failed\n").as_bytes())?;
     Ok(if failed > 0 { WOULD_FAIL } else { 0 })
 }

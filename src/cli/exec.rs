@@ -1,17 +1,16 @@
 //! `hookvisor exec`: one hook's file.
 
-use std::io;
 use std::path::PathBuf;
 
 use clap::Parser;
 use hookvisor::Exec;
 
-use super::{document, print};
+use super::{complain, document, print};
 
 /// Run one hook file, native or wasm, with any arguments
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-The hook's standard output is passed on; a failure is reported on standard error. The hook's own settings, beside its
+The hook's standard output is passed on; a failure is reported on standard error. The hook's own settings, beside its \
 file, hold.
 
 Example: hookvisor exec ./20-policy.wasm web1 start begin - < web1.xml")]
@@ -32,14 +31,14 @@ pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
     #[cfg(feature = "wasm")]
     let exec = args.cache.open().into_iter().fold(exec, Exec::cache);
     let ended = exec.run(&arguments, document()?);
-    print(io::stdout(), &ended.stdout);
     if let Some(mut entry) = ended.entry(None) {
         entry.push(b'\n');
-        print(io::stderr(), &entry);
+        complain(&entry);
     }
     if ended.stdout_dropped > 0 {
         let note = format!("hookvisor: {} more bytes of its standard output were dropped\n", ended.stdout_dropped);
-        print(io::stderr(), note.as_bytes());
+        complain(note.as_bytes());
     }
+    print(&ended.stdout)?;
     Ok(ended.termination.exit_status())
 }

@@ -1,7 +1,6 @@
 //! `hookvisor list`: what is called, in order.
 
 use std::fmt::Write;
-use std::io;
 
 use clap::Parser;
 use hookvisor::{HookInfo, HookState, Inventory, Kind, Limits};
@@ -24,7 +23,7 @@ pub(super) fn list(args: Args) -> anyhow::Result<u8> {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),
     };
-    print(io::stdout(), text.as_bytes());
+    print(text.as_bytes())?;
     Ok(0)
 }
 

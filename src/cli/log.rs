@@ -17,20 +17,24 @@ use tracing_subscriber::{Layer, registry};
 pub(super) fn to_stderr(by_default: bool) {
     let asked: Option<Level> = std::env::var("HOOKVISOR_LOG").ok().and_then(|level| level.parse().ok());
     let terminal = io::stderr().is_terminal();
-    let wanted = move |metadata: &Metadata<'_>| match asked {
-        Some(level) => *metadata.level() <= level && metadata.target().starts_with("hookvisor"),
-        None => {
-            by_default
-                && *metadata.level() <= Level::WARN
-                && match metadata.target() {
-                    "hookvisor::broken" => false,
-                    "hookvisor::slow" => terminal,
-                    target => target.starts_with("hookvisor"),
-                }
+    let wanted = move |metadata: &Metadata<'_>| {
+        let (level, target) = (*metadata.level(), metadata.target());
+        match asked {
+            Some(asked) => level <= asked && target.starts_with("hookvisor"),
+            None => by_default && level <= Level::WARN && is_news(target, terminal),
         }
     };
     let lines = layer().event_format(Plain).with_writer(io::stderr).with_filter(filter_fn(wanted));
     registry().with(lines).init();
+}
+
+/// Whether a warning says what the report of an event does not: nobody waits for a slow hook but at a terminal.
+fn is_news(target: &str, terminal: bool) -> bool {
+    match target {
+        "hookvisor::broken" => false,
+        "hookvisor::slow" => terminal,
+        target => target.starts_with("hookvisor"),
+    }
 }
 
 /// `hookvisor: ` and the message.
@@ -45,5 +49,18 @@ where
         writer.write_str("hookvisor: ")?;
         context.field_format().format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_news;
+
+    #[test]
+    fn a_slow_hook_is_mentioned_on_a_terminal_and_a_broken_one_by_the_report() {
+        assert_eq!([true, false].map(|terminal| is_news("hookvisor::slow", terminal)), [true, false]);
+        assert_eq!([true, false].map(|terminal| is_news("hookvisor::broken", terminal)), [false, false]);
+        assert_eq!([true, false].map(|terminal| is_news("hookvisor::runtime", terminal)), [true, true]);
+        assert_eq!([true, false].map(|terminal| is_news("wasmtime", terminal)), [false, false]);
     }
 }

@@ -1,18 +1,17 @@
 //! `hookvisor run`: one event.
 
-use std::io;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use hookvisor::{Event, EventError, Limits};
 
-use super::{Cli, Format, HooksArgs, document, duration, print};
+use super::{Cli, Format, HooksArgs, complain, document, duration, print};
 
 /// Run the hooks of one event, with the document on standard input
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-A failure is reported on standard error. A document that hooks have changed (libvirt's migrate and restore) goes to
+A failure is reported on standard error. A document that hooks have changed (libvirt's migrate and restore) goes to \
 standard output. With --format json, the whole report goes to standard output instead, always.
 
 Example: hookvisor run qemu web1 prepare begin - < web1.xml")]
@@ -32,6 +31,7 @@ pub(super) struct Args {
     /// What happens to it: prepare, start, started, stopped, release, …
     operation: String,
     /// The part of the operation [default: the one that belongs to it, or -]
+    #[arg(value_name = "SUB-OPERATION")]
     sub_operation: Option<String>,
     /// One more argument for the hooks [default: -]
     extra: Option<String>,
@@ -40,22 +40,30 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     let event = match event(&args) {
         Ok(event) => event.with_document(document()?),
-        Err(error) => Cli::command().error(ErrorKind::ValueValidation, error).exit(),
+        Err(error) => usage_error(&error),
     };
     let mut limits = Limits::default();
     limits.timeout = args.timeout.unwrap_or(limits.timeout);
     let runtime = args.hooks.runtime(limits)?;
     let report = runtime.run(&event);
     match args.format {
-        Format::Json => print(io::stdout(), format!("{}\n", report.to_json()).as_bytes()),
+        Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
         Format::Text => {
-            print(io::stderr(), &report.to_text());
+            complain(&report.to_text());
             if let Some(document) = &report.document {
-                print(io::stdout(), document);
+                print(document)?;
             }
         }
     }
     Ok(report.exit_status())
+}
+
+/// As clap's own: the message, and how `run` is used.
+fn usage_error(error: &EventError) -> ! {
+    let mut cli = Cli::command();
+    cli.build();
+    let mut run = cli.find_subcommand("run").cloned().unwrap_or(cli);
+    run.error(ErrorKind::ValueValidation, error).exit()
 }
 
 fn event(args: &Args) -> Result<Event, EventError> {

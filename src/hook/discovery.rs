@@ -4,10 +4,13 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
+
 use super::trust::Trust;
-use super::{Scope, settings};
+use super::{Scope, file, settings};
 use crate::event::Event;
 use crate::report::Skipped;
 
@@ -37,24 +40,52 @@ pub(crate) struct Findings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// It is not there, or cannot be read.
-    #[error("the hooks directory {} could not be read: {source}", path.display())]
+    /// It is not there.
+    #[error("there is no hooks directory {}: create it, or name another one", path.display())]
+    Missing {
+        /// The hooks directory.
+        path: PathBuf,
+    },
+    /// It is something else.
+    #[error("{} is not a directory: name the directory that holds the hooks", path.display())]
+    NotADirectory {
+        /// What was named.
+        path: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("the hooks directory {} could not be read: {error}", path.display())]
     Unreadable {
         /// The hooks directory.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said; the message above has it, so it is no `source` that would be told twice.
+        error: io::Error,
     },
     /// Others than the runtime's own user could put hooks into it.
-    #[error("the hooks directory is not to be trusted: {0}")]
-    Untrusted(String),
+    #[error("the hooks directory {} is not to be trusted: it {why}", path.display())]
+    Untrusted {
+        /// The hooks directory.
+        path: PathBuf,
+        /// What is wrong with it, and how to mend it.
+        why: String,
+    },
+}
+
+impl LoadError {
+    pub(crate) fn new(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing { path },
+            io::ErrorKind::NotADirectory => Self::NotADirectory { path },
+            _ => Self::Unreadable { path, error },
+        }
+    }
 }
 
 /// Looks through a hooks directory.
 pub(crate) fn find(hooks: &Path, trust: Trust) -> Result<Findings, LoadError> {
-    let unreadable = |source| LoadError::Unreadable { path: hooks.to_owned(), source };
-    let directory = fs::File::open(hooks).map_err(unreadable)?;
-    trust.check(hooks, &directory.metadata().map_err(unreadable)?).map_err(LoadError::Untrusted)?;
+    let unreadable = |error| LoadError::new(hooks, error);
+    let found = open_directory(hooks).and_then(|directory| directory.metadata()).map_err(unreadable)?;
+    trust.check(hooks, &found).map_err(|why| LoadError::Untrusted { path: hooks.to_owned(), why })?;
     let names = names(hooks).map_err(unreadable)?;
 
     let mut findings = Findings::default();
@@ -90,7 +121,7 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, strays: &mut Vec<Skippe
         Err(_) if directory.symlink_metadata().is_ok() => found.push(Found {
             path: directory,
             scope: Scope::default(),
-            problem: Some("it is a link to a directory that is not there".to_owned()),
+            problem: Some("it is a link to a directory that is not there: correct the link, or remove it".to_owned()),
         }),
         Err(_) => {}
     }
@@ -99,11 +130,7 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, strays: &mut Vec<Skippe
 
 /// Finds the hooks in `<driver>.d` or below: those of this directory first, then those for narrower events.
 fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Found>, strays: &mut Vec<Skipped>) {
-    let checked = fs::File::open(directory).and_then(|opened| opened.metadata()).map_err(|e| e.to_string());
-    let names = checked
-        .and_then(|meta| trust.check(directory, &meta))
-        .and_then(|()| names(directory).map_err(|e| format!("the directory could not be read: {e}")));
-    let names = match names {
+    let names = match trusted_names(directory, trust) {
         Ok(names) => names,
         Err(why) => {
             found.push(Found { path: directory.to_owned(), scope: scope.clone(), problem: Some(why) });
@@ -129,6 +156,19 @@ fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Fou
             strays.push(stray(path, "is not called: it is a directory, not a hook"));
         }
     }
+}
+
+fn trusted_names(directory: &Path, trust: Trust) -> Result<Vec<OsString>, String> {
+    let unreadable = |error: io::Error| format!("the directory could not be read: {error}");
+    let found = open_directory(directory).and_then(|opened| opened.metadata()).map_err(unreadable)?;
+    trust.check(directory, &found).map_err(|why| format!("it {why}"))?;
+    file::check_way_of_link(directory, trust)?;
+    names(directory).map_err(unreadable)
+}
+
+/// A FIFO in a directory's place does not block this.
+fn open_directory(directory: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(directory)
 }
 
 /// The names in a directory that may be hooks', in byte order.

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::trust::Trust;
@@ -55,6 +56,10 @@ fn unreadable(error: &io::Error) -> LaunchError {
     LaunchError::Refused(format!("it could not be read: {error}"))
 }
 
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
 /// Whether a name is a link to /dev/null, by which an administrator masks a hook that a package brought.
 pub(super) fn is_mask(path: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).ok().filter(|m| m.file_type().is_char_device()).map(|m| m.rdev());
@@ -76,32 +81,46 @@ pub(super) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata)
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|e| open_error(path, &e))?;
     let found = file.metadata().map_err(|e| refused(format!("it could not be examined: {e}")))?;
     let kind = found.file_type();
-    if kind.is_dir() {
-        return Err(refused("it is a directory, not a hook".to_owned()));
-    }
     if !kind.is_file() {
-        let what = if kind.is_fifo() { "FIFO" } else { "device" };
-        return Err(refused(format!("it is a {what}, not a file")));
+        let what = match () {
+            () if kind.is_dir() => "directory",
+            () if kind.is_fifo() => "FIFO",
+            () => "device",
+        };
+        return Err(refused(not_a_file(what)));
     }
-    trust.check(path, &found).map_err(refused)?;
-    if fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) {
-        let target = fs::canonicalize(path).map_err(|e| open_error(path, &e))?;
-        trust.check_way(&target).map_err(refused)?;
-    }
+    trust.check(path, &found).map_err(|why| refused(format!("it {why}")))?;
+    check_way_of_link(path, trust).map_err(refused)?;
     Ok((file, found))
+}
+
+/// Where a name is a link, checks the directories that lead to what it points to.
+pub(super) fn check_way_of_link(path: &Path, trust: Trust) -> Result<(), String> {
+    if !fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) {
+        return Ok(());
+    }
+    let target = fs::canonicalize(path).map_err(|e| format!("what it is a link to could not be found: {e}"))?;
+    trust.check_way(&target)
+}
+
+fn not_a_file(what: &str) -> String {
+    format!("it is a {what}: put a regular file in its place, or take it away")
 }
 
 fn open_error(path: &Path, error: &io::Error) -> OpenError {
     match (error.kind(), fs::read_link(path)) {
-        (io::ErrorKind::NotFound, Ok(target)) => {
-            OpenError::NotFound(format!("it is a link to {}, which is not there", target.display()))
-        }
-        (io::ErrorKind::NotFound, Err(_)) => {
-            OpenError::NotFound("it is no longer there: put it back, or reload the hooks".to_owned())
+        (io::ErrorKind::NotFound, Ok(target)) => OpenError::NotFound(format!(
+            "it is a link to {}, which is not there: correct the link, or remove it",
+            target.display()
+        )),
+        (io::ErrorKind::NotFound, Err(_)) => OpenError::NotFound("there is no such file: check its name".to_owned()),
+        (io::ErrorKind::NotADirectory, _) => {
+            OpenError::NotFound("there is no such file: a part of its path is not a directory".to_owned())
         }
         // ENXIO is what open(2) says of a socket.
-        _ if error.raw_os_error() == Some(nix::errno::Errno::ENXIO as i32) => {
-            OpenError::Refused("it is a socket, not a file".to_owned())
+        _ if is(error, Errno::ENXIO) => OpenError::Refused(not_a_file("socket")),
+        _ if is(error, Errno::ELOOP) => {
+            OpenError::Refused("it is a link that leads back to itself: correct the link, or remove it".to_owned())
         }
         _ => OpenError::Refused(format!("it could not be opened: {error}")),
     }

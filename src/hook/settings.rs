@@ -4,7 +4,7 @@ pub(crate) mod grants;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ impl Settings {
     pub(crate) fn of_hook(hook: &Path, trust: Trust) -> Result<Self, LaunchError> {
         let path = file_name(hook);
         let refused = |why: String| LaunchError::Refused(format!("its settings {}: {why}", path.display()));
-        if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             return Ok(Self::default());
         }
         let (file, found) = file::open_trusted(&path, trust).map_err(|error| match error {
@@ -64,7 +64,7 @@ impl Settings {
             return Err(refused(format!("{} bytes are too many for settings", found.len())));
         }
         let mut text = String::new();
-        file.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| refused(e.to_string()))?;
+        file.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| refused(unread(&e)))?;
         toml::from_str(&text).map_err(|e| refused(one_line(&text, &e)))
     }
 
@@ -75,7 +75,7 @@ impl Settings {
     }
 
     /// Refuses what only a sandbox can hold a hook to: left unsaid, it would be believed.
-    pub(crate) fn refuse_for_native(&self) -> Result<(), LaunchError> {
+    pub(crate) fn refuse_for_native(&self, hook: &Path) -> Result<(), LaunchError> {
         let only_wasm = [
             ("memory", self.memory.is_some()),
             ("sha256", self.sha256.is_some()),
@@ -86,8 +86,9 @@ impl Settings {
         match only_wasm.iter().find(|(_, given)| *given) {
             None => Ok(()),
             Some((key, _)) => Err(LaunchError::Refused(format!(
-                "its settings have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
-                 `operations` and `objects`"
+                "its settings {} have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
+                 `operations` and `objects`",
+                file_name(hook).display()
             ))),
         }
     }
@@ -113,6 +114,13 @@ pub(crate) fn file_name(hook: &Path) -> PathBuf {
     name.into()
 }
 
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "it is not UTF-8 text: write it again as such".to_owned(),
+        _ => format!("it could not be read: {error}"),
+    }
+}
+
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
@@ -120,7 +128,8 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
+    let text = String::deserialize(deserializer)
+        .map_err(|e| de::Error::custom(format!("{}; write one like \"5s\"", e.to_string().trim_end())))?;
     let wrong =
         |why: String| de::Error::custom(format!("timeout = {text:?}: {why}; write one like \"5s\" or \"1min 30s\""));
     let duration = humantime::parse_duration(&text).map_err(|e| wrong(e.to_string()))?;

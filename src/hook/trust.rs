@@ -23,23 +23,24 @@ impl Trust {
         Self { enforced_for: user.is_root().then_some(user.as_raw()) }
     }
 
-    /// Refuses what others may write, or another user owns. The metadata is that of the opened file.
+    /// Refuses what others may write, or another user owns, in words that follow its name. The metadata is that of the
+    /// opened file.
     pub(crate) fn check(self, path: &Path, found: &Metadata) -> Result<(), String> {
         let Some(user) = self.enforced_for else { return Ok(()) };
         let (path, mode) = (path.display(), found.mode());
         if found.uid() != ROOT && found.uid() != user {
             return Err(format!(
-                "{path} belongs to user {}, who could change it: run `chown root {path}` if you trust it",
+                "belongs to user {}, who could change it: run `chown root {path}` if you trust it",
                 found.uid()
             ));
         }
         if mode & OTHERS_WRITE != 0 {
-            return Err(format!("{path} is writable by others (mode {:04o}): run `chmod o-w {path}`", mode & 0o7777));
+            return Err(format!("is writable by others (mode {:04o}): run `chmod o-w {path}`", mode & 0o7777));
         }
         // A group of root's own, as on systems whose users have a group each, is root alone.
         if mode & GROUP_WRITES != 0 && found.gid() != ROOT {
             return Err(format!(
-                "{path} is writable by group {} (mode {:04o}): run `chmod g-w {path}`",
+                "is writable by group {} (mode {:04o}): run `chmod g-w {path}`",
                 found.gid(),
                 mode & 0o7777
             ));
@@ -56,7 +57,7 @@ impl Trust {
         for directory in target.ancestors().skip(1) {
             let found = directory.metadata().map_err(|e| format!("{}: {e}", directory.display()))?;
             if found.mode() & STICKY == 0 {
-                self.check(directory, &found)?;
+                self.check(directory, &found).map_err(|why| format!("{} {why}", directory.display()))?;
             }
         }
         Ok(())
@@ -93,9 +94,9 @@ mod tests {
         };
         assert_eq!(check(0o755, 0, 0)?, "");
         assert_eq!(check(0o775, 0, 0)?, "");
-        assert_eq!(check(0o775, 0, 7)?, "F is writable by group 7 (mode 0775): run `chmod g-w F`");
-        assert_eq!(check(0o777, 0, 0)?, "F is writable by others (mode 0777): run `chmod o-w F`");
-        assert_eq!(check(0o755, 7, 0)?, "F belongs to user 7, who could change it: run `chown root F` if you trust it");
+        assert_eq!(check(0o775, 0, 7)?, "is writable by group 7 (mode 0775): run `chmod g-w F`");
+        assert_eq!(check(0o777, 0, 0)?, "is writable by others (mode 0777): run `chmod o-w F`");
+        assert_eq!(check(0o755, 7, 0)?, "belongs to user 7, who could change it: run `chown root F` if you trust it");
         Ok(())
     }
 }

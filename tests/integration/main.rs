@@ -2,15 +2,18 @@
 //!
 //! One binary, so that it links once.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
 #[cfg(feature = "wasm")]
 mod hostile;
+mod bad_input;
+mod cli;
 mod native;
 #[cfg(feature = "wasm")]
 mod parity;
+mod progress;
 #[cfg(feature = "wasm")]
 mod readme;
 #[cfg(feature = "wasm")]

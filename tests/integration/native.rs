@@ -151,7 +151,12 @@ fn a_hook_that_somebody_is_still_writing_is_waited_for_and_then_refused() {
     let report = runtime.run(&event("web1", "start"));
     assert_eq!(report.decision, Decision::Vetoed);
     assert_eq!(report.exit_status(), 126);
-    assert!(report.to_string().ends_with("could not be run: somebody still has it open for writing"), "{report}");
+    assert!(
+        report
+            .to_string()
+            .ends_with("could not be run: somebody still has it open for writing: try again once it is written"),
+        "{report}"
+    );
     drop(writing);
     assert_eq!(runtime.run(&event("web1", "start")).decision, Decision::Proceed);
 }

@@ -4,6 +4,7 @@ pub(crate) mod alone;
 #[cfg(feature = "wasm")]
 pub(crate) mod guests;
 pub(crate) mod leftovers;
+pub(crate) mod program;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

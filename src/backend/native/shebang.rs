@@ -51,9 +51,9 @@ fn executable(interpreter: &Path) -> Result<(), LaunchError> {
         Err(_) => Err(LaunchError::NotFound(format!(
             "its interpreter {name} is not there: install it, or correct the first line"
         ))),
-        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
-            Err(LaunchError::Refused(format!("its interpreter {name} is not executable")))
-        }
+        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => Err(LaunchError::Refused(format!(
+            "its interpreter {name} is not an executable file: correct the first line, or run `chmod +x {name}`"
+        ))),
         Ok(_) => Ok(()),
     }
 }
@@ -126,7 +126,10 @@ mod tests {
                  run `sed -i 's/\\r$//' /hooks/qemu`",
             ),
             ("#!/no/such -x\n", "127: its interpreter /no/such is not there: install it, or correct the first line"),
-            ("#!/etc/passwd\n", "126: its interpreter /etc/passwd is not executable"),
+            (
+                "#!/etc/passwd\n",
+                "126: its interpreter /etc/passwd is not an executable file: correct the first line, or run `chmod +x /etc/passwd`",
+            ),
             (
                 "#!/usr/bin/env nosuch\n",
                 "127: its interpreter \"nosuch\" is not in the PATH that hooks get, /usr/bin:/bin: install it, or correct the \

@@ -32,12 +32,12 @@ pub struct Cache {
 #[non_exhaustive]
 pub enum CacheError {
     /// It could not be made or examined.
-    #[error("the cache directory {} cannot be used: {source}", path.display())]
+    #[error("the cache directory {} cannot be used: {error}", path.display())]
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
-        source: io::Error,
+        /// What the system said; the message above has it.
+        error: io::Error,
     },
     /// Somebody else could put code into it.
     #[error(
@@ -59,7 +59,7 @@ impl Cache {
     /// [`CacheError`] if it cannot be made, does not belong to this process's effective user, or others may write to it.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let directory = directory.into();
-        let unusable = |source| CacheError::Unusable { path: directory.clone(), source };
+        let unusable = |error| CacheError::Unusable { path: directory.clone(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
         let found = File::open(&directory).and_then(|opened| opened.metadata()).map_err(unusable)?;
         let user = nix::unistd::geteuid().as_raw();
