@@ -6,10 +6,10 @@
 
 mod support;
 
-#[cfg(feature = "wasm")]
-mod hostile;
 mod bad_input;
 mod cli;
+#[cfg(feature = "wasm")]
+mod hostile;
 mod native;
 #[cfg(feature = "wasm")]
 mod parity;
