@@ -67,13 +67,27 @@ fn every_command_prints_what_the_readme_shows() {
 
 #[test]
 fn the_settings_shown_are_accepted() {
-    let [settings] = blocks("toml").try_into().unwrap();
-    let hooks =
-        Hooks::new().copy("qemu.d/20-policy.wasm", &Path::new(ROOT).join("examples/hooks/qemu.d/20-policy.wasm"));
-    hooks.file("qemu.d/20-policy.toml", settings, 0o644);
-    let [hook] = hooks.runtime().inventory().hooks.try_into().unwrap();
+    let [settings, grants] = blocks("toml").try_into().unwrap();
+    let policy = Path::new(ROOT).join("examples/hooks/qemu.d/20-policy.wasm");
+    let shown = |settings: &str| {
+        let hooks = Hooks::new().copy("qemu.d/20-policy.wasm", &policy);
+        hooks.file("qemu.d/20-policy.toml", settings, 0o644);
+        let [hook] = hooks.runtime().inventory().hooks.try_into().unwrap();
+        hook
+    };
+    let hook = shown(&settings);
     assert_eq!((hook.reason, hook.timeout.as_secs()), (None, 5));
     assert_eq!((hook.operations, hook.objects), (Some(vec!["prepare".into()]), Some(vec!["web*".into()])));
+    // What they grant, this machine need not have, and a module cannot use all of it.
+    let hook = shown(&grants);
+    assert!(hook.reason.is_some_and(|reason| reason.starts_with("its settings ")));
+    let may = [
+        "use 32.0 MiB of memory",
+        "read and write /sys/kernel/mm/hugepages as /hugepages",
+        "run /usr/bin/systemctl set-property --runtime * /AllowedCPUs=[0-9,-]*/",
+        "connect to 127.0.0.1:9090",
+    ];
+    assert_eq!(hook.may, may);
 }
 
 #[test]
