@@ -8,6 +8,7 @@ mod clock;
 mod drive;
 mod guest;
 mod interface;
+mod pool;
 mod precompiled;
 mod streams;
 
@@ -23,6 +24,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use self::cache::{Cache, Key};
 use self::clock::Clock;
 use self::guest::{Guest, HookExit};
+use self::pool::Slots;
 use crate::backend::{Backend, Call, Completion, LaunchError, Program};
 use crate::hook::file::HookFile;
 use crate::hook::settings::grants::Command;
@@ -37,9 +39,6 @@ const PREVIEW_1: &str = "wasi_snapshot_preview1";
 const START: &str = "_start";
 /// What WebAssembly counts memory in.
 const PAGE: u64 = 64 << 10;
-/// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
-const HOST_STACK: usize = 1 << 20;
-
 /// The back-end for WebAssembly.
 pub(crate) struct Wasm {
     sandbox: OnceLock<Result<Arc<Sandbox>, LaunchError>>,
@@ -55,6 +54,7 @@ struct Sandbox {
     modules: Linker<Guest>,
     components: component::Linker<Guest>,
     clock: Clock,
+    slots: Slots,
 }
 
 /// A compiled hook with its imports resolved, and what it may reach.
@@ -174,12 +174,7 @@ impl Backend for Wasm {
 impl Sandbox {
     fn new(limits: &Limits) -> Result<Self, LaunchError> {
         let made = || {
-            let mut config = wasmtime::Config::new();
-            config
-                .epoch_interruption(true)
-                .max_wasm_stack(limits.stack)
-                .async_stack_size(limits.stack.saturating_add(HOST_STACK));
-            let engine = Engine::new(&config)?;
+            let engine = pool::engine(limits)?;
             let mut modules = Linker::new(&engine);
             wasmtime_wasi::p1::add_to_linker_async(&mut modules, Guest::preview_1)?;
             // wasmtime-wasi's own refuses a status of 126 and more; a process's goes up to 255.
@@ -201,7 +196,7 @@ impl Sandbox {
             what: "could not start the thread that interrupts WebAssembly hooks",
             why: e.to_string(),
         })?;
-        Ok(Self { engine, modules, components, clock })
+        Ok(Self { engine, modules, components, clock, slots: Slots::default() })
     }
 
     fn link_module(&self, module: &Module, memory: usize, limits: &Limits) -> Result<Code, LaunchError> {

@@ -15,7 +15,7 @@ use crate::limits::{Clock, Deadline};
 pub(super) struct TimeUp;
 
 /// The longest that is waited at once; a limit further away is waited for again.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// Polls on this thread. A future that is never pending, as is the rule, so costs no more than a call; one that sleeps
 /// is waited for here, up to the deadline, and then dropped.

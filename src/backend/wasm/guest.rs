@@ -165,6 +165,10 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
         messages: 0,
     };
     let sandbox = &*hook.sandbox;
+    let Some(_slot) = sandbox.slots.take(&call.deadline) else {
+        let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
+        return Ok(Completion { end: End::TimedOut, stdout: stdout.finish(), stderr: stderr.finish(), notes });
+    };
     let mut store = Store::new(&sandbox.engine, guest);
     store.limiter(|guest| &mut guest.quota);
     store.set_epoch_deadline(1);

@@ -1,0 +1,84 @@
+//! Where instances come from: a pool of memory and stacks that are kept for the next call, and a bound on how many calls
+//! are under way, so that the pool is never found empty.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::{self, Deadline, Limits};
+
+/// How many wasm hooks run at once; one more waits for a place, within its own time.
+const AT_ONCE: usize = 128;
+/// How many of each kind all calls together may have. Components have several; what is only reserved costs nothing.
+const SLOTS: u32 = 1024;
+/// What one module or component may have of each kind.
+const PER_MODULE: u32 = 16;
+const PER_COMPONENT: u32 = 200;
+/// Elements that a table may have as far as the pool goes; [`Limits::table_elements`] says it better.
+const LARGEST_TABLE: usize = 1 << 20;
+/// How much of a memory, of a table and of a stack is cleaned and kept for the next call instead of being given back to
+/// the system, which then would have to provide it again page by page.
+const KEPT_MEMORY: usize = 256 << 10;
+const KEPT_TABLE: usize = 16 << 10;
+/// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
+const HOST_STACK: usize = 1 << 20;
+
+/// The engine: with a pool if the system lets it reserve the addresses (`ulimit -v` may not), else without.
+pub(super) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
+    let mut config = wasmtime::Config::new();
+    config
+        .epoch_interruption(true)
+        .max_wasm_stack(limits.stack)
+        .async_stack_size(limits.stack.saturating_add(HOST_STACK));
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_core_instances(SLOTS)
+        .total_component_instances(SLOTS)
+        .total_memories(SLOTS)
+        .total_tables(SLOTS)
+        .total_stacks(u32::try_from(AT_ONCE)?)
+        .max_core_instances_per_component(PER_COMPONENT)
+        .max_memories_per_module(PER_MODULE)
+        .max_tables_per_module(PER_MODULE)
+        .table_elements(limits.table_elements.max(LARGEST_TABLE))
+        .max_core_instance_size(8 << 20)
+        .max_component_instance_size(8 << 20)
+        .linear_memory_keep_resident(KEPT_MEMORY)
+        .table_keep_resident(KEPT_TABLE);
+    let mut pooled = config.clone();
+    pooled.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&pooled).or_else(|error| {
+        tracing::debug!("no pool for WebAssembly instances: {}", super::one_line(&error));
+        Engine::new(&config)
+    })
+}
+
+/// The places for calls under way.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    taken: Mutex<usize>,
+    given_back: Condvar,
+}
+
+/// A place, given back when it is dropped.
+pub(super) struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    /// Takes a place; `None` if there was none until the deadline.
+    pub(super) fn take(&self, deadline: &Deadline) -> Option<Slot<'_>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while *taken >= AT_ONCE {
+            let limits::Clock::Running { wake_in } = deadline.look() else { return None };
+            let wait = wake_in.min(super::drive::LONGEST_WAIT);
+            taken = self.given_back.wait_timeout(taken, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken += 1;
+        Some(Slot(self))
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.given_back.notify_one();
+    }
+}
