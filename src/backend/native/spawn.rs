@@ -19,12 +19,13 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::{Pid, pipe2};
 
@@ -75,6 +76,8 @@ const STREAMS: u8 = 2;
 const DESCRIPTORS: u8 = 3;
 const EXECVE: u8 = 4;
 
+/// How long an emulated vfork is waited for, in milliseconds.
+const EXEC_WAIT_MS: u16 = 1000;
 /// The descriptor number at which the child keeps the pipe for its errno.
 const ERROR_FD: c_int = 3;
 /// The kernel's number of signals, and the bytes of its `sigset_t`, which has a bit for each.
@@ -95,7 +98,8 @@ struct Plan {
 /// descriptor, no signal blocked and none ignored or handled.
 pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     let host = |what| move |errno| SpawnError::Host { what, errno };
-    let (error_read, error_write) = pipe2(OFlag::O_CLOEXEC).map_err(host("could not make a pipe"))?;
+    let (error_read, error_write) =
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(host("could not make a pipe"))?;
     let argv = pointers(launch.argv);
     let envp = pointers(launch.envp);
     // The child moves its descriptors to 0, 1, 2 and 3, so none of them may be there already, as they would be in a
@@ -113,18 +117,31 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     let child = clone_vfork(&plan)?;
     drop((stdin, stdout, stderr, error));
 
-    let mut message = [0u8; 5];
-    match File::from(error_read).read_exact(&mut message) {
-        // End of file: execve closed the pipe.
-        Err(_) => Ok(child),
-        Ok(()) => {
-            let [step, errno @ ..] = message;
-            // It has left by _exit already; this takes its remains away.
-            let _ = wait(child.pidfd(), WaitFor::Exit);
-            let what = STEPS.get(usize::from(step)).copied().unwrap_or("could not be started");
-            Err(SpawnError::Exec { what, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
+    let Some([step, errno @ ..]) = failure(error_read) else { return Ok(child) };
+    // It has left by _exit already; this takes its remains away.
+    let _ = wait(child.pidfd(), WaitFor::Exit);
+    let what = STEPS.get(usize::from(step)).copied().unwrap_or("could not be started");
+    Err(SpawnError::Exec { what, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
+}
+
+/// What the child wrote to the pipe; `None` once execve has closed it.
+///
+/// By now the child has executed or left, so this need not wait, but for two cases: where vfork is emulated the child may
+/// still be on its way; and a process that the host has forked, in that moment, for itself, may hold the pipe for ever.
+/// So the wait is a bounded one.
+fn failure(pipe: OwnedFd) -> Option<[u8; 5]> {
+    let mut pipe = File::from(pipe);
+    let mut message = [0; 5];
+    for wait in [EXEC_WAIT_MS, 0] {
+        match pipe.read(&mut message) {
+            // Five bytes are written to a pipe in one piece.
+            Ok(5) => return Some(message),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => return None,
         }
+        let _ = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], wait);
     }
+    None
 }
 
 fn clone_vfork(plan: &Plan) -> Result<Child, SpawnError> {
@@ -254,7 +271,6 @@ pub(super) enum WaitFor {
 
 impl Child {
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
-        use std::os::fd::AsFd;
         self.pidfd.as_fd()
     }
 }
