@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
@@ -316,6 +317,42 @@ fn what_others_could_have_written() {
         writeln!(text, "the hooks directory: {what} (125)\n    {}", one_sentence(what, &ran.stderr)).unwrap();
     }
     assert_snapshot!("trust", text);
+}
+
+/// A user's own rights count, which root, who may do anything, has to give up to see.
+#[test]
+fn what_this_user_may_not_use() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let hooks = Hooks::new();
+    let program = hooks.path().join(".hookvisor");
+    fs::copy(env!("CARGO_BIN_EXE_hookvisor"), &program).unwrap();
+    hooks.file("test.d/10-for-root-to-run", "#!/bin/sh\n", 0o744);
+    hooks.file("test.d/20-for-root-to-read", "#!/bin/sh\n", 0o711);
+    fs::create_dir(hooks.path().join("lxc.d")).unwrap();
+    mode(&hooks.path().join("lxc.d"), 0o700);
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = process::Command::new(&program);
+        command.env("HOME", "/nonexistent").uid(65534).gid(65534).current_dir("/").stdin(Stdio::null());
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let output = command.arg(subcommand).arg("--hooks").arg(hooks.path()).args(rest).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text.replace(&hooks.path().display().to_string(), "DIR"))
+    };
+    let (status, text) = as_nobody(&["check"]);
+    assert_eq!(status, Some(1));
+    assert_snapshot!(text, @r"
+    FAILS    native DIR/lxc.d: the directory could not be read: Permission denied (os error 13)
+    FAILS    native DIR/test.d/10-for-root-to-run: user 65534 may not execute it: check its permissions, and that its file system is not mounted noexec
+    FAILS    native DIR/test.d/20-for-root-to-read: it could not be opened: Permission denied (os error 13)
+    0 ok, 3 would fail, 0 skipped
+    ");
+    assert_eq!(as_nobody(&["run", DRIVER, "web1", "start"]).0, Some(126));
+    assert_eq!(as_nobody(&["run", "lxc", "web1", "start"]).0, Some(126));
+    mode(hooks.path(), 0o711);
+    let unreadable = "hookvisor: the hooks directory DIR could not be read: Permission denied (os error 13)\n";
+    assert_eq!(as_nobody(&["check"]), (Some(125), unreadable.to_owned()));
 }
 
 /// A directory beside `path` whose owner could put anything into it.
