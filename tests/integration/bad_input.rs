@@ -230,6 +230,39 @@ mod wasm {
         assert_snapshot!("wasm", table("test.d/10-policy.wasm", cases));
     }
 
+    /// Without a cache a hook takes longer to load, and that is all; only who asks for one has to hear of it.
+    #[test]
+    fn a_cache_that_cannot_be_one() {
+        let hooks = Hooks::new();
+        module(&hooks.path().join(DRIVER), FITS);
+        hooks.file("test.d/cache~", "", 0o644);
+        let open = hooks.path().join("test.d/open~");
+        fs::create_dir(&open).unwrap();
+        mode(&open, 0o777);
+        let with = |name: &str, arguments: &[&str]| {
+            let (subcommand, rest) = arguments.split_first().unwrap();
+            let mut command = hookvisor();
+            command.arg(subcommand).arg("--hooks").arg(hooks.path()).arg("--cache").arg(hooks.path().join(name));
+            hooks.ran(command.args(rest))
+        };
+        let mut said = Vec::new();
+        for name in ["test.d/cache~", "test.d/cache~/below", "test.d/open~"] {
+            let quiet = Ran { status: 0, stdout: String::new(), stderr: String::new() };
+            assert_eq!(with(name, &["run", DRIVER, "web1", "start"]), quiet, "{name}");
+            let compiled = with(name, &["compile"]);
+            assert_eq!((compiled.status, compiled.stdout.as_str()), (125, ""), "{name}");
+            said.push(
+                one_sentence(name, &compiled.stderr).replace(&format!("user {}", nix::unistd::geteuid()), "user USER"),
+            );
+        }
+        assert_snapshot!(said.join("\n"), @r"
+        hookvisor: the cache directory DIR/test.d/cache~ cannot be used: File exists (os error 17): name another one
+        hookvisor: the cache directory DIR/test.d/cache~/below cannot be used: Not a directory (os error 20): name another one
+        hookvisor: the cache directory DIR/test.d/open~ cannot be trusted: it must belong to user USER, and nobody else may write to it
+        ");
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    }
+
     #[test]
     fn a_module_is_known_by_its_magic_and_not_by_its_name() {
         let hooks = Hooks::new();
