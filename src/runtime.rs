@@ -13,6 +13,7 @@ use crate::backend::{Backend, Call, Completion, End, LaunchError};
 use crate::convention::{self, AfterVeto};
 use crate::event::{Event, Stage};
 use crate::hook::discovery::{self, LoadError};
+use crate::hook::file;
 use crate::hook::trust::Trust;
 use crate::hook::{Hook, HookSet, Loader, Scope, State};
 use crate::inventory::Inventory;
@@ -338,6 +339,8 @@ fn log_what_will_not_run(set: &HookSet) {
             State::Broken(why) => {
                 tracing::warn!(target: "hookvisor::broken", "hook {path} cannot be run, and fails where it is called: {why}");
             }
+            // That was said by whoever made the link.
+            State::Skipped(why) if file::is_mask(&hook.path) => tracing::debug!("hook {path} is skipped: {why}"),
             State::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
         }
     }

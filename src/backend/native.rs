@@ -14,6 +14,8 @@ use std::time::Duration;
 use std::{fs, io};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat, geteuid};
 
 use self::spawn::{Child, Launch, SpawnError};
 use self::supervise::Supervisor;
@@ -52,6 +54,7 @@ impl Native {
     }
 
     fn explain_unlaunchable(&self, path: &Path, head: &[u8]) -> Result<(), LaunchError> {
+        may_execute(path)?;
         let search = self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value);
         shebang::check(path, head, search)
     }
@@ -150,6 +153,18 @@ impl Native {
             Errno::ENOMEM | Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => host_error(what, errno),
             _ => LaunchError::Refused(format!("{what}: {}", errno.desc())),
         }
+    }
+}
+
+/// Asks as execve(2) will: whether one of its execute bits is for this user, and its file system has them count.
+fn may_execute(path: &Path) -> Result<(), LaunchError> {
+    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Err(Errno::EACCES) => Err(LaunchError::Refused(format!(
+            "user {} may not execute it: check its permissions, and that its file system is not mounted noexec",
+            geteuid()
+        ))),
+        // Any other trouble is told by what comes after.
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The log, on standard error.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal};
 
@@ -12,10 +13,12 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, registry};
 
+use super::complain;
+
 /// Logs to standard error: what HOOKVISOR_LOG asks for; without it, and if `by_default`, the warnings that the report of
 /// an event does not bring anyway.
 pub(super) fn to_stderr(by_default: bool) {
-    let asked: Option<Level> = std::env::var("HOOKVISOR_LOG").ok().and_then(|level| level.parse().ok());
+    let asked = std::env::var_os("HOOKVISOR_LOG").and_then(level);
     let terminal = io::stderr().is_terminal();
     let wanted = move |metadata: &Metadata<'_>| {
         let (level, target) = (*metadata.level(), metadata.target());
@@ -26,6 +29,17 @@ pub(super) fn to_stderr(by_default: bool) {
     };
     let lines = layer().event_format(Plain).with_writer(io::stderr).with_filter(filter_fn(wanted));
     registry().with(lines).init();
+}
+
+fn level(asked: OsString) -> Option<Level> {
+    let level = asked.to_str().and_then(|asked| asked.parse().ok());
+    if level.is_none() {
+        let levels = "error, warn, info, debug and trace";
+        let told =
+            format!("hookvisor: HOOKVISOR_LOG is {asked:?}, and not one of {levels}: it is left out of account\n");
+        complain(told.as_bytes());
+    }
+    level
 }
 
 /// Whether a warning says what the report of an event does not: nobody waits for a slow hook but at a terminal.

@@ -61,7 +61,7 @@ fn is(error: &io::Error, errno: Errno) -> bool {
 }
 
 /// Whether a name is a link to /dev/null, by which an administrator masks a hook that a package brought.
-pub(super) fn is_mask(path: &Path) -> bool {
+pub(crate) fn is_mask(path: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).ok().filter(|m| m.file_type().is_char_device()).map(|m| m.rdev());
     device(path).is_some_and(|found| Some(found) == device(Path::new("/dev/null")))
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
@@ -229,6 +230,39 @@ mod wasm {
         assert_snapshot!("wasm", table("test.d/10-policy.wasm", cases));
     }
 
+    /// Without a cache a hook takes longer to load, and that is all; only who asks for one has to hear of it.
+    #[test]
+    fn a_cache_that_cannot_be_one() {
+        let hooks = Hooks::new();
+        module(&hooks.path().join(DRIVER), FITS);
+        hooks.file("test.d/cache~", "", 0o644);
+        let open = hooks.path().join("test.d/open~");
+        fs::create_dir(&open).unwrap();
+        mode(&open, 0o777);
+        let with = |name: &str, arguments: &[&str]| {
+            let (subcommand, rest) = arguments.split_first().unwrap();
+            let mut command = hookvisor();
+            command.arg(subcommand).arg("--hooks").arg(hooks.path()).arg("--cache").arg(hooks.path().join(name));
+            hooks.ran(command.args(rest))
+        };
+        let mut said = Vec::new();
+        for name in ["test.d/cache~", "test.d/cache~/below", "test.d/open~"] {
+            let quiet = Ran { status: 0, stdout: String::new(), stderr: String::new() };
+            assert_eq!(with(name, &["run", DRIVER, "web1", "start"]), quiet, "{name}");
+            let compiled = with(name, &["compile"]);
+            assert_eq!((compiled.status, compiled.stdout.as_str()), (125, ""), "{name}");
+            said.push(
+                one_sentence(name, &compiled.stderr).replace(&format!("user {}", nix::unistd::geteuid()), "user USER"),
+            );
+        }
+        assert_snapshot!(said.join("\n"), @r"
+        hookvisor: the cache directory DIR/test.d/cache~ cannot be used: File exists (os error 17): name another one
+        hookvisor: the cache directory DIR/test.d/cache~/below cannot be used: Not a directory (os error 20): name another one
+        hookvisor: the cache directory DIR/test.d/open~ cannot be trusted: it must belong to user USER, and nobody else may write to it
+        ");
+        assert_eq!(fs::read_dir(&open).unwrap().count(), 0);
+    }
+
     #[test]
     fn a_module_is_known_by_its_magic_and_not_by_its_name() {
         let hooks = Hooks::new();
@@ -316,6 +350,44 @@ fn what_others_could_have_written() {
         writeln!(text, "the hooks directory: {what} (125)\n    {}", one_sentence(what, &ran.stderr)).unwrap();
     }
     assert_snapshot!("trust", text);
+}
+
+/// A user's own rights count, which root, who may do anything, has to give up to see.
+#[test]
+fn what_this_user_may_not_use() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let hooks = Hooks::new();
+    let program = hooks.path().join(".hookvisor");
+    // By another process: a descriptor for writing in this one could be another test's child's, and the program busy.
+    let copied = process::Command::new("cp").arg(env!("CARGO_BIN_EXE_hookvisor")).arg(&program).status().unwrap();
+    assert!(copied.success());
+    hooks.file("test.d/10-for-root-to-run", "#!/bin/sh\n", 0o744);
+    hooks.file("test.d/20-for-root-to-read", "#!/bin/sh\n", 0o711);
+    fs::create_dir(hooks.path().join("lxc.d")).unwrap();
+    mode(&hooks.path().join("lxc.d"), 0o700);
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = process::Command::new(&program);
+        command.env("HOME", "/nonexistent").uid(65534).gid(65534).current_dir("/").stdin(Stdio::null());
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let output = command.arg(subcommand).arg("--hooks").arg(hooks.path()).args(rest).output().unwrap();
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), text.replace(&hooks.path().display().to_string(), "DIR"))
+    };
+    let (status, text) = as_nobody(&["check"]);
+    assert_eq!(status, Some(1));
+    assert_snapshot!(text, @r"
+    FAILS    native DIR/lxc.d: the directory could not be read: Permission denied (os error 13)
+    FAILS    native DIR/test.d/10-for-root-to-run: user 65534 may not execute it: check its permissions, and that its file system is not mounted noexec
+    FAILS    native DIR/test.d/20-for-root-to-read: it could not be opened: Permission denied (os error 13)
+    0 ok, 3 would fail, 0 skipped
+    ");
+    assert_eq!(as_nobody(&["run", DRIVER, "web1", "start"]).0, Some(126));
+    assert_eq!(as_nobody(&["run", "lxc", "web1", "start"]).0, Some(126));
+    mode(hooks.path(), 0o711);
+    let unreadable = "hookvisor: the hooks directory DIR could not be read: Permission denied (os error 13)\n";
+    assert_eq!(as_nobody(&["check"]), (Some(125), unreadable.to_owned()));
 }
 
 /// A directory beside `path` whose owner could put anything into it.
@@ -481,7 +553,6 @@ fn usage_errors() {
     table(&["nosuch".into()]);
     table(&["exec".into()]);
     table(&["run".into(), DRIVER.into(), OsString::from_vec(b"web\xff".to_vec()), "start".into()]);
-    table(&["exec".into(), "/bin/true".into(), OsString::from_vec(b"web\xff".to_vec())]);
     assert_snapshot!("usage", text);
 }
 

@@ -30,7 +30,9 @@ fn redacted(text: &str) -> String {
 
 #[test]
 fn success_is_silent() {
-    let hooks = Hooks::new().script(DRIVER, "echo to nobody; echo a remark >&2; cat");
+    let hooks = Hooks::new().script(DRIVER, "echo to nobody; echo a remark >&2; cat").script("test.d/10", "exit 0");
+    // Masked on purpose, so nobody has to be told.
+    symlink("/dev/null", hooks.path().join("test.d/20-packaged")).unwrap();
     assert_eq!(hooks.call(&["run", DRIVER, "web1", "start"]), ran(0, "", ""));
     assert_eq!(hooks.call(&["run", DRIVER, "web1", "stopped"]), ran(0, "", ""));
     assert_eq!(hooks.call(&["run", "another", "web1", "start"]), ran(0, "", ""));
@@ -342,6 +344,10 @@ fn the_log_tells_as_much_as_it_is_asked_for() {
         hooks.ran(hooks.command("check").env("HOOKVISOR_LOG", level).arg("--hooks").arg(hooks.path())).stderr
     };
     assert_eq!(log("error"), "");
+    assert_eq!(
+        log("loud"),
+        "hookvisor: HOOKVISOR_LOG is \"loud\", and not one of error, warn, info, debug and trace: it is left out of account\n"
+    );
     assert_snapshot!(log("debug"), @r"
     hookvisor: hook DIR/test is loaded
     hookvisor: hook DIR/test.d/10-broken cannot be run, and fails where it is called: it is neither a program nor a script: a script begins with a line such as `#!/bin/sh`

@@ -32,7 +32,7 @@ pub struct Cache {
 #[non_exhaustive]
 pub enum CacheError {
     /// It could not be made or examined.
-    #[error("the cache directory {} cannot be used: {error}", path.display())]
+    #[error("the cache directory {} cannot be used: {error}: name another one", path.display())]
     Unusable {
         /// The directory.
         path: PathBuf,
