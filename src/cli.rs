@@ -18,9 +18,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
-#[cfg(feature = "wasm")]
-use hookvisor::RuntimeBuilder;
-use hookvisor::{Limits, LoadError, Runtime};
+use hookvisor::{Runtime, RuntimeBuilder};
 
 /// The exit status for a failure of the runtime itself, as distinct from a hook's.
 const RUNTIME_FAILED: u8 = 125;
@@ -64,12 +62,12 @@ struct HooksArgs {
 }
 
 impl HooksArgs {
-    /// A runtime for them.
-    fn runtime(self, limits: Limits) -> Result<Runtime, LoadError> {
-        let builder = Runtime::builder(self.directory).limits(limits);
+    /// A builder of the runtime for them.
+    fn builder(self) -> RuntimeBuilder {
+        let builder = Runtime::builder(self.directory);
         #[cfg(feature = "wasm")]
-        let builder = self.cache.open().into_iter().fold(builder, RuntimeBuilder::cache);
-        builder.build()
+        let builder = self.cache.when_needed().into_iter().fold(builder, RuntimeBuilder::cache);
+        builder
     }
 }
 

@@ -43,6 +43,7 @@ use crate::report::{Decision, HookReport, Report, Skipped, Termination, Verdict}
 pub struct Runtime {
     directory: PathBuf,
     limits: Limits,
+    only_driver: Option<String>,
     trust: Trust,
     backends: Vec<Box<dyn Backend>>,
     hooks: RwLock<Arc<HookSet>>,
@@ -57,6 +58,7 @@ pub struct RuntimeBuilder {
     directory: PathBuf,
     limits: Limits,
     cache: Option<Cache>,
+    only_driver: Option<String>,
 }
 
 /// There is nothing to keep.
@@ -78,6 +80,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Loads the hooks of this driver alone. A process that runs the events of one need not look at the others'.
+    pub fn only_driver(mut self, driver: impl Into<String>) -> Self {
+        self.only_driver = Some(driver.into());
+        self
+    }
+
     /// Finds, checks and compiles the hooks.
     ///
     /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
@@ -91,6 +99,7 @@ impl RuntimeBuilder {
         let runtime = Runtime {
             directory,
             limits: self.limits,
+            only_driver: self.only_driver,
             trust,
             backends: backends(trust, self.cache),
             hooks: RwLock::default(),
@@ -124,7 +133,7 @@ impl Runtime {
 
     /// Sets up a runtime for the hooks in `directory`.
     pub fn builder(directory: impl Into<PathBuf>) -> RuntimeBuilder {
-        RuntimeBuilder { directory: directory.into(), limits: Limits::default(), cache: None }
+        RuntimeBuilder { directory: directory.into(), limits: Limits::default(), cache: None, only_driver: None }
     }
 
     /// Asks the hooks, before something is started, whether it may be.
@@ -155,7 +164,7 @@ impl Runtime {
     /// As [`RuntimeBuilder::build`]; the hooks are then what they were before.
     pub fn reload(&self) -> Result<(), LoadError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let findings = discovery::find(&self.directory, self.trust)?;
+        let findings = discovery::find(&self.directory, self.only_driver.as_deref(), self.trust)?;
         let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust };
         let load = |(driver, found): (String, Vec<_>)| {
             (driver, found.into_iter().map(|found| loader.load_found(found)).collect::<Vec<Hook>>())

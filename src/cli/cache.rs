@@ -13,15 +13,13 @@ pub(super) struct CacheArgs {
 }
 
 impl CacheArgs {
-    /// The cache, where it can be used. Without it a hook takes longer to load, and that is all.
-    pub(super) fn open(self) -> Option<Cache> {
-        self.required().unwrap_or_else(|error| {
-            tracing::info!("{error}");
-            None
-        })
+    /// The cache, where there is a place for one. If it turns out to be of no use, a hook takes longer to load, and that
+    /// is all.
+    pub(super) fn when_needed(self) -> Option<Cache> {
+        self.directory.or_else(by_default).map(Cache::when_needed)
     }
 
-    /// The cache; `None` where there is no place for one.
+    /// The cache, ready for use; `None` where there is no place for one.
     pub(super) fn required(self) -> Result<Option<Cache>, CacheError> {
         self.directory.or_else(by_default).map(Cache::open).transpose()
     }

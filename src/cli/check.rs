@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Parser;
-use hookvisor::{HookState, Inventory, Limits};
+use hookvisor::{HookState, Inventory};
 
 use super::list::{details, json, kind};
 use super::{Format, HooksArgs, print};
@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn check(args: Args) -> anyhow::Result<u8> {
-    let inventory = args.hooks.runtime(Limits::default())?.inventory();
+    let inventory = args.hooks.builder().build()?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),

@@ -29,7 +29,7 @@ pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
     let exec = Exec::new(args.hook);
     #[cfg(feature = "wasm")]
-    let exec = args.cache.open().into_iter().fold(exec, Exec::cache);
+    let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
     let ended = exec.run(&arguments, document()?);
     if let Some(mut entry) = ended.entry(None) {
         entry.push(b'\n');

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Parser;
-use hookvisor::{HookInfo, HookState, Inventory, Kind, Limits};
+use hookvisor::{HookInfo, HookState, Inventory, Kind};
 
 use super::{Format, HooksArgs, print};
 
@@ -18,7 +18,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(args: Args) -> anyhow::Result<u8> {
-    let inventory = args.hooks.runtime(Limits::default())?.inventory();
+    let inventory = args.hooks.builder().build()?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),

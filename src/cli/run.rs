@@ -44,7 +44,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     };
     let mut limits = Limits::default();
     limits.timeout = args.timeout.unwrap_or(limits.timeout);
-    let runtime = args.hooks.runtime(limits)?;
+    let runtime = args.hooks.builder().limits(limits).only_driver(event.driver()).build()?;
     let report = runtime.run(&event);
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,

@@ -81,8 +81,8 @@ impl LoadError {
     }
 }
 
-/// Looks through a hooks directory.
-pub(crate) fn find(hooks: &Path, trust: Trust) -> Result<Findings, LoadError> {
+/// Looks through a hooks directory, for all drivers or for one.
+pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Findings, LoadError> {
     let unreadable = |error| LoadError::new(hooks, error);
     let found = open_directory(hooks).and_then(|directory| directory.metadata()).map_err(unreadable)?;
     trust.check(hooks, &found).map_err(|why| LoadError::Untrusted { path: hooks.to_owned(), why })?;
@@ -96,6 +96,7 @@ pub(crate) fn find(hooks: &Path, trust: Trust) -> Result<Findings, LoadError> {
             None => findings
                 .strays
                 .push(stray(path, "is not called: hooks are named for their driver, or lie in <driver>.d")),
+            Some(driver) if only.is_some_and(|only| only != driver) => {}
             // `qemu` and `qemu.d` are one driver's.
             Some(driver) if findings.drivers.iter().any(|(seen, _)| seen == driver) => {}
             Some(driver) => {
@@ -104,7 +105,9 @@ pub(crate) fn find(hooks: &Path, trust: Trust) -> Result<Findings, LoadError> {
             }
         }
     }
-    orphaned_settings(hooks, &mut findings);
+    if only.is_none() {
+        orphaned_settings(hooks, &mut findings);
+    }
     Ok(findings)
 }
 

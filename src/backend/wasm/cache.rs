@@ -9,6 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::OFlag;
 use sha2::{Digest, Sha256};
@@ -25,6 +26,8 @@ const LARGEST: u64 = 1 << 30;
 pub struct Cache {
     directory: PathBuf,
     user: u32,
+    /// Whether the directory can be used, once somebody has looked.
+    usable: Arc<OnceLock<bool>>,
 }
 
 /// Why a directory cannot be the cache.
@@ -58,15 +61,37 @@ impl Cache {
     /// # Errors
     /// [`CacheError`] if it cannot be made, does not belong to this process's effective user, or others may write to it.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, CacheError> {
-        let directory = directory.into();
-        let unusable = |error| CacheError::Unusable { path: directory.clone(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(unusable)?;
-        let found = File::open(&directory).and_then(|opened| opened.metadata()).map_err(unusable)?;
+        let cache = Self::when_needed(directory);
+        cache.prepare()?;
+        let _ = cache.usable.set(true);
+        Ok(cache)
+    }
+
+    /// Will use this directory once there is something to keep, and go without a cache if it turns out that it cannot be
+    /// used. A process that runs native hooks only so leaves no directory behind.
+    pub fn when_needed(directory: impl Into<PathBuf>) -> Self {
         let user = nix::unistd::geteuid().as_raw();
-        if !found.is_dir() || !is_private(&found, user) {
-            return Err(CacheError::Untrusted { path: directory, user });
+        Self { directory: directory.into(), user, usable: Arc::default() }
+    }
+
+    fn prepare(&self) -> Result<(), CacheError> {
+        let unusable = |error| CacheError::Unusable { path: self.directory.clone(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(unusable)?;
+        let found = File::open(&self.directory).and_then(|opened| opened.metadata()).map_err(unusable)?;
+        if !found.is_dir() || !is_private(&found, self.user) {
+            return Err(CacheError::Untrusted { path: self.directory.clone(), user: self.user });
         }
-        Ok(Self { directory, user })
+        Ok(())
+    }
+
+    fn is_usable(&self) -> bool {
+        *self.usable.get_or_init(|| match self.prepare() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::info!("{error}");
+                false
+            }
+        })
     }
 
     /// The directory.
@@ -77,6 +102,9 @@ impl Cache {
 
     /// The compiled form of a module, if there is one to be trusted.
     pub(super) fn get(&self, key: &Key) -> Option<Verified> {
+        if !self.is_usable() {
+            return None;
+        }
         let path = self.directory.join(&key.0);
         let file = OpenOptions::new()
             .read(true)
@@ -99,6 +127,9 @@ impl Cache {
 
     /// Keeps the compiled form of a module. That it could not be kept changes nothing but the time of the next load.
     pub(super) fn put(&self, key: &Key, code: &[u8]) {
+        if !self.is_usable() {
+            return;
+        }
         let path = self.directory.join(&key.0);
         let written = tempfile::NamedTempFile::new_in(&self.directory).and_then(|mut file| {
             file.write_all(MAGIC)?;
