@@ -25,7 +25,8 @@ pub struct Command {
 }
 
 impl Command {
-    /// The program at an absolute path: nothing is looked up in `PATH`.
+    /// The program at an absolute path. A bare name stands for the program of that name which the settings list;
+    /// natively, for the one in `PATH`.
     pub fn new(program: impl Into<String>) -> Self {
         Self { program: program.into(), args: Vec::new(), stdin: Vec::new() }
     }
@@ -200,7 +201,7 @@ pub enum CommandError {
     NotStarted {
         /// The program's path.
         program: String,
-        /// Why.
+        /// The runtime's words, which name the program.
         reason: String,
     },
     /// It ran, and did not exit with 0.
@@ -213,6 +214,12 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// What the host's runtime says of its own accord, in the same words.
+    #[cfg(any(feature = "testing", not(target_env = "p2")))]
+    pub(crate) fn not_started(program: &str, why: &str) -> Self {
+        Self::NotStarted { program: program.to_owned(), reason: format!("{program} could not be run: {why}") }
+    }
+
     /// Whether the runtime refused it.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -224,7 +231,7 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused { program, reason } => write!(f, "this hook may not run {program}: {reason}"),
-            Self::NotStarted { program, reason } => write!(f, "{program} could not be run: {reason}"),
+            Self::NotStarted { reason, .. } => f.write_str(reason),
             Self::Failed { program, output } => {
                 write!(f, "{program} {}", output.status)?;
                 match String::from_utf8_lossy(&output.stderr).trim() {

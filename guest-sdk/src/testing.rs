@@ -209,16 +209,16 @@ impl Host {
         let same = |(scripted, _): &(Command, Answer)| {
             (scripted.program(), scripted.arguments()) == (command.program(), command.arguments())
         };
-        let program = command.program().to_owned();
         let mut matching = self.commands.iter().enumerate().filter(|(_, scripted)| same(scripted));
         let Some((at, (_, answer))) = matching.next() else {
-            return Err(CommandError::Refused { program, reason: format!("the test has no answer for `{command}`") });
+            let reason = format!("the test has no answer for `{command}`");
+            return Err(CommandError::Refused { program: command.program().to_owned(), reason });
         };
         let answer = answer.0.clone();
         if matching.next().is_some() {
             let _used = self.commands.remove(at);
         }
-        answer.map_err(|reason| CommandError::NotStarted { program, reason })
+        answer.map_err(|why| CommandError::not_started(command.program(), &why))
     }
 }
 

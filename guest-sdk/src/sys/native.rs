@@ -13,12 +13,12 @@ use crate::{Command, CommandError, ExitStatus, Output};
 const KEPT: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"];
 
 pub(crate) fn run(command: &Command) -> Result<Output, CommandError> {
-    let not_started = |reason| CommandError::NotStarted { program: command.program().to_owned(), reason };
-    if !Path::new(command.program()).is_absolute() {
-        return Err(not_started("it has to be an absolute path".into()));
+    let program = command.program();
+    if program.contains('/') && !Path::new(program).is_absolute() {
+        return Err(CommandError::not_started(program, "its path has to be absolute"));
     }
-    let (status, stdout, stderr) = spawn(command).map_err(|error| not_started(error.to_string()))?;
-    Ok(Output::new(status, stdout, stderr))
+    let ran = spawn(command).map_err(|error| CommandError::not_started(program, &error.to_string()));
+    ran.map(|(status, stdout, stderr)| Output::new(status, stdout, stderr))
 }
 
 fn spawn(command: &Command) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
@@ -104,6 +104,7 @@ mod tests {
     fn what_cannot_be_run_is_told_from_what_failed() {
         let error = |program| Command::new(program).output().err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error("/nowhere/nft").starts_with("/nowhere/nft could not be run: No such file"));
-        assert_eq!(error("nft"), "nft could not be run: it has to be an absolute path");
+        assert!(error("no-such-program").starts_with("no-such-program could not be run: No such file"));
+        assert_eq!(error("sbin/nft"), "sbin/nft could not be run: its path has to be absolute");
     }
 }

@@ -26,16 +26,13 @@ fn put_length(request: &mut Vec<u8>, length: usize) {
 
 /// What `command_run` and `command_response` came to. `response` is `None` where the runtime did not hand it over.
 pub(super) fn response(program: &str, outcome: u32, response: Option<&[u8]>) -> Result<Output, CommandError> {
-    let program = program.to_owned();
-    let reason = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let broken = |why| CommandError::not_started(program, why);
     match (outcome, response) {
-        (0, Some(bytes)) => Reader(bytes).output().ok_or_else(|| CommandError::NotStarted {
-            program,
-            reason: "the runtime's answer is of an unknown form".into(),
-        }),
-        (1, Some(bytes)) => Err(CommandError::Refused { program, reason: reason(bytes) }),
-        (_, Some(bytes)) => Err(CommandError::NotStarted { program, reason: reason(bytes) }),
-        (_, None) => Err(CommandError::NotStarted { program, reason: "the runtime did not answer".into() }),
+        (0, Some(bytes)) => Reader(bytes).output().ok_or_else(|| broken("the runtime's answer is of an unknown form")),
+        (1, Some(bytes)) => Err(CommandError::Refused { program: program.to_owned(), reason: text(bytes) }),
+        (_, Some(bytes)) => Err(CommandError::NotStarted { program: program.to_owned(), reason: text(bytes) }),
+        (_, None) => Err(broken("the runtime did not answer")),
     }
 }
 
@@ -127,7 +124,7 @@ mod tests {
     fn a_refusal_is_told_from_a_failure() {
         let error = |outcome, answer| response("/nft", outcome, answer).err().map(|error| error.to_string());
         assert_eq!(error(1, Some(b"no".as_slice())).as_deref(), Some("this hook may not run /nft: no"));
-        assert_eq!(error(2, Some(b"no\xff".as_slice())).as_deref(), Some("/nft could not be run: no\u{fffd}"));
+        assert_eq!(error(2, Some(b"no\xff".as_slice())).as_deref(), Some("no\u{fffd}"));
         assert_eq!(error(0, None).as_deref(), Some("/nft could not be run: the runtime did not answer"));
         assert!(response("/nft", 1, Some(b"no")).is_err_and(|error| error.is_refusal()));
     }
