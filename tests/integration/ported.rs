@@ -6,13 +6,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use hookvisor::{Decision, Event, Report, Runtime};
+use hookvisor::{Cache, Decision, Event, Report, Runtime};
 use tempfile::TempDir;
 
 use crate::support::guests::{build, wasm, wasm_for};
 use crate::support::{Hooks, stderr};
 
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests");
+/// Compiled once for all of the tests here.
+const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/ported");
 const WEB1: &str = include_str!("../../examples/web1.xml");
 const WEB2: &str = include_str!("../../examples/web2.xml");
 
@@ -158,7 +160,7 @@ impl Port {
             let stand_in = StandIn::new(self);
             prepare(&stand_in);
             let hooks = self.installed(form, &stand_in);
-            let runtime = hooks.runtime();
+            let runtime = hooks.builder().cache(Cache::open(CACHE).unwrap()).build().unwrap();
             let outcomes: Vec<Outcome> = events.iter().map(|event| outcome(&runtime, event)).collect();
             let found = (outcomes, stand_in.state(self));
             let expected =
