@@ -8,6 +8,7 @@ mod compile;
 mod exec;
 mod list;
 mod log;
+mod new;
 mod run;
 
 use std::fs::File;
@@ -48,6 +49,7 @@ enum Command {
     Exec(exec::Args),
     #[cfg(feature = "wasm")]
     Compile(compile::Args),
+    New(new::Args),
 }
 
 /// Where the hooks are.
@@ -90,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Exec(args) => exec::exec(args),
         #[cfg(feature = "wasm")]
         Command::Compile(args) => compile::compile(args),
+        Command::New(args) => new::new(args),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
         complain(format!("hookvisor: {error:#}\n").as_bytes());

@@ -5,14 +5,17 @@ use std::io::{self, Read};
 use std::str;
 use std::sync::{Arc, OnceLock};
 
-use crate::EventError;
+use crate::{EventError, Operation, Stage};
 
 /// What stands for a field that the event does not have.
 const ABSENT: &str = "-";
 
 /// What the daemon asks or tells: its four arguments, and a document (for libvirt, the XML of the domain or network).
 pub struct Event {
-    arguments: [String; 4],
+    object: String,
+    operation: Operation,
+    sub_operation: String,
+    extra: String,
     /// Empty until the hook asks for it.
     document: OnceLock<Result<Vec<u8>, EventError>>,
 }
@@ -31,9 +34,14 @@ impl Event {
     }
 
     /// An event for a test, with an empty document.
-    pub fn new(object: impl Into<String>, operation: impl Into<String>) -> Self {
+    ///
+    /// The operation is an [`Operation`] or its name.
+    pub fn new(object: impl Into<String>, operation: impl Into<Operation>) -> Self {
         Self {
-            arguments: [object.into(), operation.into(), ABSENT.into(), ABSENT.into()],
+            object: object.into(),
+            operation: operation.into(),
+            sub_operation: ABSENT.into(),
+            extra: ABSENT.into(),
             document: OnceLock::from(Ok(Vec::new())),
         }
     }
@@ -41,14 +49,14 @@ impl Event {
     /// The same event with this sub-operation.
     #[must_use]
     pub fn with_sub_operation(mut self, sub_operation: impl Into<String>) -> Self {
-        self.arguments[2] = sub_operation.into();
+        self.sub_operation = sub_operation.into();
         self
     }
 
     /// The same event with this extra.
     #[must_use]
     pub fn with_extra(mut self, extra: impl Into<String>) -> Self {
-        self.arguments[3] = extra.into();
+        self.extra = extra.into();
         self
     }
 
@@ -61,27 +69,41 @@ impl Event {
 
     /// The guest or network that the event is about; `-` where it is about the daemon itself.
     pub fn object(&self) -> &str {
-        &self.arguments[0]
+        &self.object
     }
 
     /// What is about to happen or has happened, such as `prepare`, `start`, `stopped` or `release`.
-    pub fn operation(&self) -> &str {
-        &self.arguments[1]
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// Whether it can still be vetoed. libvirt's daemon, which is the object `-`, announces its own start when it has
+    /// started.
+    pub fn stage(&self) -> Stage {
+        match self.operation {
+            Operation::Start if self.object == ABSENT => Stage::Shutdown,
+            ref operation => operation.stage(),
+        }
+    }
+
+    /// Whether hooks may replace the document, by [`Verdict::replace`](crate::Verdict::replace).
+    pub fn is_filter(&self) -> bool {
+        matches!(self.operation, Operation::Migrate | Operation::Restore)
     }
 
     /// Most often `begin` or `end`.
     pub fn sub_operation(&self) -> Option<&str> {
-        present(&self.arguments[2])
+        present(&self.sub_operation)
     }
 
     /// What else there is to say; libvirt's `release` gives the reason here, such as `migrated`.
     pub fn extra(&self) -> Option<&str> {
-        present(&self.arguments[3])
+        present(&self.extra)
     }
 
     /// Object, operation, sub-operation and extra as the hook was called with them, `-` where one is absent.
     pub fn arguments(&self) -> [&str; 4] {
-        self.arguments.each_ref().map(String::as_str)
+        [&self.object, self.operation.as_str(), &self.sub_operation, &self.extra]
     }
 
     /// The document, read from stdin to its end on the first call and kept.
@@ -112,12 +134,10 @@ impl Event {
             None => default.map(String::from).ok_or(EventError::MissingArgument(name)),
         };
         Ok(Self {
-            arguments: [
-                argument("object", None)?,
-                argument("operation", None)?,
-                argument("sub-operation", Some(ABSENT))?,
-                argument("extra", Some(ABSENT))?,
-            ],
+            object: argument("object", None)?,
+            operation: argument("operation", None)?.into(),
+            sub_operation: argument("sub-operation", Some(ABSENT))?,
+            extra: argument("extra", Some(ABSENT))?,
             document: OnceLock::new(),
         })
     }
@@ -126,7 +146,7 @@ impl Event {
 /// Names the event and leaves its document out, which would fill the screen.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("arguments", &self.arguments).finish_non_exhaustive()
+        f.debug_struct("Event").field("arguments", &self.arguments()).finish_non_exhaustive()
     }
 }
 
@@ -180,11 +200,11 @@ mod tests {
     #[test]
     fn a_dash_is_an_absent_field() -> Result<(), EventError> {
         let event = called_with(&["web1", "release", "end", "migrated"])?;
-        assert_eq!((event.object(), event.operation()), ("web1", "release"));
+        assert_eq!((event.object(), event.operation()), ("web1", &Operation::Release));
         assert_eq!((event.sub_operation(), event.extra()), (Some("end"), Some("migrated")));
 
         let event = called_with(&["-", "start", "-", "-"])?;
-        assert_eq!((event.object(), event.operation()), ("-", "start"));
+        assert_eq!((event.object(), event.operation()), ("-", &Operation::Start));
         assert_eq!((event.sub_operation(), event.extra()), (None, None));
         assert_eq!(event.arguments(), ["-", "start", "-", "-"]);
         Ok(())
@@ -219,6 +239,26 @@ mod tests {
         assert_eq!(event.document()?, b"<domain/>");
         assert_eq!(Event::new("web1", "start").document_str()?, "");
         Ok(())
+    }
+
+    #[test]
+    fn what_has_happened_cannot_be_vetoed() {
+        let stage = |object: &str, operation: &str| Event::new(object, operation).stage();
+        for operation in ["prepare", "start", "started", "migrate", "reconnect", "port-created", "pre-stop", "resize"] {
+            assert_eq!(stage("web1", operation), Stage::Start, "{operation}");
+        }
+        for operation in ["stopped", "release", "port-deleted", "updated", "post-stop"] {
+            assert_eq!(stage("web1", operation), Stage::Shutdown, "{operation}");
+        }
+        for operation in ["start", "shutdown", "reload"] {
+            assert_eq!(stage("-", operation), Stage::Shutdown, "{operation}");
+        }
+    }
+
+    #[test]
+    fn two_operations_can_replace_the_document() {
+        let filters = ["prepare", "start", "migrate", "restore", "release"].map(|o| Event::new("web1", o).is_filter());
+        assert_eq!(filters, [false, false, true, true, false]);
     }
 
     #[test]

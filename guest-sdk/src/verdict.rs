@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use std::iter;
 use std::process::{ExitCode, Termination};
 
-use crate::Event;
+use crate::{Event, sys};
 
 /// What a hook decides, as the value that its `main` returns.
 ///
@@ -14,12 +14,21 @@ use crate::Event;
 pub struct Verdict {
     status: u8,
     message: String,
+    document: Vec<u8>,
 }
 
 impl Verdict {
     /// Nothing stands in the way: exit status 0, nothing printed.
     pub fn proceed() -> Self {
-        Self { status: 0, message: String::new() }
+        Self { status: 0, message: String::new(), document: Vec::new() }
+    }
+
+    /// Nothing stands in the way, with this document in place of the event's: exit status 0, the document on stdout.
+    ///
+    /// For operations that let hooks replace the document ([`Event::is_filter`]); of any other, the runtime drops it.
+    /// An empty document stands for the event's own, so it replaces nothing.
+    pub fn replace(document: impl Into<Vec<u8>>) -> Self {
+        Self { document: document.into(), ..Self::proceed() }
     }
 
     /// This must not happen: exit status 1, the message on stderr.
@@ -31,7 +40,7 @@ impl Verdict {
 
     /// A veto with an exit status of its own. 0 would be no veto, so 0 counts as 1.
     pub fn veto_with_status(status: u8, message: impl Into<String>) -> Self {
-        Self { status: status.max(1), message: message.into() }
+        Self { status: status.max(1), message: message.into(), document: Vec::new() }
     }
 
     /// Whether this is a veto.
@@ -52,6 +61,24 @@ impl Verdict {
         &self.message
     }
 
+    /// The document that replaces the event's; empty if none does.
+    #[must_use]
+    pub fn document(&self) -> &[u8] {
+        &self.document
+    }
+
+    /// The verdict that stands after the document has been written. Half a document would be taken for a whole one, so
+    /// a failure vetoes.
+    fn after_document(self, mut to: impl Write) -> Self {
+        if self.document.is_empty() {
+            return self;
+        }
+        match to.write_all(&self.document).and_then(|()| to.flush()) {
+            Ok(()) => self,
+            Err(error) => Self::veto(format!("the new document cannot be written: {error}")),
+        }
+    }
+
     /// What goes to stderr: the message and one newline, or nothing for no message.
     fn to_stderr(&self) -> String {
         match self.message.trim_end_matches('\n') {
@@ -63,10 +90,11 @@ impl Verdict {
 
 impl Termination for Verdict {
     fn report(self) -> ExitCode {
+        let verdict = self.after_document(io::stdout().lock());
         // All at once, so that nothing else that writes to the same stderr comes between. That nobody reads it must
         // not turn a veto into anything else.
-        let _ = io::stderr().write_all(self.to_stderr().as_bytes());
-        ExitCode::from(self.status)
+        let _ = io::stderr().write_all(verdict.to_stderr().as_bytes());
+        sys::end_with(verdict.status)
     }
 }
 
@@ -95,6 +123,8 @@ impl<E: Into<Box<dyn Error>>> From<Result<Verdict, E>> for Verdict {
 ///
 /// A hook with an error type of its own is `hook(|event| Ok(decide(event)?))`.
 pub fn hook(decide: impl FnOnce(&Event) -> Result<Verdict, Box<dyn Error>>) -> Verdict {
+    #[cfg(feature = "log")]
+    crate::log_to_runtime();
     Event::from_env().map_err(Into::into).and_then(|event| decide(&event)).into()
 }
 
@@ -152,6 +182,16 @@ mod tests {
         assert_eq!(Verdict::veto_with_status(0, "no").exit_status(), 1);
         assert!(Verdict::veto("no").is_veto());
         assert!(!Verdict::proceed().is_veto());
+    }
+
+    #[test]
+    fn a_new_document_proceeds_unless_it_cannot_be_written() {
+        let mut written = Vec::new();
+        let verdict = Verdict::replace("<domain/>");
+        assert_eq!(verdict.clone().after_document(&mut written), verdict);
+        assert_eq!((written.as_slice(), verdict.is_veto()), (b"<domain/>".as_slice(), false));
+        assert_eq!(Verdict::replace("<domain/>").after_document([0; 4].as_mut_slice()).exit_status(), 1);
+        assert_eq!(Verdict::proceed().after_document([].as_mut_slice()), Verdict::proceed());
     }
 
     #[test]

@@ -4,22 +4,26 @@
 
 use std::env;
 use std::error::Error;
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, ExitCode, Output, Stdio, Termination};
 
-use hookvisor_guest::{Event, Verdict, hook};
+use hookvisor_guest::{Event, Verdict, hook, log};
 
 type TestResult = Result<(), Box<dyn Error>>;
 
 type Test = (&'static str, fn() -> TestResult);
 
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 9] = [
     ("every exit status survives", every_exit_status_survives),
     ("a veto is one write", a_veto_is_one_write),
     ("a broken stderr does not change the status", a_broken_stderr_does_not_change_the_status),
     ("the document is stdin", the_document_is_stdin),
+    ("a new document goes to stdout alone", a_new_document_goes_to_stdout_alone),
+    ("a new document that cannot be written vetoes", a_new_document_that_cannot_be_written_vetoes),
+    ("the log goes to stderr", the_log_goes_to_stderr),
     ("a document that nobody asks for is left alone", a_document_that_nobody_asks_for_is_left_alone),
     ("a call without an operation vetoes", a_call_without_an_operation_vetoes),
 ];
@@ -41,8 +45,14 @@ fn main() -> ExitCode {
 
 /// Proceeds or vetoes as the operation says: `measure` with the document's size, anything else with a status.
 fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
-    match event.operation() {
+    match event.operation().as_str() {
         "measure" => Ok(Verdict::veto(format!("{} bytes", event.document()?.len()))),
+        "shout" => Ok(Verdict::replace(event.document()?.to_ascii_uppercase())),
+        "log" => {
+            log::debug!("nobody asked for this");
+            log::warn!("{} is slow", event.object());
+            Ok(Verdict::veto("too slow"))
+        }
         "text" => Ok(Verdict::veto(event.document_str()?)),
         status => match status.parse()? {
             0 => Ok(Verdict::proceed()),
@@ -106,6 +116,32 @@ fn the_document_is_stdin() -> TestResult {
     let output = given(b"<domain\xff>", &["web1", "text"])?;
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stderr(&output), "the document is not UTF-8: invalid utf-8 sequence of 1 bytes from index 7\n");
+    Ok(())
+}
+
+fn a_new_document_goes_to_stdout_alone() -> TestResult {
+    let output = given(&vec![b'x'; 5_000_000], &["web1", "shout"])?;
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+    assert!(output.stdout == vec![b'X'; 5_000_000]);
+    Ok(())
+}
+
+fn a_new_document_that_cannot_be_written_vetoes() -> TestResult {
+    let full = OpenOptions::new().write(true).open("/dev/full")?;
+    let mut hook = called_with(&["web1", "shout"])?;
+    let mut child = hook.stdin(Stdio::piped()).stdout(full).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(b"<domain/>"))?;
+    let output = child.wait_with_output()?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).starts_with("the new document cannot be written: No space left"), "{output:?}");
+    Ok(())
+}
+
+fn the_log_goes_to_stderr() -> TestResult {
+    let output = called_with(&["web1", "log"])?.output()?;
+    assert_eq!(stderr(&output), "warn: web1 is slow\ntoo slow\n");
+    let output = called_with(&["web1", "log"])?.env("HOOKVISOR_LOG", "off").output()?;
+    assert_eq!(stderr(&output), "too slow\n");
     Ok(())
 }
 

@@ -12,7 +12,11 @@ mod cli;
 mod hostile;
 mod native;
 #[cfg(feature = "wasm")]
+mod new;
+#[cfg(feature = "wasm")]
 mod parity;
+#[cfg(feature = "wasm")]
+mod ported;
 mod progress;
 #[cfg(feature = "wasm")]
 mod readme;

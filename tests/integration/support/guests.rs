@@ -27,15 +27,21 @@ pub(crate) fn wasm(package: &str) -> PathBuf {
     wasm_for(package, "wasm32-wasip1")
 }
 
-/// The standard library for the target is made sure of first.
-fn wasm_for(package: &str, target: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wasm-targets");
-    let made = Command::new(script).arg(target).status().unwrap();
-    assert!(made.success(), "scripts/wasm-targets could not provide {target}");
+/// A package of this workspace for a WebAssembly target.
+pub(crate) fn wasm_for(package: &str, target: &str) -> PathBuf {
+    provide(target);
     build(package, Some(target))
 }
 
-fn build(package: &str, target: Option<&str>) -> PathBuf {
+/// Makes sure of the standard library for a WebAssembly target.
+pub(crate) fn provide(target: &str) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/wasm-targets");
+    let made = Command::new(script).arg(target).status().unwrap();
+    assert!(made.success(), "scripts/wasm-targets could not provide {target}");
+}
+
+/// Builds a package with the profile for guests; without a target, as a program of this machine.
+pub(crate) fn build(package: &str, target: Option<&str>) -> PathBuf {
     let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([

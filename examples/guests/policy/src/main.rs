@@ -1,68 +1,42 @@
 //! A policy for libvirt guests: whoever runs into trouble with one must find out whom to call.
 //!
 //! A guest whose domain XML names no owner in its `<metadata>` is not started. What is in
-//! `examples/hooks/qemu.d/20-policy.wasm` is this program, built for wasm32-wasip1.
+//! `examples/hooks/qemu.d/20-policy.wasm` is this program, built for wasm32-wasip1; `policy.sh` is what it replaces.
 
 use std::error::Error;
 
-use hookvisor_guest::{Event, Verdict, hook};
+use hookvisor_guest::libvirt::Domain;
+use hookvisor_guest::{Event, Operation, Verdict, hook};
+
+/// The namespace of the site's own metadata.
+const INVENTORY: &str = "https://inventory.example.org/libvirt/1.0";
 
 fn main() -> Verdict {
     hook(decide)
 }
 
 fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
-    if !matches!(event.operation(), "prepare" | "start") {
+    if !matches!(event.operation(), Operation::Prepare | Operation::Start) {
         return Ok(Verdict::proceed());
     }
-    let domain = elements_only(event.document_str()?);
-    let owner = content(&domain, "metadata").and_then(|metadata| content(metadata, "owner"));
-    Ok(match owner.map(str::trim) {
-        None | Some("") => Verdict::veto(format!(
+    if owner(&event.domain()?).is_none() {
+        return Ok(Verdict::veto(format!(
             "guest {guest} has no owner: \
              add <inventory:owner>NAME</inventory:owner> to its <metadata> (virsh edit {guest})",
             guest = event.object()
-        )),
-        Some(_) => Verdict::proceed(),
-    })
-}
-
-/// What opens and closes the parts of XML whose tags are no tags: comments, CDATA sections, processing instructions.
-const NO_ELEMENTS: [(&str, &str); 3] = [("<!--", "-->"), ("<![CDATA[", "]]>"), ("<?", "?>")];
-
-/// The XML without those parts, so that a rule is not met by what somebody commented out.
-///
-/// With [`content`] this is enough for one rule, for libvirt always hands a hook well-formed XML. A policy of many
-/// rules wants an XML parser from crates.io: it builds for the sandbox like any other crate.
-fn elements_only(mut xml: &str) -> String {
-    let mut elements = String::with_capacity(xml.len());
-    while let Some((text, _)) = xml.split_once('<') {
-        elements.push_str(text);
-        xml = &xml[text.len()..];
-        match NO_ELEMENTS.iter().find(|(open, _)| xml.starts_with(open)) {
-            Some((open, close)) => {
-                xml = xml[open.len()..].split_once(close).map_or("", |(_, after)| after);
-            }
-            None => {
-                elements.push('<');
-                xml = &xml[1..];
-            }
-        }
+        )));
     }
-    elements + xml
+    Ok(Verdict::proceed())
 }
 
-/// What stands in the first element of this name, whatever its namespace prefix.
-fn content<'xml>(xml: &'xml str, name: &str) -> Option<&'xml str> {
-    xml.match_indices('<').find_map(|(at, _)| {
-        let (tag, rest) = xml[at + 1..].split_once('>')?;
-        let qualified = tag.split_whitespace().next()?;
-        let local = qualified.rsplit_once(':').map_or(qualified, |(_, local)| local);
-        if local != name || qualified.starts_with('/') || tag.ends_with('/') {
-            return None;
-        }
-        rest.split_once(&format!("</{qualified}>")).map(|(content, _)| content)
-    })
+/// Whom to call.
+fn owner<'domain>(domain: &'domain Domain<'_>) -> Option<&'domain str> {
+    let owner = domain.metadata(INVENTORY)?.descendants().find(|node| node.has_tag_name((INVENTORY, "owner")))?;
+    owner
+        .children()
+        .filter_map(|node| node.text().filter(|_| node.is_text()))
+        .map(str::trim)
+        .find(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -74,16 +48,18 @@ mod tests {
     }
 
     fn start_with(metadata: &str) -> Verdict {
-        decision("start", &format!("<domain><name>web1</name>{metadata}<devices/></domain>"))
+        let document = format!("<domain><name>web1</name>{metadata}<devices/></domain>");
+        decision("start", &document.replace("<metadata", &format!("<metadata xmlns:i='{INVENTORY}'")))
     }
 
     #[test]
     fn a_guest_with_an_owner_starts() {
         for metadata in [
-            "<metadata><owner>Web Team</owner></metadata>",
-            "<metadata><inventory:owner>Web Team</inventory:owner></metadata>",
-            "<metadata>\n  <i:guest xmlns:i='urn:i'>\n<i:owner since='2025'>Web Team</i:owner></i:guest></metadata>",
-            "<metadata><!-- ask them --><owner>Web Team<!-- day shift --></owner></metadata>",
+            "<metadata><i:owner>Web Team</i:owner></metadata>",
+            "<metadata>\n  <i:guest>\n<i:owner since='2025'>Web Team</i:owner></i:guest></metadata>",
+            "<metadata><i:guest><!-- ask them --><i:owner><!-- day shift -->Web Team</i:owner></i:guest></metadata>",
+            "<metadata><i:owner><![CDATA[Web Team]]></i:owner></metadata>",
+            "<metadata><other xmlns='urn:other'/><owner xmlns='https://inventory.example.org/libvirt/1.0'>W</owner></metadata>",
         ] {
             assert_eq!(start_with(metadata), Verdict::proceed(), "{metadata}");
         }
@@ -95,10 +71,11 @@ mod tests {
             "",
             "<metadata/>",
             "<metadata></metadata>",
-            "<metadata><owner/></metadata>",
-            "<metadata><owner since='2025'/></metadata>",
-            "<metadata><owner> \n </owner></metadata>",
-            "<metadata><former-owner>Web Team</former-owner></metadata>",
+            "<metadata><i:owner/></metadata>",
+            "<metadata><i:owner since='2025'/></metadata>",
+            "<metadata><i:owner> \n </i:owner></metadata>",
+            "<metadata><i:former-owner>Web Team</i:former-owner></metadata>",
+            "<metadata><owner>Web Team</owner></metadata>",
             "<owner>Web Team</owner>",
             "<title>owner</title><owner>Web Team</owner><metadata/>",
         ] {
@@ -109,12 +86,12 @@ mod tests {
     #[test]
     fn what_is_commented_out_does_not_count() {
         for metadata in [
-            "<metadata><!-- <owner>Web Team</owner> --></metadata>",
-            "<!-- <metadata><owner>Web Team</owner></metadata> -->",
-            "<metadata><owner><!-- Web Team --></owner></metadata>",
-            "<metadata><![CDATA[<owner>Web Team</owner>]]></metadata>",
-            "<metadata><?note <owner>Web Team</owner> ?></metadata>",
-            "<metadata><!-- <owner>Web Team</owner> </metadata>",
+            "<metadata><!-- <i:owner>Web Team</i:owner> --></metadata>",
+            "<!-- <metadata><i:owner>Web Team</i:owner></metadata> -->",
+            "<metadata><i:owner><!-- Web Team --></i:owner></metadata>",
+            "<metadata><i:guest><![CDATA[<i:owner>Web Team</i:owner>]]></i:guest></metadata>",
+            "<metadata><?note <i:owner>Web Team</i:owner> ?></metadata>",
+            "<metadata><!-- <i:owner>Web Team</i:owner> </metadata>",
         ] {
             assert!(start_with(metadata).is_veto(), "{metadata}");
         }

@@ -1,0 +1,130 @@
+//! `hookvisor new`: a hook to begin with.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+
+use super::print;
+
+/// Write a new Rust hook, ready to build, test and run
+#[derive(Debug, Parser)]
+#[command(after_help = "Example: hookvisor new my-policy")]
+pub(super) struct Args {
+    /// What the hook is called: the name of its package, and of the directory that is made for it here
+    #[arg(value_parser = package_name)]
+    name: String,
+    /// Build it with the guest SDK in this directory (guest-sdk in hookvisor's source), not the one on crates.io
+    #[arg(long, value_name = "DIR")]
+    sdk: Option<PathBuf>,
+}
+
+/// Where each file goes, and what it is made of.
+const FILES: [(&str, &str); 5] = [
+    ("Cargo.toml", include_str!("new/manifest.toml")),
+    (".gitignore", include_str!("new/gitignore")),
+    ("src/main.rs", include_str!("new/main.rs")),
+    ("{{name}}.toml", include_str!("new/settings.toml")),
+    ("guest.xml", include_str!("new/guest.xml")),
+];
+
+const NEXT: &str = "\
+Created the hook {{name}}. To test and build it:
+
+  cd {{name}}
+  cargo test
+  rustup target add wasm32-wasip1
+  cargo build --release --target wasm32-wasip1
+
+To try it, in a hooks directory of its own:
+
+  install -D -m 0755 target/wasm32-wasip1/release/{{name}}.wasm hooks/qemu.d/50-{{name}}.wasm
+  install -m 0644 {{name}}.toml hooks/qemu.d/50-{{name}}.toml
+  hookvisor check --hooks hooks
+  hookvisor run --hooks hooks qemu web1 start < guest.xml
+";
+
+const FROM_CRATES_IO: &str = "
+It is built with hookvisor-guest {{version}} from crates.io. While that is not published, or to use the one in hookvisor's
+source: hookvisor new {{name}} --sdk path/to/hookvisor/guest-sdk
+";
+
+pub(super) fn new(args: Args) -> anyhow::Result<u8> {
+    let sdk = match &args.sdk {
+        Some(directory) => format!("path = \"{}\"", sdk_path(directory)?),
+        None => format!("version = \"{}\"", env!("CARGO_PKG_VERSION")),
+    };
+    let filled = |template: &str| {
+        template
+            .replace("{{name}}", &args.name)
+            .replace("{{sdk}}", &sdk)
+            .replace("{{version}}", env!("CARGO_PKG_VERSION"))
+    };
+    let directory = Path::new(&args.name);
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!("there is a {} here already", args.name),
+        made => made.with_context(|| format!("the directory {} could not be made", args.name))?,
+    }
+    for (name, template) in FILES {
+        let path = directory.join(filled(name));
+        let parents = path.parent().map_or(Ok(()), fs::create_dir_all);
+        parents
+            .and_then(|()| fs::write(&path, filled(template)))
+            .with_context(|| format!("{} could not be written", path.display()))?;
+    }
+    let hint = if args.sdk.is_some() { "" } else { FROM_CRATES_IO };
+    print(filled(&format!("{NEXT}{hint}")).as_bytes())?;
+    Ok(0)
+}
+
+/// The SDK's directory as the manifest names it: absolute, and as the inside of a TOML string.
+fn sdk_path(directory: &Path) -> anyhow::Result<String> {
+    let absolute = directory.canonicalize().with_context(|| format!("no SDK in {}", directory.display()))?;
+    if !absolute.join("Cargo.toml").is_file() {
+        bail!("no SDK in {}: it has no Cargo.toml", directory.display());
+    }
+    match absolute.to_str().filter(|path| !path.contains(char::is_control)) {
+        Some(path) => Ok(path.replace('\\', "\\\\").replace('"', "\\\"")),
+        None => bail!("{} cannot stand in a Cargo.toml", absolute.display()),
+    }
+}
+
+/// Names that cargo does not take for a package with a program, since Rust or cargo has them already.
+const TAKEN: &str = "\
+    abstract alloc as async await become box break build const continue core crate deps do dyn else enum \
+    examples extern false final fn for gen hookvisor-guest if impl in incremental let loop macro match mod move \
+    mut override priv proc-macro proc_macro pub ref return self static std struct super test trait true try type \
+    typeof unsafe unsized use virtual where while yield";
+
+fn package_name(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
+        return Err("a hook's name is of lower-case letters, digits, `-` and `_`, and begins with a letter".to_owned());
+    }
+    if name.len() > 64 {
+        return Err("a hook's name has 64 characters at most".to_owned());
+    }
+    if TAKEN.split_whitespace().any(|taken| taken == name) {
+        return Err("Rust or cargo uses this name itself".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_that_cargo_takes() {
+        for name in ["policy", "my-policy", "my_policy2", "x"] {
+            assert_eq!(package_name(name).as_deref(), Ok(name));
+        }
+        let long = "x".repeat(65);
+        for name in ["", "-x", "2x", "_x", "My", "a b", "a/b", "..", "ü", "a\n", "fn", "test", "build", long.as_str()]
+        {
+            assert!(package_name(name).is_err(), "{name:?}");
+        }
+    }
+}
