@@ -99,7 +99,7 @@ fn main() {
     let native = Runtime::open(&dash).unwrap();
     let dash_hook = dash.join("qemu.d/00");
     let arguments = ["web2", "start", "begin", "-"];
-    bench.case("dash by std::process::Command", || by_std(&dash_hook, &arguments, &document));
+    bench.case("dash by std's Command", || by_std(&dash_hook, &arguments, &document));
     bench.case("dash by hookvisor", || drop(black_box(native.run(&start))));
 
     let cache = bench.directory.path().join("cache");
@@ -119,14 +119,14 @@ fn main() {
             by_std(hookvisor, &line, &document);
         }
     };
-    bench.case("command: /bin/true", || by_std(Path::new("/bin/true"), &[], b""));
+    bench.case("command, /bin/true", || by_std(Path::new("/bin/true"), &[], b""));
     let bash_hook = bash.join("qemu.d/00");
-    bench.case("command: bash hook by itself", || by_std(&bash_hook, &arguments, &document));
-    bench.case("command: hookvisor run, wasm", command(&wasm));
-    bench.case("command: hookvisor run, dash", command(&dash));
-    bench.case("command: hookvisor run, ten dash", command(&ten_dash));
+    bench.case("command, bash hook by itself", || by_std(&bash_hook, &arguments, &document));
+    bench.case("command, hookvisor run, wasm", command(&wasm));
+    bench.case("command, hookvisor run, dash", command(&dash));
+    bench.case("command, hookvisor run, ten dash", command(&ten_dash));
     let ten = ten_dash.join("qemu.d").display().to_string();
-    bench.case("command: run-parts, ten dash", || by_std(Path::new("/bin/run-parts"), &[&ten], b""));
+    bench.case("command, run-parts, ten dash", || by_std(Path::new("/bin/run-parts"), &[&ten], b""));
 
     table(&bench);
     bench.criterion.final_summary();
@@ -134,19 +134,19 @@ fn main() {
 
 /// Case, and the case that it is measured against.
 const AGAINST: [(&str, &str); 13] = [
-    ("wasm, veto with stderr", "dash by std::process::Command"),
-    ("wasm, proceed", "dash by std::process::Command"),
+    ("wasm, veto with stderr", "dash by std's Command"),
+    ("wasm, proceed", "dash by std's Command"),
     ("wasm, veto, inside tokio", "wasm, veto with stderr"),
     ("wasm, 1 kB read", "wasm, proceed"),
     ("wasm, 1 MB read", "wasm, 1 kB read"),
     ("wasm, 50 MB read", "wasm, 1 MB read"),
-    ("dash by hookvisor", "dash by std::process::Command"),
+    ("dash by hookvisor", "dash by std's Command"),
     ("load a wasm hook, cached", "load a wasm hook, compile"),
-    ("command: bash hook by itself", "command: /bin/true"),
-    ("command: hookvisor run, wasm", "command: bash hook by itself"),
-    ("command: hookvisor run, wasm", "command: /bin/true"),
-    ("command: hookvisor run, dash", "dash by std::process::Command"),
-    ("command: hookvisor run, ten dash", "command: run-parts, ten dash"),
+    ("command, bash hook by itself", "command, /bin/true"),
+    ("command, hookvisor run, wasm", "command, bash hook by itself"),
+    ("command, hookvisor run, wasm", "command, /bin/true"),
+    ("command, hookvisor run, dash", "dash by std's Command"),
+    ("command, hookvisor run, ten dash", "command, run-parts, ten dash"),
 ];
 
 fn table(bench: &Bench) {

@@ -3,7 +3,7 @@
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use wasmtime::{Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::limits::{self, Deadline, Limits};
 
@@ -42,6 +42,8 @@ pub(super) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
         .table_elements(limits.table_elements.max(LARGEST_TABLE))
         .max_core_instance_size(8 << 20)
         .max_component_instance_size(8 << 20)
+        // Where the kernel can tell which pages were written, only those are cleaned.
+        .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(KEPT_TABLE);
     let mut pooled = config.clone();
