@@ -47,7 +47,8 @@
 //! | `[[command]]` | [`Command`] |
 //! | `[[connect]]` | [`std::net`], in a component (`wasm32-wasip2`) |
 //!
-//! A hook that uses no [`Command`] and logs nothing imports nothing but WASI, and runs in any WASI runtime.
+//! A hook that uses no [`Command`] and logs nothing imports nothing but WASI, and runs in any WASI runtime; a component
+//! in one of WASI 0.2.12, which brought exit statuses other than 0 and 1.
 //!
 //! # Testing
 //! [`Event::new`] makes the event that a test needs, and verdicts compare:

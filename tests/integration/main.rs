@@ -22,3 +22,5 @@ mod progress;
 mod readme;
 #[cfg(feature = "wasm")]
 mod sandbox;
+#[cfg(feature = "wasm")]
+mod sdk;

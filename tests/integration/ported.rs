@@ -326,19 +326,3 @@ fn the_policy_decides_alike() {
     let proceed = || passed(Decision::Proceed);
     assert_eq!(outcomes, [proceed(), proceed(), vetoed(no_owner), vetoed(no_owner), proceed()]);
 }
-
-/// The modules that a guest imports from.
-fn imports(module: &Path) -> Vec<String> {
-    let module = wasmtime::Module::from_file(&wasmtime::Engine::default(), module).unwrap();
-    let mut imports: Vec<String> = module.imports().map(|import| import.module().to_owned()).collect();
-    imports.sort_unstable();
-    imports.dedup();
-    imports
-}
-
-#[test]
-fn a_hook_that_runs_no_program_imports_nothing_but_wasi() {
-    assert_eq!(imports(&wasm("policy")), ["wasi_snapshot_preview1"]);
-    assert_eq!(imports(&wasm("hugepages")), ["wasi_snapshot_preview1"]);
-    assert_eq!(imports(&wasm("port-forward")), ["hookvisor", "wasi_snapshot_preview1"]);
-}

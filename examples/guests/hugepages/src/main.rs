@@ -2,6 +2,8 @@
 //!
 //! Other guests' memory stays in one piece, since the pages are there only while they are needed. `hugepages.sh` is what
 //! this replaces, and `hugepages.toml` all that it may touch.
+//!
+//! Neither of them locks the pool: guests that start in the same instant may count each other's pages.
 
 use std::error::Error;
 use std::fs;
