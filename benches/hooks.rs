@@ -53,6 +53,28 @@ fn criterion_directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("criterion")
 }
 
+/// A guest that the SDK makes (`tests/guests/sdk`), which does what the event's extra says.
+fn guest(root: &Path) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    let built = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            "guest",
+            "--package",
+            "probe",
+            "--target",
+            "wasm32-wasip1",
+            "--target-dir",
+        ])
+        .arg(target)
+        .current_dir(root)
+        .status();
+    assert!(built.unwrap().success(), "scripts/wasm-targets provides the target");
+    target.join("wasm32-wasip1/guest/sdk.wasm")
+}
+
 /// Runs a program with three pipes, as a daemon would without this library.
 fn by_std(program: &Path, arguments: &[&str], document: &[u8]) {
     let mut child = Command::new(program)
@@ -76,16 +98,19 @@ fn main() {
         .configure_from_args();
     let mut bench = Bench { criterion, directory: tempfile::tempdir().unwrap() };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let policy = fs::read(root.join("examples/hooks/qemu.d/20-policy.wasm")).unwrap();
+    let guest = fs::read(guest(root)).unwrap();
     let document = fs::read(root.join("examples/web2.xml")).unwrap();
     let script = |shell: &str| format!("#!{shell}\n{SCRIPT}").into_bytes();
 
-    let wasm = bench.hooks("wasm", std::slice::from_ref(&policy));
+    let wasm = bench.hooks("wasm", std::slice::from_ref(&guest));
     let dash = bench.hooks("dash", &[script("/bin/sh")]);
     let bash = bench.hooks("bash", &[script("/bin/bash")]);
     let ten_dash = bench.hooks("ten", &vec![b"#!/bin/sh\nexit 0\n".to_vec(); 10]);
-    let event = |operation| Event::new("qemu", "web2", operation).unwrap().with_document(document.clone());
-    let (start, other) = (event("start"), event("started"));
+    let event = |extra, document: &[u8]| {
+        let event = Event::new("qemu", "web2", "start").and_then(|event| event.with_extra(extra)).unwrap();
+        event.with_document(document.to_vec())
+    };
+    let (start, other) = (event("read", &document), event("status=0", &document));
 
     let runtime = Runtime::open(&wasm).unwrap();
     bench.case("wasm, veto with stderr", || drop(black_box(runtime.run(&start))));
@@ -93,7 +118,7 @@ fn main() {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     tokio.block_on(async { bench.case("wasm, veto, inside tokio", || drop(black_box(runtime.run(&start)))) });
     for (size, name) in [(1_000, "wasm, 1 kB read"), (1_000_000, "wasm, 1 MB read"), (50_000_000, "wasm, 50 MB read")] {
-        let event = Event::new("qemu", "web2", "start").unwrap().with_document(vec![b' '; size]);
+        let event = event("read", &vec![b' '; size]);
         bench.case(name, || drop(black_box(runtime.run(&event))));
     }
     let native = Runtime::open(&dash).unwrap();
@@ -115,7 +140,7 @@ fn main() {
         let cache = cache.clone();
         let document = document.clone();
         move || {
-            let line = ["run", "--hooks", &hooks, "--cache", &cache, "qemu", "web2", "start", "begin", "-"];
+            let line = ["run", "--hooks", &hooks, "--cache", &cache, "qemu", "web2", "start", "begin", "read"];
             by_std(hookvisor, &line, &document);
         }
     };

@@ -16,6 +16,7 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
             0 => Verdict::proceed(),
             status => Verdict::veto_with_status(status, format!("status {status}")),
         },
+        "read" => Verdict::veto(format!("no owner in {} bytes", event.document()?.len())),
         "shout" => Verdict::replace(event.document()?.to_ascii_uppercase()),
         "setting" => Verdict::veto(setting(how).ok_or("not set")?),
         "log" => {
