@@ -1,19 +1,25 @@
 //! The command line: what it takes, and what each subcommand exits with.
 
+mod binfmt;
 #[cfg(feature = "wasm")]
 mod cache;
 mod check;
 #[cfg(feature = "wasm")]
 mod compile;
+mod driver;
 mod exec;
+mod layout;
+mod libvirt;
 mod list;
 mod log;
 mod new;
 mod run;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,6 +56,8 @@ enum Command {
     #[cfg(feature = "wasm")]
     Compile(compile::Args),
     New(new::Args),
+    Libvirt(libvirt::Args),
+    Binfmt(binfmt::Args),
 }
 
 /// Where the hooks are.
@@ -82,10 +90,26 @@ enum Format {
     Json,
 }
 
+/// What the program is depends on the name that it is called by: a driver's name makes it libvirt's hook, the
+/// interpreter's name makes it what runs a `.wasm` file, any other name is this command line.
 pub(crate) fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    ExitCode::from(guarded(|| {
+        if let Some(hook) = driver::Hook::called_as(&name) {
+            hook.run(arguments)
+        } else if exec::is_interpreter(&name) {
+            exec::interpret(arguments)
+        } else {
+            command_line()
+        }
+    }))
+}
+
+fn command_line() -> anyhow::Result<u8> {
     let cli = Cli::parse();
     log::to_stderr(matches!(cli.command, Command::Run(_) | Command::Exec(_)));
-    let done = match cli.command {
+    match cli.command {
         Command::Run(args) => run::run(args),
         Command::List(args) => list::list(args),
         Command::Check(args) => check::check(args),
@@ -93,11 +117,36 @@ pub(crate) fn main() -> ExitCode {
         #[cfg(feature = "wasm")]
         Command::Compile(args) => compile::compile(args),
         Command::New(args) => new::new(args),
+        Command::Libvirt(args) => libvirt::libvirt(args),
+        Command::Binfmt(args) => binfmt::binfmt(&args),
+    }
+}
+
+/// Whatever goes wrong in here, even a panic, is told and never looks like a success.
+fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
+    panic::set_hook(Box::new(|panic| failed(&format!("a mistake in hookvisor itself, please report it: {panic}"))));
+    match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            failed(&format!("{error:#}"));
+            RUNTIME_FAILED
+        }
+        Err(_told_by_the_panic_hook) => RUNTIME_FAILED,
+    }
+}
+
+/// Tells of a failure of hookvisor itself.
+fn failed(why: &str) {
+    tracing::error!(target: log::REPORTED, "{why}");
+    complain(format!("hookvisor: {why}\n").as_bytes());
+}
+
+/// The arguments as text, which is all that hooks take.
+fn texts(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<String>> {
+    let text = |argument: OsString| {
+        argument.into_string().map_err(|bytes| anyhow::anyhow!("the argument {bytes:?} is not UTF-8"))
     };
-    ExitCode::from(done.unwrap_or_else(|error| {
-        complain(format!("hookvisor: {error:#}\n").as_bytes());
-        RUNTIME_FAILED
-    }))
+    arguments.map(text).collect()
 }
 
 /// The whole of standard input; nothing if that is a terminal, where nobody means to type a document.
@@ -138,5 +187,18 @@ fn duration(text: &str) -> Result<std::time::Duration, String> {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         Ok(_) => Err("no time at all; write one like 5s or 1min".to_owned()),
         Err(error) => Err(format!("{error}; write one like 5s or 1min")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{RUNTIME_FAILED, guarded};
+
+    #[test]
+    #[expect(clippy::panic, reason = "what a panic comes to is the question")]
+    fn a_panic_is_a_failure_of_the_runtime() {
+        assert_eq!(guarded(|| panic!("as the test wants")), RUNTIME_FAILED);
+        assert_eq!(guarded(|| Err(anyhow::anyhow!("as the test wants"))), RUNTIME_FAILED);
+        assert_eq!(guarded(|| Ok(3)), 3);
     }
 }

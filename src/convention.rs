@@ -6,6 +6,9 @@
 mod generic;
 mod libvirt;
 
+pub use self::libvirt::LIBVIRT_DRIVERS;
+
+use crate::document::Format;
 use crate::event::Stage;
 
 /// What a convention says of one operation.
@@ -13,23 +16,23 @@ use crate::event::Stage;
 pub(crate) struct Operation {
     /// The stage it belongs to.
     pub(crate) stage: Stage,
-    /// Whether its hooks may replace the document.
-    pub(crate) filter: bool,
+    /// Whether its hooks may replace the document, and by what.
+    pub(crate) filter: Option<Format>,
     /// The sub-operation it comes with, `-` for none.
     pub(crate) sub_operation: &'static str,
 }
 
 impl Operation {
     const fn start(sub_operation: &'static str) -> Self {
-        Self { stage: Stage::Start, filter: false, sub_operation }
+        Self { stage: Stage::Start, filter: None, sub_operation }
     }
 
-    const fn filter(sub_operation: &'static str) -> Self {
-        Self { stage: Stage::Start, filter: true, sub_operation }
+    const fn filter(sub_operation: &'static str, format: Format) -> Self {
+        Self { stage: Stage::Start, filter: Some(format), sub_operation }
     }
 
     const fn shutdown(sub_operation: &'static str) -> Self {
-        Self { stage: Stage::Shutdown, filter: false, sub_operation }
+        Self { stage: Stage::Shutdown, filter: None, sub_operation }
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::convention::{self, Operation};
+use crate::document::Format;
 
 /// When an event is announced, and so what a failing hook means.
 ///
@@ -177,6 +178,11 @@ impl Event {
     /// Whether hooks may rewrite the document by what they write to stdout (libvirt's `migrate` and `restore`).
     #[must_use]
     pub fn is_filter(&self) -> bool {
+        self.filter_format().is_some()
+    }
+
+    /// What such a document must be.
+    pub(crate) fn filter_format(&self) -> Option<Format> {
         self.rule.filter
     }
 }

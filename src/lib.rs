@@ -25,6 +25,7 @@
 //! - [`Runtime`]: a directory of hooks, ready to be called. [`Exec`] runs a single one.
 //! - [`Verdict`], [`Report`]: what came of it.
 //! - [`Limits`]: time, memory, output.
+//! - [`Config`]: `hookvisor.toml`, for the installed hookvisor.
 //! - [`Inventory`]: what is in the hooks directory, and what will happen with it.
 //!
 //! # What is promised
@@ -45,7 +46,9 @@ pub struct Readme;
 
 mod backend;
 mod capture;
+mod config;
 mod convention;
+mod document;
 mod event;
 mod hook;
 mod inventory;
@@ -55,6 +58,8 @@ mod runtime;
 
 #[cfg(feature = "wasm")]
 pub use backend::wasm::cache::{Cache, CacheError};
+pub use config::{Config, ConfigError, LogConfig, LogLevel, LogTo};
+pub use convention::LIBVIRT_DRIVERS;
 pub use event::{Event, EventError, Stage};
 pub use hook::discovery::LoadError;
 pub use inventory::{HookInfo, HookState, Inventory};

@@ -11,6 +11,7 @@ use crate::backend::native::Native;
 use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::backend::{Backend, Call, Completion, End, LaunchError};
 use crate::convention::{self, AfterVeto};
+use crate::document::Format;
 use crate::event::{Event, Stage};
 use crate::hook::discovery::{self, LoadError};
 use crate::hook::file;
@@ -188,7 +189,7 @@ impl Runtime {
     /// The one place where stages mean something.
     fn run_as(&self, stage: Stage, event: &Event) -> Report {
         let hooks = self.hooks();
-        let filter = stage == Stage::Start && event.is_filter();
+        let filter = event.filter_format().filter(|_| stage == Stage::Start);
         let stops = stage == Stage::Start && convention::of_driver(event.driver()).after_veto == AfterVeto::Stop;
         let mut report = Report {
             event: event.clone(),
@@ -209,18 +210,15 @@ impl Runtime {
                 continue;
             }
             let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
-            let keep_stdout = if filter { self.limits.stdout } else { 0 };
+            let keep_stdout = if filter.is_some() { self.limits.stdout } else { 0 };
             let mut ended = call(hook, &event.arguments(), stdin, &self.limits, keep_stdout);
-            if filter {
-                reject_unusable_document(&mut ended);
+            if let Some(document) = filter.and_then(|format| take_document(format, &mut ended)) {
+                report.document = Some(document);
             }
-            let succeeded = ended.termination.is_success();
-            if !succeeded && stage == Stage::Start {
+            if !ended.termination.is_success() && stage == Stage::Start {
                 report.decision = Decision::Vetoed;
             }
-            if filter && succeeded && !ended.stdout.is_empty() {
-                report.document = Some(ended.stdout.clone());
-            }
+            log_call(event, &ended);
             report.hooks.push(ended);
         }
         if report.decision == Decision::Vetoed {
@@ -331,12 +329,42 @@ fn termination(end: End, timeout: Duration) -> Termination {
     }
 }
 
-fn reject_unusable_document(hook: &mut HookReport) {
-    if hook.termination.is_success() && hook.stdout_dropped > 0 {
+/// What a filter's hook made of the document, if it changed it. A hook whose document cannot be used has failed.
+fn take_document(format: Format, hook: &mut HookReport) -> Option<Bytes> {
+    if !hook.termination.is_success() {
+        return None;
+    }
+    let usable = if hook.stdout_dropped > 0 {
         let (kept, all) = (hook.stdout.len(), hook.stdout.len() as u64 + hook.stdout_dropped);
-        hook.termination = Termination::Rejected(format!(
-            "it wrote a document of {all} bytes, of which no more than {kept} are taken"
-        ));
+        Err(format!("it wrote a document of {all} bytes, of which no more than {kept} are taken"))
+    } else if format.is_empty(&hook.stdout) {
+        return None;
+    } else {
+        format.refuse(&hook.stdout)
+    };
+    match usable {
+        Ok(()) => Some(hook.stdout.clone()),
+        Err(why) => {
+            hook.termination = Termination::Rejected(why);
+            None
+        }
+    }
+}
+
+/// One line for each call, for the log that an administrator asks for.
+fn log_call(event: &Event, ended: &HookReport) {
+    let (driver, object, operation) = (event.driver(), event.object(), event.operation());
+    let (hook, status) = (ended.path.display(), ended.termination.exit_status());
+    let duration_us = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX);
+    match ended.entry(Some(driver)) {
+        None => tracing::info!(
+            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            "Hook script {hook} {driver} succeeded"
+        ),
+        Some(entry) => tracing::warn!(
+            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            "{}", String::from_utf8_lossy(&entry)
+        ),
     }
 }
 

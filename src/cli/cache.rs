@@ -13,6 +13,11 @@ pub(super) struct CacheArgs {
 }
 
 impl CacheArgs {
+    /// What the configuration says; the default where it says nothing.
+    pub(super) fn at(directory: Option<PathBuf>) -> Self {
+        Self { directory }
+    }
+
     /// The cache, where there is a place for one. If it turns out to be of no use, a hook takes longer to load, and that
     /// is all.
     pub(super) fn when_needed(self) -> Option<Cache> {

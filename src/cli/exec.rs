@@ -1,11 +1,15 @@
 //! `hookvisor exec`: one hook's file.
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use hookvisor::Exec;
+use hookvisor::{Config, Exec, Limits};
 
-use super::{complain, document, print};
+#[cfg(feature = "wasm")]
+use super::cache::CacheArgs;
+use super::layout::Layout;
+use super::{complain, document, log, print, texts};
 
 /// Run one hook file, native or wasm, with any arguments
 #[derive(Debug, Parser)]
@@ -26,8 +30,36 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
+    run(args, Limits::default())
+}
+
+/// The name of the link by which the kernel calls hookvisor to run a `.wasm` file: `hookvisor-exec FILE [ARG…]`. binfmt
+/// has no place for a subcommand, and a file's name could be that of one.
+pub(super) const INTERPRETER: &str = "hookvisor-exec";
+
+pub(super) fn is_interpreter(called_as: &OsStr) -> bool {
+    Path::new(called_as).file_name() == Some(OsStr::new(INTERPRETER))
+}
+
+/// Runs a file as its interpreter, within the limits of the machine's configuration.
+pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
+    let config = Config::read(&Layout::of_this_machine().config())?;
+    log::as_configured(config.log.as_ref())?;
+    let Some(hook) = arguments.next() else {
+        anyhow::bail!("{INTERPRETER} runs a file: {INTERPRETER} FILE [ARG…]");
+    };
+    let args = Args {
+        hook: hook.into(),
+        arguments: texts(arguments)?,
+        #[cfg(feature = "wasm")]
+        cache: CacheArgs::at(config.cache),
+    };
+    run(args, config.limits)
+}
+
+fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
-    let exec = Exec::new(args.hook);
+    let exec = Exec::new(args.hook).limits(limits);
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
     let ended = exec.run(&arguments, document()?);

@@ -1,34 +1,96 @@
-//! The log, on standard error.
+//! Where the log goes: standard error, a file, or the journal.
 
 use std::ffi::OsString;
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
 
+use anyhow::Context;
+use hookvisor::{LogConfig, LogLevel, LogTo};
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, layer};
 use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, registry};
 
 use super::complain;
 
+/// For what is reported on standard error whatever the log is: there, the log does not say it again.
+pub(super) const REPORTED: &str = "hookvisor::reported";
+
 /// Logs to standard error: what HOOKVISOR_LOG asks for; without it, and if `by_default`, the warnings that the report of
 /// an event does not bring anyway.
 pub(super) fn to_stderr(by_default: bool) {
     let asked = std::env::var_os("HOOKVISOR_LOG").and_then(level);
+    stderr(asked, if by_default { Some(Level::WARN) } else { None });
+}
+
+/// Logs to where the configuration says; where it says nothing, to standard error what the report does not bring.
+///
+/// # Errors
+/// If there is no writing to it.
+pub(super) fn as_configured(log: Option<&LogConfig>) -> anyhow::Result<()> {
+    let Some(log) = log else {
+        stderr(None, Some(Level::WARN));
+        return Ok(());
+    };
+    let level = match log.level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Debug => Level::DEBUG,
+        _ => Level::INFO,
+    };
+    let ours = filter_fn(move |m| *m.level() <= level && m.target().starts_with("hookvisor"));
+    match &log.to {
+        LogTo::File(path) => {
+            let file = append_to(path).with_context(|| format!("the log {} could not be opened", path.display()))?;
+            install(layer().event_format(Style::Line).with_writer(Arc::new(file)).with_filter(ours));
+        }
+        LogTo::Journal => {
+            let journal = tracing_journald::layer().context("the journal could not be reached")?;
+            install(
+                journal
+                    .with_syslog_identifier("hookvisor".to_owned())
+                    .with_field_prefix(Some("HOOKVISOR".to_owned()))
+                    .with_filter(ours),
+            );
+        }
+        _ => stderr(Some(level), None),
+    }
+    Ok(())
+}
+
+fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
     let terminal = io::stderr().is_terminal();
     let wanted = move |metadata: &Metadata<'_>| {
         let (level, target) = (*metadata.level(), metadata.target());
-        match asked {
-            Some(asked) => level <= asked && target.starts_with("hookvisor"),
-            None => by_default && level <= Level::WARN && is_news(target, terminal),
-        }
+        let reported = target == REPORTED || (target == "hookvisor::call" && level == Level::WARN);
+        target.starts_with("hookvisor")
+            && !reported
+            && match (asked, otherwise) {
+                (Some(asked), _) => level <= asked,
+                (None, Some(otherwise)) => level <= otherwise && is_news(target, terminal),
+                (None, None) => false,
+            }
     };
-    let lines = layer().event_format(Plain).with_writer(io::stderr).with_filter(filter_fn(wanted));
-    registry().with(lines).init();
+    install(layer().event_format(Style::Message).with_writer(io::stderr).with_filter(filter_fn(wanted)));
+}
+
+/// Whether a warning says what the report of an event does not: nobody waits for a slow hook but at a terminal.
+fn is_news(target: &str, terminal: bool) -> bool {
+    match target {
+        "hookvisor::broken" => false,
+        "hookvisor::slow" => terminal,
+        target => target.starts_with("hookvisor"),
+    }
 }
 
 fn level(asked: OsString) -> Option<Level> {
@@ -42,33 +104,75 @@ fn level(asked: OsString) -> Option<Level> {
     level
 }
 
-/// Whether a warning says what the report of an event does not: nobody waits for a slow hook but at a terminal.
-fn is_news(target: &str, terminal: bool) -> bool {
-    match target {
-        "hookvisor::broken" => false,
-        "hookvisor::slow" => terminal,
-        target => target.starts_with("hookvisor"),
-    }
+fn install(log: impl Layer<Registry> + Send + Sync) {
+    registry().with(log).init();
 }
 
-/// `hookvisor: ` and the message.
-struct Plain;
+/// A log that many processes write to at once: each line is one write at the file's end. A FIFO that nobody reads is an
+/// error and not a wait.
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
 
-impl<S, N> FormatEvent<S, N> for Plain
+/// How an event is written.
+#[derive(Debug, Clone, Copy)]
+enum Style {
+    /// For standard error: `hookvisor: ` and the message.
+    Message,
+    /// For a file: the time, the level, the fields, and the message, in one line whatever it holds.
+    Line,
+}
+
+impl<S, N> FormatEvent<S, N> for Style
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        writer.write_str("hookvisor: ")?;
-        context.field_format().format_fields(writer.by_ref(), event)?;
+    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut said = Said::default();
+        event.record(&mut said);
+        match self {
+            Self::Message => write!(writer, "hookvisor: {}", said.message)?,
+            Self::Line => {
+                SystemTime.format_time(&mut writer)?;
+                write!(writer, " {}{} ", event.metadata().level(), said.fields)?;
+                for c in said.message.trim_end().chars() {
+                    if c.is_control() { write!(writer, "{}", c.escape_default())? } else { writer.write_char(c)? }
+                }
+            }
+        }
         writeln!(writer)
+    }
+}
+
+/// What an event says: its message, and its fields as ` name=value`.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => self.message.write_str(value),
+            name if !value.is_empty() && value.chars().all(plain) => write!(self.fields, " {name}={value}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_news;
+    use std::sync::Mutex;
+
+    use super::*;
 
     #[test]
     fn a_slow_hook_is_mentioned_on_a_terminal_and_a_broken_one_by_the_report() {
@@ -76,5 +180,34 @@ mod tests {
         assert_eq!([true, false].map(|terminal| is_news("hookvisor::broken", terminal)), [false, false]);
         assert_eq!([true, false].map(|terminal| is_news("hookvisor::runtime", terminal)), [true, true]);
         assert_eq!([true, false].map(|terminal| is_news("wasmtime", terminal)), [false, false]);
+    }
+
+    #[test]
+    fn a_call_is_one_line_whatever_the_hook_wrote() {
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&written);
+        let log = layer().event_format(Style::Line).with_writer(move || Sink(Arc::clone(&sink)));
+        tracing::subscriber::with_default(registry().with(log), || {
+            let (driver, object, status) = ("qemu", "web 1", 1_u8);
+            tracing::warn!(driver, object, status, "Hook script execution failed: one\ntwo \u{1b}[31mred √\n");
+        });
+        let written = written.lock().map(|w| String::from_utf8_lossy(&w).into_owned()).unwrap_or_default();
+        let after_the_time = written.split_once(' ').map(|(_, rest)| rest);
+        let expected =
+            "WARN driver=qemu object=\"web 1\" status=1 Hook script execution failed: one\\ntwo \\u{1b}[31mred √\n";
+        assert_eq!(after_the_time, Some(expected));
+    }
+
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().map(|mut w| w.extend_from_slice(bytes)).map_err(|_| io::ErrorKind::Other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! libvirt's drivers and operations, as its 11.3.0 calls them (src/util/virhook.c and the drivers).
 
 use super::{AfterVeto, Convention, Operation};
+use crate::document::Format;
+
+/// The drivers that libvirt calls hooks of, by the names of their files in its hooks directory.
+pub const LIBVIRT_DRIVERS: [&str; 6] = ["daemon", "qemu", "lxc", "libxl", "bhyve", "network"];
 
 /// libvirt runs every script of a driver and keeps the failure: each hook so sees the `stopped` and `release` that
 /// belong to the `prepare` it saw.
-pub(super) static LIBVIRT: Convention = Convention {
-    drivers: &["daemon", "qemu", "lxc", "libxl", "bhyve", "network"],
-    after_veto: AfterVeto::RunAll,
-    rules,
-};
+pub(super) static LIBVIRT: Convention = Convention { drivers: &LIBVIRT_DRIVERS, after_veto: AfterVeto::RunAll, rules };
 
 fn rules(driver: &str, operation: &str) -> Option<Operation> {
     Some(match (driver, operation) {
@@ -17,8 +17,8 @@ fn rules(driver: &str, operation: &str) -> Option<Operation> {
         ("daemon", "reload") => Operation::shutdown("begin"),
         ("qemu" | "lxc" | "libxl" | "bhyve", "prepare" | "start" | "started") => Operation::start("begin"),
         ("qemu" | "lxc" | "libxl" | "bhyve", "stopped" | "release") => Operation::shutdown("end"),
-        ("qemu" | "libxl", "migrate") => Operation::filter("begin"),
-        ("qemu", "restore") => Operation::filter("begin"),
+        ("qemu" | "libxl", "migrate") => Operation::filter("begin", Format::Xml),
+        ("qemu", "restore") => Operation::filter("begin", Format::Xml),
         ("qemu" | "lxc" | "libxl", "reconnect") => Operation::start("begin"),
         ("qemu", "attach") => Operation::start("begin"),
         ("network", "start" | "started" | "port-created") => Operation::start("begin"),

@@ -67,7 +67,7 @@ pub(crate) fn is_mask(path: &Path) -> bool {
 }
 
 /// Why a file that a hook needs cannot be used.
-pub(super) enum OpenError {
+pub(crate) enum OpenError {
     /// It is not there.
     NotFound(String),
     /// It is, and cannot be used.
@@ -75,7 +75,7 @@ pub(super) enum OpenError {
 }
 
 /// Opens a regular file that the runtime may trust. A FIFO does not block it.
-pub(super) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata), OpenError> {
+pub(crate) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata), OpenError> {
     let refused = |why: String| OpenError::Refused(why);
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|e| open_error(path, &e))?;

@@ -121,7 +121,7 @@ fn unread(error: &io::Error) -> String {
     }
 }
 
-fn one_line(text: &str, error: &toml::de::Error) -> String {
+pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
     format!("{line}{}", error.message().replace('\n', "; "))

@@ -315,7 +315,7 @@ mod wasm {
 #[test]
 fn help() {
     let hooks = Hooks::new();
-    for subcommand in ["", "run", "list", "check", "exec", "compile", "new"] {
+    for subcommand in ["", "run", "list", "check", "exec", "compile", "new", "libvirt", "binfmt"] {
         let mut command = hookvisor();
         command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");
         let help = hooks.ran(&mut command);

@@ -8,8 +8,11 @@ mod support;
 
 mod bad_input;
 mod cli;
+mod dropin;
 #[cfg(feature = "wasm")]
 mod hostile;
+#[cfg(feature = "wasm")]
+mod libvirtd;
 mod native;
 #[cfg(feature = "wasm")]
 mod new;
@@ -24,3 +27,4 @@ mod readme;
 mod sandbox;
 #[cfg(feature = "wasm")]
 mod sdk;
+mod takeover;

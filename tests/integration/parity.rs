@@ -245,14 +245,14 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
     let [native, wasm] = [native_probe(), wasm_probe()];
     for [first, second] in [[native, wasm], [wasm, native]] {
         let rewrite = Hooks::new()
-            .copy("qemu.d/10@cat;stdout=+first", first)
+            .copy("qemu.d/10@cat;stdout=<!--first-->", first)
             .copy("qemu.d/20@exit=0", second)
-            .copy("qemu.d/30@cat;stdout=+third", second);
+            .copy("qemu.d/30@cat;stdout=<!--third-->", second);
         let migrate = Event::new("qemu", "web1", "migrate").unwrap().with_document("<domain/>");
         let report = rewrite.runtime().run(&migrate);
         assert_eq!(
             (report.decision, report.document.as_deref()),
-            (Decision::Proceed, Some(&b"<domain/>+first+third"[..]))
+            (Decision::Proceed, Some(&b"<domain/><!--first--><!--third-->"[..]))
         );
 
         let too_much = Hooks::new().copy("qemu.d/10@flood-stdout=8388609", first).copy("qemu.d/20@exit=0", second);
@@ -264,6 +264,14 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
             ),
             "{report}"
         );
+
+        let garbage =
+            Hooks::new().copy("qemu.d/10@stdout=no XML;stderr=as asked\\n", first).copy("qemu.d/20@cat", second);
+        let report = garbage.runtime().run(&migrate);
+        assert_eq!((report.decision, report.exit_status(), report.document.as_ref()), (Decision::Vetoed, 1, None));
+        let refused = "qemu was refused: what it wrote is not XML: unknown token at 1:1: as asked";
+        assert!(report.to_string().ends_with(refused), "{report}");
+
         // In any other operation stdout means nothing.
         let start = Event::new("qemu", "web1", "start").unwrap().with_document("<domain/>");
         assert_eq!(rewrite.runtime().run(&start).document, None);

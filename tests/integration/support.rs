@@ -4,6 +4,8 @@ pub(crate) mod alone;
 #[cfg(feature = "wasm")]
 pub(crate) mod guests;
 pub(crate) mod leftovers;
+#[cfg(feature = "wasm")]
+pub(crate) mod libvirt;
 pub(crate) mod program;
 
 use std::fs::{self, Permissions};

@@ -1,6 +1,7 @@
 //! The program, as its users call it.
 
 use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,11 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.timeout(PATIENCE).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
     command
+}
+
+/// Writes to standard error, past the test harness, which shows what a test prints only if it fails.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The program itself.

@@ -30,6 +30,7 @@ fn take(name: &str, value: &str, arguments: &[String]) {
         "flood-stdout" => flood(io::stdout(), number()),
         "read" => read(),
         "cat" => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
+        "replace" => replace(value),
         "arguments" => write_all(io::stderr(), format!("{:?}\n", &arguments[1..]).as_bytes()),
         "variables" => {
             let mut names: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}\n")).collect();
@@ -92,6 +93,15 @@ fn attempt(paths: &str, how: impl Fn(&str, &str) -> io::Result<()>) {
 fn write_all(mut to: impl Write, bytes: &[u8]) {
     if to.write_all(bytes).and_then(|()| to.flush()).is_err() {
         process::exit(97);
+    }
+}
+
+/// Copies the document, with every A of `A>B` made B.
+fn replace(value: &str) {
+    let mut document = String::new();
+    match (value.split_once('>'), io::stdin().read_to_string(&mut document)) {
+        (Some((from, to)), Ok(_)) => write_all(io::stdout(), document.replace(from, to).as_bytes()),
+        _ => process::exit(96),
     }
 }
 

@@ -1,0 +1,273 @@
+//! `hookvisor.toml`: what the administrator says once for all hooks.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::hook::file::{self, OpenError};
+use crate::hook::settings::one_line;
+use crate::hook::trust::Trust;
+use crate::limits::Limits;
+
+/// Longer than any that a person writes.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// The configuration of the installed hookvisor, which is read when it runs as a daemon's hook. An embedding daemon
+/// may use it too, or its own.
+///
+/// ```toml
+/// hooks = "/etc/hookvisor/hooks"
+/// cache = "/var/cache/hookvisor"
+///
+/// [limits]
+/// timeout = "90s"
+/// grace = "5s"
+/// stdout = "8MiB"
+/// stderr = "64KiB"
+/// memory = "64MiB"
+///
+/// [log]
+/// to = "file"              # or "journal", "stderr"
+/// file = "/var/log/hookvisor.log"
+/// level = "info"           # every call; "warn": failures alone
+/// ```
+///
+/// Every key can be left out. A path that is not absolute starts at the directory of the file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The hooks directory. `hooks`, beside the file.
+    pub hooks: PathBuf,
+    /// Where compiled hooks are kept; `None` where the file does not say.
+    pub cache: Option<PathBuf>,
+    /// The limits for hooks that have none of their own. Those of [`Limits`].
+    pub limits: Limits,
+    /// Where the log goes; `None` where the file does not say.
+    pub log: Option<LogConfig>,
+}
+
+/// Where the log goes, and how much of it there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogConfig {
+    /// Where it goes.
+    pub to: LogTo,
+    /// The least that is told.
+    pub level: LogLevel,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LogTo {
+    /// Standard error, which libvirt keeps only of a call that failed.
+    Stderr,
+    /// This file, a line for each call.
+    File(PathBuf),
+    /// The system's journal.
+    Journal,
+}
+
+/// The least that is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum LogLevel {
+    /// That hookvisor itself failed.
+    Error,
+    /// Hooks that failed, or cannot be called.
+    Warn,
+    /// Every call.
+    #[default]
+    Info,
+    /// More than an administrator needs.
+    Debug,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration {}: {why}", path.display())]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// Its file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl Config {
+    /// What holds where `file` is not there.
+    #[must_use]
+    pub fn without(file: &Path) -> Self {
+        Self { hooks: beside(file, Path::new("hooks")), cache: None, limits: Limits::default(), log: None }
+    }
+
+    /// Reads the file; what holds [`without`](Self::without) it where there is none.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it cannot be read, others may write to it (where the process is root), or it does not parse:
+    /// a key that is not known is an error.
+    pub fn read(file: &Path) -> Result<Self, ConfigError> {
+        let error = |why: String| ConfigError { path: file.to_owned(), why };
+        if file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+            return Ok(Self::without(file));
+        }
+        let trust = Trust::of_this_process();
+        let (opened, _) = file::open_trusted(file, trust).map_err(|e| match e {
+            OpenError::NotFound(why) | OpenError::Refused(why) => error(why),
+        })?;
+        trust.check_way(file).map_err(error)?;
+        let mut text = String::new();
+        let size = opened.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| error(e.to_string()))?;
+        if size as u64 == MAX_SIZE {
+            return Err(error("it is too long for a configuration".to_owned()));
+        }
+        let written: Written = toml::from_str(&text).map_err(|e| error(one_line(&text, &e)))?;
+        written.at(file).map_err(error)
+    }
+}
+
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).join(path)
+}
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    hooks: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    #[serde(default)]
+    limits: WrittenLimits,
+    log: Option<WrittenLog>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLimits {
+    timeout: Option<Time>,
+    grace: Option<Time>,
+    stdout: Option<ByteSize>,
+    stderr: Option<ByteSize>,
+    memory: Option<ByteSize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLog {
+    to: WrittenLogTo,
+    file: Option<PathBuf>,
+    #[serde(default)]
+    level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenLogTo {
+    Stderr,
+    File,
+    Journal,
+}
+
+impl Written {
+    fn at(self, file: &Path) -> Result<Config, String> {
+        let log = match self.log {
+            None => None,
+            Some(WrittenLog { to, file: path, level }) => {
+                let to = match (to, path) {
+                    (WrittenLogTo::File, Some(path)) => LogTo::File(beside(file, &path)),
+                    (WrittenLogTo::File, None) => return Err("[log] to = \"file\" needs `file = \"…\"`".to_owned()),
+                    (_, Some(_)) => return Err("[log] has `file`, and does not say to = \"file\"".to_owned()),
+                    (WrittenLogTo::Stderr, None) => LogTo::Stderr,
+                    (WrittenLogTo::Journal, None) => LogTo::Journal,
+                };
+                Some(LogConfig { to, level })
+            }
+        };
+        let without = Config::without(file);
+        Ok(Config {
+            hooks: self.hooks.map_or(without.hooks, |hooks| beside(file, &hooks)),
+            cache: self.cache.map(|cache| beside(file, &cache)),
+            limits: self.limits.over(without.limits),
+            log,
+        })
+    }
+}
+
+impl WrittenLimits {
+    fn over(self, mut limits: Limits) -> Limits {
+        let size = |written: Option<ByteSize>, otherwise| {
+            written.map_or(otherwise, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
+        };
+        limits.timeout = self.timeout.map_or(limits.timeout, |time| time.0);
+        limits.grace = self.grace.map_or(limits.grace, |time| time.0);
+        limits.stdout = size(self.stdout, limits.stdout);
+        limits.stderr = size(self.stderr, limits.stderr);
+        limits.memory = size(self.memory, limits.memory);
+        limits
+    }
+}
+
+/// A time as a person writes it, and not none.
+#[derive(Debug, Clone, Copy)]
+struct Time(Duration);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match humantime::parse_duration(&text) {
+            Ok(time) if !time.is_zero() => Ok(Self(time)),
+            Ok(_) => Err(de::Error::custom(format!("{text:?} is no time at all"))),
+            Err(why) => Err(de::Error::custom(format!("{text:?}: {why}; write one like \"5s\" or \"1min 30s\""))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, String> {
+        let directory = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let file = directory.path().join("hookvisor.toml");
+        fs::write(&file, text).map_err(|e| e.to_string())?;
+        let mut config = Config::read(&file).map_err(|e| e.why)?;
+        config.hooks = config.hooks.strip_prefix(directory.path()).map_or(config.hooks.clone(), Path::to_owned);
+        Ok(config)
+    }
+
+    #[test]
+    fn each_key_has_its_place_and_can_be_left_out() -> Result<(), String> {
+        let nothing = read("")?;
+        assert_eq!((nothing.hooks.as_path(), nothing.limits), (Path::new("hooks"), Limits::default()));
+        assert_eq!((nothing.cache, nothing.log), (None, None));
+
+        let all = read(
+            "hooks = '/srv/hooks'\ncache = '/var/cache/hooks'\n[limits]\ntimeout = '5s'\ngrace = '1s'\nstdout = '1MiB'\n\
+             stderr = '2KiB'\nmemory = '3MiB'\n[log]\nto = 'file'\nfile = '/var/log/hooks.log'\nlevel = 'warn'\n",
+        )?;
+        assert_eq!((all.hooks, all.cache), ("/srv/hooks".into(), Some("/var/cache/hooks".into())));
+        let limits = all.limits;
+        assert_eq!((limits.timeout, limits.grace), (Duration::from_secs(5), Duration::from_secs(1)));
+        assert_eq!((limits.stdout, limits.stderr, limits.memory), (1 << 20, 2 << 10, 3 << 20));
+        assert_eq!(all.log, Some(LogConfig { to: LogTo::File("/var/log/hooks.log".into()), level: LogLevel::Warn }));
+        assert_eq!(read("[log]\nto = 'journal'")?.log, Some(LogConfig { to: LogTo::Journal, level: LogLevel::Info }));
+        Ok(())
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_line() {
+        let why = |text: &str| read(text).err().unwrap_or_default();
+        assert!(why("hook = '/srv'").starts_with("line 1: unknown field `hook`, expected one of"));
+        assert!(why("[limits]\ntimeuot = '5s'").starts_with("line 2: unknown field `timeuot`"));
+        assert_eq!(why("[limits]\ngrace = '0s'"), "line 2: \"0s\" is no time at all");
+        assert!(why("[log]\nto = 'syslog'").starts_with("line 2: unknown variant `syslog`"));
+        assert_eq!(why("[log]\nto = 'file'"), "[log] to = \"file\" needs `file = \"…\"`");
+        assert_eq!(why("[log]\nto = 'journal'\nfile = 'x'"), "[log] has `file`, and does not say to = \"file\"");
+    }
+}

@@ -1,0 +1,265 @@
+//! Called by a driver's name, as libvirt calls it, from below a root of the test's own.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use tempfile::TempDir;
+
+use crate::support::program::{command, tell};
+
+/// A root with links to hookvisor where libvirt's hooks are, and a hooks directory.
+struct Root(TempDir);
+
+impl Root {
+    fn new() -> Self {
+        let root = Self(TempDir::with_prefix("root-").unwrap());
+        fs::set_permissions(root.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for directory in ["etc/libvirt/hooks", "etc/hookvisor/hooks"] {
+            fs::create_dir_all(root.path(directory)).unwrap();
+        }
+        for driver in ["qemu", "network"] {
+            symlink(env!("CARGO_BIN_EXE_hookvisor"), root.path("etc/libvirt/hooks").join(driver)).unwrap();
+        }
+        root
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn hook(self, name: &str, body: &str) -> Self {
+        let path = self.path("etc/hookvisor/hooks").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    fn config(self, text: &str) -> Self {
+        fs::write(self.path("etc/hookvisor/hookvisor.toml"), text).unwrap();
+        self
+    }
+
+    fn qemu(&self) -> assert_cmd::Command {
+        command(self.path("etc/libvirt/hooks/qemu"))
+    }
+
+    /// Calls the hook as libvirt does. What came of it: the exit status, and both streams, the root being `ROOT`.
+    fn call(&self, operation: &str) -> (i32, String, String) {
+        let called = self.qemu().args(["web1", operation, "begin", "-"]).write_stdin("<domain/>").output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&self.0.path().display().to_string(), "ROOT");
+        (called.status.code().unwrap(), text(&called.stdout), text(&called.stderr))
+    }
+}
+
+fn said(status: i32, stdout: &str, stderr: &str) -> (i32, String, String) {
+    (status, stdout.to_owned(), stderr.to_owned())
+}
+
+#[test]
+fn arguments_and_document_are_libvirts_and_success_is_silent() {
+    let seen = "echo \"$@\" > \"${0%/*}/../seen\"; cat >> \"${0%/*}/../seen\"; echo to nobody; echo nothing >&2";
+    let root = Root::new().hook("qemu.d/10-a", seen);
+    assert_eq!(root.call("prepare"), said(0, "", ""));
+    assert_eq!(fs::read_to_string(root.path("etc/hookvisor/hooks/seen")).unwrap(), "web1 prepare begin -\n<domain/>");
+}
+
+#[test]
+fn all_hooks_run_and_the_first_failure_is_the_exit_status() {
+    let root = Root::new()
+        .hook("qemu", "exit 0")
+        .hook("qemu.d/10-xyzzy", "echo 'Could not find required XYZZY' >&2; exit 3")
+        .hook("qemu.d/20-b", "kill -9 $$")
+        .hook("network", "exit 9");
+    let report = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/10-xyzzy qemu failed with \
+                  error code 3: Could not find required XYZZY\n\
+                  Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/20-b qemu killed by signal 9 \
+                  (SIGKILL)\n";
+    for operation in ["prepare", "release", "an-operation-to-come"] {
+        assert_eq!(root.call(operation), said(3, "", report), "{operation}");
+    }
+}
+
+#[test]
+fn standard_output_is_for_a_filters_document_alone() {
+    let root = Root::new().hook("qemu.d/10-a", "sed 's/domain/&  /'; echo a remark >&2");
+    assert_eq!(root.call("restore"), said(0, "<domain  />", ""));
+    for operation in ["prepare", "stopped"] {
+        assert_eq!(root.call(operation), said(0, "", ""), "{operation}");
+    }
+    let root = Root::new().hook("qemu.d/10-a", "echo");
+    assert_eq!(root.call("restore"), said(0, "", ""), "white space leaves the document as it was");
+    let root = root.hook("qemu.d/20-b", "echo 'restoring web1'");
+    let refused = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/20-b qemu was refused: what it \
+                   wrote is not XML: unknown token at 1:1\n";
+    assert_eq!(root.call("restore"), said(1, "", refused));
+}
+
+#[test]
+fn a_document_that_libvirt_does_not_get_is_no_success() {
+    let root = Root::new().hook("qemu", "cat");
+    let qemu = root.path("etc/libvirt/hooks/qemu").display().to_string();
+    for stdout in [">/dev/full", "1</dev/null"] {
+        let script = format!("echo '<domain/>' | {qemu} web1 migrate begin - {stdout}");
+        let called = command("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&called.stderr).into_owned();
+        assert_eq!(called.status.code(), Some(125), "{stdout}: {said}");
+        assert!(said.starts_with("hookvisor: libvirt did not take the document that the hooks made: "), "{said}");
+    }
+}
+
+#[test]
+fn what_keeps_hookvisor_itself_from_its_work_is_a_veto() {
+    let wrong = |root: Root| {
+        let (status, stdout, stderr) = root.call("prepare");
+        assert_eq!((status, stdout.as_str()), (125, ""), "{stderr}");
+        stderr
+    };
+    let config = |text| wrong(Root::new().hook("qemu", "exit 0").config(text));
+    assert_eq!(
+        config("hook = '/srv'"),
+        "hookvisor: the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: unknown field `hook`, expected one of \
+         `hooks`, `cache`, `limits`, `log`\n"
+    );
+    assert!(config("hooks = 'elsewhere'").contains("hooks directory ROOT/etc/hookvisor/elsewhere"));
+    assert!(config("[log]\nto = 'file'\nfile = 'no/such/log'").contains("no/such/log could not be opened"));
+    let root = Root::new();
+    let fifo = root.path("etc/hookvisor/log");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let why = wrong(root.config("[log]\nto = 'file'\nfile = 'log'"));
+    assert!(why.contains("hookvisor/log could not be opened: "), "{why}");
+
+    let root = Root::new();
+    let (few, newline) = (root.qemu().args(["web1", "start"]).output().unwrap(), {
+        root.qemu().args(["we\nb", "start", "begin", "-"]).output().unwrap()
+    });
+    let bytes = std::os::unix::ffi::OsStrExt::from_bytes(b"we\xffb");
+    let not_text = root.qemu().arg::<&std::ffi::OsStr>(bytes).args(["start", "begin", "-"]).output().unwrap();
+    for called in [few, newline, not_text] {
+        assert_eq!((called.status.code(), called.stdout.as_slice()), (Some(125), &b""[..]));
+        assert!(called.stderr.starts_with(b"hookvisor: "), "{}", String::from_utf8_lossy(&called.stderr));
+    }
+}
+
+#[test]
+fn a_configuration_that_others_may_write_is_refused_by_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let root = Root::new().config("");
+    let config = root.path("etc/hookvisor/hookvisor.toml");
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o666)).unwrap();
+    let (status, _, stderr) = root.call("prepare");
+    assert_eq!(status, 125);
+    assert!(stderr.contains("is writable by others (mode 0666)"), "{stderr}");
+}
+
+#[test]
+fn the_configured_limits_hold_where_a_hook_has_none() {
+    let root = Root::new().hook("qemu", "sleep 60").config("[limits]\ntimeout = '200ms'\n");
+    let report = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu qemu timed out after 200ms\n";
+    assert_eq!(root.call("prepare"), said(124, "", report));
+}
+
+/// Nothing that a daemon may have inherited changes what its hooks are.
+#[test]
+fn no_variable_points_hookvisor_elsewhere() {
+    let root = Root::new().hook("qemu", "exit 3");
+    let mut called = root.qemu();
+    for name in ["HOOKVISOR_HOOKS", "HOOKVISOR_CONFIG", "HOOKVISOR_ROOT", "HOME", "XDG_CONFIG_HOME"] {
+        called.env(name, "/nonexistent");
+    }
+    let called = called.env("HOOKVISOR_LOG", "trace").args(["web1", "prepare", "begin", "-"]).output().unwrap();
+    assert_eq!(called.status.code(), Some(3));
+    assert_eq!(String::from_utf8_lossy(&called.stderr).lines().count(), 1);
+}
+
+#[test]
+fn a_log_that_many_write_at_once_keeps_its_lines_whole() {
+    /// Calls at once, and of each several in a row.
+    const WRITERS: usize = 8;
+    let root = Root::new()
+        .hook("qemu", "head -c 5000 /dev/zero | tr '\\0' x >&2; printf '\\nlast\\n' >&2; exit 1")
+        .config("[log]\nto = 'file'\nfile = 'log'\n");
+    thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| (0..5).for_each(|_| assert_eq!(root.call("start").0, 1)));
+        }
+    });
+    let log = fs::read_to_string(root.path("etc/hookvisor/log")).unwrap();
+    assert_eq!(log.lines().count(), WRITERS * 5);
+    for line in log.lines() {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(
+            time.ends_with('Z') && rest.starts_with("WARN driver=qemu object=web1 operation=start hook="),
+            "{line}"
+        );
+        assert!(rest.ends_with("xxx\\nlast") && rest.contains(" status=1 duration_us="), "{line}");
+    }
+}
+
+#[test]
+fn the_log_on_standard_error_does_not_say_twice_what_the_report_says() {
+    let root = Root::new().hook("qemu.d/10-a", "exit 0").hook("qemu.d/20-b", "exit 1");
+    let root = root.config("[log]\nto = 'stderr'\n");
+    let expected = "hookvisor: Hook script ROOT/etc/hookvisor/hooks/qemu.d/10-a qemu succeeded\n\
+                    Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/20-b qemu failed with error \
+                    code 1\n";
+    assert_eq!(root.call("prepare"), said(1, "", expected));
+}
+
+/// The journal's socket has one place on a machine, so this one has an own /run.
+#[test]
+fn the_journal_gets_the_fields_of_each_call() {
+    let root = Root::new().hook("qemu", "echo 'no\nXYZZY' >&2; exit 3").config("[log]\nto = 'journal'\n");
+    fs::create_dir_all(root.path("run/systemd/journal")).unwrap();
+    let journal = UnixDatagram::bind(root.path("run/systemd/journal/socket")).unwrap();
+    journal.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    let script = format!(
+        "mount --bind {} /run && exec {} web1 start begin - </dev/null",
+        root.path("run").display(),
+        root.path("etc/libvirt/hooks/qemu").display()
+    );
+    let namespace = ["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script];
+    let called = command("unshare").args(namespace).output().unwrap();
+    if called.status.code() != Some(3) {
+        let why = String::from_utf8_lossy(&called.stderr).into_owned();
+        assert!(!why.contains("hookvisor") && !why.contains("Hook script"), "{why}");
+        return tell(&format!("skipped: the journal: no namespace of mounts here: {why}"));
+    }
+    let mut entry = vec![0; 65536];
+    // The first is empty: it asks whether somebody is there.
+    let size = [(); 2].map(|()| journal.recv(&mut entry).unwrap())[1];
+    let entry = String::from_utf8_lossy(&entry[..size]).into_owned();
+    for field in ["HOOKVISOR_DRIVER", "HOOKVISOR_OBJECT", "HOOKVISOR_OPERATION", "HOOKVISOR_HOOK", "HOOKVISOR_STATUS"] {
+        assert!(entry.lines().any(|line| line.starts_with(field)), "{field}: {entry:?}");
+    }
+    for part in ["HOOKVISOR_DURATION_US", "SYSLOG_IDENTIFIER", "PRIORITY"] {
+        assert!(entry.contains(part), "{part}: {entry:?}");
+    }
+    assert!(entry.contains("Hook script execution failed: Hook script ") && entry.contains("error code 3: no\nXYZZY"));
+}
+
+#[test]
+fn a_journal_that_is_not_there_is_told() {
+    if Path::new("/run/systemd/journal/socket").exists() {
+        return;
+    }
+    let (status, _, stderr) = Root::new().config("[log]\nto = 'journal'\n").call("start");
+    assert_eq!(status, 125);
+    assert!(stderr.starts_with("hookvisor: the journal could not be reached: "), "{stderr}");
+}
+
+#[test]
+fn a_file_is_run_by_its_interpreter_with_its_own_arguments() {
+    let root = Root::new().hook("10-a", "printf '%s|' \"$@\"; exit 6");
+    symlink(env!("CARGO_BIN_EXE_hookvisor"), root.path("hookvisor-exec")).unwrap();
+    let hook = root.path("etc/hookvisor/hooks/10-a");
+    let called = command(root.path("hookvisor-exec")).arg(&hook).args(["web1", "--help", "-", ""]).output().unwrap();
+    assert_eq!((called.status.code(), called.stdout.as_slice()), (Some(6), &b"web1|--help|-||"[..]));
+    let none = command(root.path("hookvisor-exec")).output().unwrap();
+    assert_eq!(none.status.code(), Some(125));
+}

@@ -1,0 +1,391 @@
+//! hookvisor as the hook of a real libvirtd: what its users will see.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::guests::wasm_probe;
+use crate::support::libvirt::{World, script, wait_until};
+use crate::support::program::tell;
+
+/// What a guest that starts and is destroyed has hooks called for.
+const WHOLE_LIFE: [&str; 5] = ["prepare begin", "start begin", "started begin", "stopped end", "release end"];
+
+#[test]
+fn either_kind_of_hook_lets_a_guest_start_and_vetoes_it() {
+    let Some(world) = World::with_hookvisor() else { return };
+    let wasm = "qemu.d/20@stderr=Could not find required XYZZY\\n;exit=7";
+    let vetoes =
+        [("qemu.d/20-xyzzy", None, "echo 'Could not find required XYZZY' >&2; exit 7"), (wasm, Some(wasm_probe()), "")];
+    for operation in ["prepare", "start", "started"] {
+        let errors = vetoes.map(|(name, copy_of, body)| {
+            let hook = match copy_of {
+                Some(file) => world.copy(name, file),
+                None => world.hook(name, body),
+            };
+            world.settings(name, &format!("operations = ['{operation}']"));
+            let error = world.try_guest("web1").unwrap_err();
+            assert_eq!(world.guests(), [""; 0], "{operation}: {error}");
+            let vetoed = format!("{operation} begin");
+            let before = WHOLE_LIFE.into_iter().take_while(|call| *call != vetoed);
+            let expected: Vec<&str> = before.chain([vetoed.as_str(), "stopped end", "release end"]).collect();
+            assert_eq!(world.calls(), expected, "{operation}: libvirt calls the hooks that belong together");
+            world.remove(name);
+            let hook = Path::new("/").join(hook.strip_prefix(world.path("")).unwrap());
+            error.replace(&hook.display().to_string(), "HOOK")
+        });
+        assert_eq!(errors[0], errors[1], "word for word the same but for the path");
+        let expected = "unexpected exit status 7: Hook script execution failed: Hook script HOOK qemu failed with error \
+                        code 7: Could not find required XYZZY\n";
+        assert!(errors[0].contains(expected), "{operation}: {}", errors[0]);
+    }
+    for (name, copy_of) in [("qemu.d/20-agrees", None), ("qemu.d/20@read;exit=0", Some(wasm_probe()))] {
+        match copy_of {
+            Some(file) => world.copy(name, file),
+            None => world.hook(name, "exit 0"),
+        };
+        world.create("web1").unwrap();
+        assert_eq!(world.guests(), ["web1"]);
+        world.virsh(&["destroy", "web1"]);
+        wait_until("the guest is released", || world.path("log/calls").exists() && calls_so_far(&world) == 5);
+        assert_eq!(world.calls(), WHOLE_LIFE);
+        world.remove(name);
+    }
+}
+
+fn calls_so_far(world: &World) -> usize {
+    std::fs::read_to_string(world.path("log/calls")).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn a_hook_that_fails_after_the_stop_changes_nothing_but_the_log() {
+    let Some(world) = World::with_hookvisor() else { return };
+    world.file("etc/hookvisor/hookvisor.toml", "[log]\nto = 'file'\nfile = '/var/log/libvirt/hookvisor.log'\n", 0o644);
+    world.hook("qemu.d/20-late", "echo 'not now' >&2; exit 3");
+    world.settings("qemu.d/20-late", "operations = ['stopped', 'release']");
+    for _again in 0..2 {
+        world.try_guest("web1").unwrap();
+        assert_eq!(world.guests(), [""; 0]);
+        assert_eq!(world.calls(), WHOLE_LIFE);
+    }
+    let log = std::fs::read_to_string(world.path("log/hookvisor.log")).unwrap();
+    for operation in ["stopped", "release"] {
+        let line = log.lines().find(|line| line.contains(operation) && line.contains("20-late")).unwrap();
+        let (_time, rest) = line.split_once(' ').unwrap();
+        let fields = format!(
+            "WARN driver=qemu object=web1 operation={operation} hook=/etc/hookvisor/hooks/qemu.d/20-late status=3 duration_us="
+        );
+        let report = " Hook script execution failed: Hook script /etc/hookvisor/hooks/qemu.d/20-late qemu failed with \
+                      error code 3: not now";
+        assert!(rest.starts_with(&fields) && rest.ends_with(report), "{line}");
+    }
+    assert_eq!(log.lines().filter(|line| line.contains(" INFO ")).count(), 10, "{log}");
+}
+
+#[test]
+fn a_restored_guest_runs_with_what_the_hooks_made_of_its_document() {
+    let Some(world) = World::with_hookvisor() else { return };
+    world.file("etc/web1.xml", crate::support::libvirt::guest("web1"), 0o644);
+    world.virsh(&["define", "/etc/web1.xml"]);
+    world.virsh(&["start", "web1"]);
+    world.virsh(&["managedsave", "web1"]);
+    // On standard output in any other operation, this would be no document.
+    world.hook("qemu.d/20-shell", "sed 's/<title>before</<title>shell, before</'");
+    world.copy("qemu.d/30@replace=shell, before>shell, wasm", wasm_probe());
+    world.virsh(&["start", "web1"]);
+    assert_eq!(world.virsh(&["desc", "--title", "web1"]).trim(), "shell, wasm");
+
+    world.virsh(&["managedsave", "web1"]);
+    world.remove("qemu.d/30@replace=shell, before>shell, wasm");
+    for (name, garbage) in [("qemu.d/20-shell", None), ("qemu.d/20@stdout=no XML", Some(wasm_probe()))] {
+        match garbage {
+            None => world.hook(name, "echo 'no XML'"),
+            Some(probe) => world.copy(name, probe),
+        };
+        world.settings(name, "operations = ['restore']");
+        let error = world.try_virsh(&["start", "web1"]).unwrap_err();
+        let refused = format!(
+            "Hook script execution failed: Hook script /etc/hookvisor/hooks/{name} qemu was refused: what it wrote is not \
+             XML: unknown token at 1:1"
+        );
+        assert!(error.contains(&refused), "{error}");
+        assert_eq!(world.guests(), [""; 0]);
+        world.remove(name);
+    }
+    // The saved state is still there, and the guest goes on from it.
+    assert!(world.virsh(&["dominfo", "--domain", "web1"]).contains("Managed save:   yes"));
+    world.virsh(&["start", "web1"]);
+    assert_eq!(world.virsh(&["desc", "--title", "web1"]).trim(), "shell, wasm");
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_at_its_timeout() {
+    let Some(world) = World::with_hookvisor() else { return };
+    for (name, copy_of) in [("qemu.d/20-hangs", None), ("qemu.d/20@sleep=600000", Some(wasm_probe()))] {
+        match copy_of {
+            Some(file) => world.copy(name, file),
+            None => world.hook(name, "sleep 600"),
+        };
+        world.settings(name, "operations = ['start']\ntimeout = '1s'");
+        let began = Instant::now();
+        let error = world.try_guest("web1").unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        assert!(error.contains("unexpected exit status 124"), "{error}");
+        assert!(error.contains(&format!("hooks/{name} qemu timed out after 1s")), "{error}");
+        assert_eq!(world.guests(), [""; 0], "libvirtd answers again");
+        world.remove(name);
+    }
+    world.try_guest("web1").unwrap();
+    assert_eq!(world.run("pgrep", &["sleep"]).stdout, b"", "what hung is gone");
+}
+
+#[test]
+fn a_background_process_that_keeps_stderr_does_not_hold_up_a_start() {
+    /// How long the background process lives, in seconds.
+    const LIVES: u64 = 8;
+    let Some(mut world) = World::new() else { return };
+    let leaves_one = script(&format!("[ \"$2\" = prepare ] && sleep {LIVES} &\nexit 0"));
+    world.file("etc/libvirt/hooks/qemu", &leaves_one, 0o755);
+    world.start_libvirtd();
+    let create = || {
+        let began = Instant::now();
+        world.try_guest("web1").unwrap();
+        began.elapsed()
+    };
+    let bare = create();
+    world.hookvisor(["libvirt", "install"]);
+    let with_hookvisor = create();
+    tell(&format!(
+        "a hook that leaves `sleep {LIVES}` behind: virsh create and destroy take {bare:.1?} with libvirt alone, \
+         {with_hookvisor:.1?} with hookvisor"
+    ));
+    assert!(bare >= Duration::from_secs(LIVES), "libvirt waits for it: {bare:?}");
+    assert!(with_hookvisor < Duration::from_secs(LIVES), "hookvisor does not: {with_hookvisor:?}");
+}
+
+#[test]
+fn a_restart_of_libvirtd_leaves_running_guests_alone_unless_reconnect_is_vetoed() {
+    let Some(mut world) = World::with_hookvisor() else { return };
+    world.create("web1").unwrap();
+    world.calls();
+    // These are told; there is nothing that they could stop.
+    world.hook("daemon", "echo \"daemon $2\" >> /var/log/libvirt/calls; exit 1");
+    world.hook("qemu.d/20-late", "exit 1");
+    world.settings("qemu.d/20-late", "operations = ['stopped', 'release']");
+    world.restart_libvirtd();
+    assert_eq!(world.guests(), ["web1"]);
+    assert_eq!(world.calls(), ["daemon shutdown", "daemon start", "reconnect begin"]);
+
+    // A guest that is no longer allowed to run is what this operation is there to end: libvirt destroys it.
+    world.hook("qemu.d/30-not-here", "exit 1");
+    world.settings("qemu.d/30-not-here", "operations = ['reconnect']");
+    world.restart_libvirtd();
+    wait_until("libvirt has destroyed the guest", || world.guests().is_empty());
+    let calls = world.calls();
+    assert!(calls.contains(&"reconnect begin".to_owned()) && calls.contains(&"release end".to_owned()), "{calls:?}");
+}
+
+#[test]
+fn hooks_in_a_guests_own_directories_run_for_its_events_only() {
+    let Some(world) = World::with_hookvisor() else { return };
+    lay_out(&world, "etc/hookvisor/hooks/qemu.d");
+    assert_own_hooks_run(&world);
+}
+
+/// The dispatcher that VFIO users have as their hook looks for the directories beside itself.
+#[test]
+fn a_dispatcher_finds_its_directories_after_the_install_as_before() {
+    let Some(mut world) = World::new() else { return };
+    lay_out(&world, "etc/libvirt/hooks/qemu.d");
+    let dispatcher = script(
+        "hooks=\"$(dirname \"$0\")/qemu.d/$1/$2/$3\"\n[ -d \"$hooks\" ] || exit 0\n\
+         for hook in \"$hooks\"/*; do \"$hook\" \"$@\" || exit; done",
+    );
+    let own = world.file("etc/libvirt/hooks/qemu", &dispatcher, 0o755);
+    world.start_libvirtd();
+    assert_own_hooks_run(&world);
+    world.hookvisor(["libvirt", "install"]);
+    assert_own_hooks_run(&world);
+    world.hookvisor(["libvirt", "uninstall"]);
+    assert_eq!(std::fs::read_to_string(own).unwrap(), dispatcher);
+    assert_own_hooks_run(&world);
+}
+
+/// Directories as the guides for GPU passthrough have them.
+fn lay_out(world: &World, hooks: &str) {
+    let files = [
+        ("win10", "prepare/begin", "alloc_hugepages.sh"),
+        ("win10", "prepare/begin", "bind_vfio.sh"),
+        ("win10", "release/end", "dealloc_hugepages.sh"),
+        ("win10", "release/end", "unbind_vfio.sh"),
+        ("macos", "started/begin", "cpu_isolate.sh"),
+    ];
+    for (guest, event, name) in files {
+        let body = format!("echo \"$1 $2 $3 {name}\" >> /var/log/libvirt/own");
+        world.file(&format!("{hooks}/{guest}/{event}/{name}"), script(&body), 0o755);
+    }
+}
+
+fn assert_own_hooks_run(world: &World) {
+    for guest in ["win10", "macos", "web1"] {
+        world.try_guest(guest).unwrap();
+    }
+    let own = std::fs::read_to_string(world.path("log/own")).unwrap();
+    std::fs::remove_file(world.path("log/own")).unwrap();
+    assert_eq!(
+        own.lines().collect::<Vec<_>>(),
+        [
+            "win10 prepare begin alloc_hugepages.sh",
+            "win10 prepare begin bind_vfio.sh",
+            "win10 release end dealloc_hugepages.sh",
+            "win10 release end unbind_vfio.sh",
+            "macos started begin cpu_isolate.sh",
+        ]
+    );
+}
+
+#[test]
+fn a_network_is_vetoed_and_allowed() {
+    let Some(world) = World::with_hookvisor() else { return };
+    let network = "<network><name>lab</name><bridge name='hvlab'/></network>";
+    world.file("etc/lab.xml", network, 0o644);
+    world.virsh(&["net-define", "/etc/lab.xml"]);
+    world.hook("network.d/10-record", "echo \"$1 $2 $3\" >> /var/log/libvirt/calls");
+    if let Err(error) = world.try_virsh(&["net-start", "lab"]) {
+        return tell(&format!("skipped: a network: this machine cannot make a bridge: {error}"));
+    }
+    world.virsh(&["net-destroy", "lab"]);
+    assert_eq!(world.calls(), ["lab start begin", "lab started begin", "lab stopped end"]);
+
+    let wasm = "network.d/20@stderr=no networks today;exit=9";
+    world.copy(wasm, wasm_probe());
+    for operation in ["start", "started"] {
+        world.settings(wasm, &format!("operations = ['{operation}']"));
+        let error = world.try_virsh(&["net-start", "lab"]).unwrap_err();
+        let report =
+            format!("Hook script /etc/hookvisor/hooks/{wasm} network failed with error code 9: no networks today");
+        assert!(error.contains(&report), "{error}");
+        assert_eq!(world.virsh(&["net-list", "--name"]).trim(), "");
+    }
+}
+
+#[test]
+fn a_container_is_vetoed() {
+    let Some(world) = World::with_hookvisor() else { return };
+    let container = "<domain type='lxc'><name>box</name><memory unit='MiB'>32</memory><os><type>exe</type>\
+                     <init>/bin/sh</init></os><devices><console type='pty'/></devices></domain>";
+    world.file("etc/box.xml", container, 0o644);
+    world.hook("lxc", "[ \"$2\" != prepare ] || { echo 'no containers' >&2; exit 4; }");
+    let error = world.virsh_at("lxc:///system", &["create", "/etc/box.xml"]).unwrap_err();
+    if !error.contains("Hook script") {
+        return tell(&format!("skipped: a container: this libvirtd runs none: {error}"));
+    }
+    let report = "Hook script /etc/hookvisor/hooks/lxc lxc failed with error code 4: no containers";
+    assert!(error.contains(report), "{error}");
+}
+
+#[test]
+fn a_wasm_file_in_libvirts_own_directory_runs_by_itself() {
+    let Some(mut world) = World::new() else { return };
+    let name = "etc/libvirt/hooks/qemu.d/20@stderr=from the sandbox;exit=5;.wasm";
+    // The file's name is what libvirt calls it by, and its settings are beside it.
+    let hook = world.file(name, std::fs::read(wasm_probe()).unwrap(), 0o755);
+    let settings = hook.with_extension("toml");
+    std::fs::write(&settings, "timeout = '20s'\n").unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_hookvisor"), world.path("etc/hookvisor-program")).unwrap();
+    world.hookvisor(["binfmt", "--install", "--program", "/etc/hookvisor-program"]);
+    let register =
+        "mount -t binfmt_misc none /run/binfmt && grep ^: /etc/binfmt.d/hookvisor.conf > /run/binfmt/register";
+    std::fs::create_dir(world.path("run/binfmt")).unwrap();
+    let registered = world.run("sh", &["-c", register]);
+    if !registered.status.success() {
+        let why = String::from_utf8_lossy(&registered.stderr).into_owned();
+        return tell(&format!("skipped: a .wasm file run by the kernel: binfmt_misc cannot be used here: {why}"));
+    }
+    world.start_libvirtd();
+    let error = world.try_guest("web1").unwrap_err();
+    assert!(error.contains("failed with error code 5: from the sandbox"), "{error}");
+    std::fs::rename(&hook, hook.with_file_name("20@exit=0;.wasm")).unwrap();
+    std::fs::rename(settings, hook.with_file_name("20@exit=0;.toml")).unwrap();
+    world.try_guest("web1").unwrap();
+    world.hookvisor(["binfmt", "--uninstall", "--program", "/etc/hookvisor-program"]);
+    assert!(!world.path("etc/binfmt.d/hookvisor.conf").exists() && !world.path("etc/hookvisor-exec").exists());
+}
+
+#[test]
+fn what_hookvisor_adds_to_a_start() {
+    /// Starts of each kind; the middle one counts.
+    const STARTS: usize = 9;
+    let Some(mut world) = World::new() else { return };
+    world.file("etc/libvirt/hooks/qemu", script("exit 0"), 0o755);
+    world.start_libvirtd();
+    let create = |world: &World| {
+        let mut took: Vec<Duration> = (0..STARTS)
+            .map(|_| {
+                let began = Instant::now();
+                world.create("web1").unwrap();
+                let took = began.elapsed();
+                world.virsh(&["destroy", "web1"]);
+                took
+            })
+            .collect();
+        took.sort();
+        took[STARTS / 2]
+    };
+    let bare = create(&world);
+    world.hookvisor(["libvirt", "install", "qemu"]);
+    let script = create(&world);
+    world.copy("qemu.d/20@exit=0", wasm_probe());
+    let wasm = create(&world);
+    tell(&format!(
+        "virsh create, three hook calls, the middle of {STARTS}: the script alone {bare:.1?}, by hookvisor {script:.1?}, \
+         with a wasm hook more {wasm:.1?} (hookvisor built for {})",
+        if cfg!(debug_assertions) { "debugging" } else { "release" }
+    ));
+}
+
+/// The page for libvirt's users, from its first command to its last.
+#[test]
+fn the_page_for_users_of_libvirt_is_what_happens() {
+    let Some(mut world) = World::new() else { return };
+    // Programs that a world has no systemd for, and a hookvisor that has its link beside it.
+    std::fs::create_dir(world.path("etc/bin")).unwrap();
+    std::fs::copy(env!("CARGO_BIN_EXE_hookvisor"), world.path("etc/bin/hookvisor")).unwrap();
+    let systemctl = "case \"$*\" in 'reload libvirtd') kill -HUP \"$(cat /run/libvirtd.pid)\" ;; \
+                     'restart systemd-binfmt') ;; *) exit 1 ;; esac";
+    world.file("etc/bin/systemctl", script(systemctl), 0o755);
+    let own = script("exit 0");
+    let theirs = world.file("etc/libvirt/hooks/qemu", &own, 0o755);
+    world.start_libvirtd();
+    let run = |commands: &str| {
+        let script = format!("exec 2>&1; cd {}; PATH=/etc/bin:$PATH; {commands}", env!("CARGO_MANIFEST_DIR"));
+        let ran = world.run("sh", &["-ec", &script]);
+        (ran.status.success(), String::from_utf8(ran.stdout).unwrap())
+    };
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/libvirt/README.md")).unwrap();
+    for (language, block) in page.split("\n```").skip(1).step_by(2).map(|block| block.split_once('\n').unwrap()) {
+        match language {
+            "sh" => {
+                let (succeeded, said) = run(block);
+                assert!(succeeded, "{block}: {said}");
+            }
+            "toml" => {
+                drop(world.file("etc/hookvisor/hookvisor.toml", block.replace("/var/log/", "/var/log/libvirt/"), 0o644))
+            }
+            "console" => {
+                let (command, shown) = block.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
+                let (succeeded, said) = run(command);
+                let (before, after) = shown.split_once('…').unwrap();
+                assert!(!succeeded && said.starts_with(before) && said.trim_end().ends_with(after), "{said}");
+                // The owner that the page asks for.
+                let owned = "sed 's/<!-- //; s/ -->//' examples/libvirt/demo.xml > /etc/owned.xml; \
+                             virsh create /etc/owned.xml; virsh destroy demo";
+                let (succeeded, said) = run(owned);
+                assert!(succeeded, "{said}");
+            }
+            other => assert_eq!(other, "", "a block that nobody runs: {block}"),
+        }
+    }
+    assert_eq!(std::fs::read_to_string(theirs).unwrap(), own);
+    assert!(!world.path("etc/bin/hookvisor-exec").exists());
+}

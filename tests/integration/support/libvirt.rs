@@ -1,0 +1,274 @@
+//! A libvirtd of the test's own, and a machine around it that has nothing of this one but its programs.
+//!
+//! libvirt's hooks directory is compiled in. So each world is a set of namespaces (users, processes, mounts, network) with
+//! an /etc, a /run and a libvirt of its own: nothing of it reaches the machine, and all of it ends with its first process,
+//! which ends with the test.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::program::tell;
+
+/// What a world needs of the machine.
+const PROGRAMS: [&str; 6] = ["libvirtd", "virsh", "qemu-system-x86_64", "unshare", "nsenter", "ip"];
+/// What its /etc begins with, where the machine has it.
+const ETC: [&str; 9] =
+    ["passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "alternatives", "hosts", "services", "protocols"];
+/// The directories that are its own, and where they lie in the test's directory.
+const OWN: [(&str, &str); 5] =
+    [("etc", "/etc"), ("run", "/run"), ("lib", "/var/lib"), ("log", "/var/log/libvirt"), ("cache", "/var/cache")];
+/// Longer than anything here takes, but for what is shown to hang.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// The hook of a world that writes down every event: `<operation> <sub-operation>`.
+const RECORDER: &str = "echo \"$2 $3\" >> /var/log/libvirt/calls";
+
+/// A machine with libvirt on it.
+pub(crate) struct World {
+    directory: TempDir,
+    init: Child,
+    /// The first process of the namespaces, by this machine's count.
+    first: u32,
+    libvirtd: Option<Child>,
+}
+
+impl World {
+    /// One whose libvirtd is not started yet; `None`, and the reason on standard error, where there can be none.
+    pub(crate) fn new() -> Option<Self> {
+        if let Some(reason) = why_not() {
+            tell(&format!("skipped: a test against a real libvirtd: {reason}"));
+            return None;
+        }
+        let directory = TempDir::with_prefix("world-").unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        for (own, _) in OWN {
+            fs::create_dir(directory.path().join(own)).unwrap();
+        }
+        let etc = directory.path().join("etc");
+        for name in ETC.iter().filter(|name| Path::new("/etc").join(name).exists()) {
+            assert!(
+                Command::new("cp").arg("-r").arg(Path::new("/etc").join(name)).arg(&etc).status().unwrap().success()
+            );
+        }
+        let (init, first) = begin(directory.path());
+        let world = Self { directory, init, first, libvirtd: None };
+        world.file("etc/libvirt/libvirtd.conf", "listen_tls = 0\nauth_unix_rw = \"none\"\n", 0o644);
+        let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\nstdio_handler = \"file\"\n\
+                    cgroup_controllers = [ ]\nnamespaces = [ ]\nremember_owner = 0\n";
+        world.file("etc/libvirt/qemu.conf", qemu, 0o644);
+        fs::create_dir(world.path("etc/libvirt/hooks")).unwrap();
+        Some(world)
+    }
+
+    /// One with hookvisor installed, a hook that writes down every event, and libvirtd started.
+    pub(crate) fn with_hookvisor() -> Option<Self> {
+        let mut world = Self::new()?;
+        world.hookvisor(["libvirt", "install"]);
+        world.hook("qemu.d/00-calls", RECORDER);
+        world.start_libvirtd();
+        Some(world)
+    }
+
+    /// Where something of the world is for the test: `etc/…`, `run/…`, `log/…` for what is in libvirt's log directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    /// A shell hook of hookvisor's.
+    pub(crate) fn hook(&self, name: &str, body: &str) -> PathBuf {
+        self.file(&format!("etc/hookvisor/hooks/{name}"), script(body), 0o755)
+    }
+
+    /// A hook of hookvisor's that is a copy of an executable file.
+    pub(crate) fn copy(&self, name: &str, of: &Path) -> PathBuf {
+        self.file(&format!("etc/hookvisor/hooks/{name}"), fs::read(of).unwrap(), 0o755)
+    }
+
+    /// The settings of a hook.
+    pub(crate) fn settings(&self, name: &str, text: &str) {
+        self.file(&format!("etc/hookvisor/hooks/{name}.toml"), text, 0o644);
+    }
+
+    /// Takes a hook away, with its settings.
+    pub(crate) fn remove(&self, name: &str) {
+        let hook = self.path("etc/hookvisor/hooks").join(name);
+        fs::remove_file(&hook).unwrap();
+        let _ = fs::remove_file(hook.with_file_name(format!("{}.toml", hook.file_name().unwrap().display())));
+    }
+
+    /// The events that there were since the last look, as the recorder wrote them down.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let calls = fs::read_to_string(self.path("log/calls")).unwrap_or_default();
+        let _ = fs::remove_file(self.path("log/calls"));
+        calls.lines().map(str::to_owned).collect()
+    }
+
+    /// Runs a program in the world.
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Output {
+        self.command(program).args(arguments).stdin(Stdio::null()).output().unwrap()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--user", "--net", "--mount", "--pid", "--target", &self.first.to_string(), "--", program]);
+        command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
+        command
+    }
+
+    /// Runs hookvisor in the world, and returns what it said.
+    pub(crate) fn hookvisor<const N: usize>(&self, arguments: [&str; N]) -> String {
+        let ran = self.run(env!("CARGO_BIN_EXE_hookvisor"), &arguments);
+        assert!(ran.status.success(), "hookvisor {arguments:?}: {}", text(&ran.stderr));
+        text(&ran.stdout)
+    }
+
+    /// Starts libvirtd, and waits until it answers.
+    pub(crate) fn start_libvirtd(&mut self) {
+        let log = fs::File::create(self.path("log/libvirtd.log")).unwrap();
+        let libvirtd = self.command("libvirtd").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.libvirtd = Some(libvirtd);
+        let socket = self.path("run/libvirt/libvirt-sock");
+        wait_until("libvirtd listens", || UnixStream::connect(&socket).is_ok());
+        self.virsh(&["list"]);
+    }
+
+    /// Ends libvirtd and starts it again, as its package does on an update.
+    pub(crate) fn restart_libvirtd(&mut self) {
+        let pid = fs::read_to_string(self.path("run/libvirtd.pid")).unwrap();
+        assert!(self.run("kill", &[pid.trim()]).status.success());
+        let mut libvirtd = self.libvirtd.take().unwrap();
+        libvirtd.wait().unwrap();
+        self.start_libvirtd();
+    }
+
+    /// What libvirtd has logged.
+    pub(crate) fn libvirtd_log(&self) -> String {
+        fs::read_to_string(self.path("log/libvirtd.log")).unwrap()
+    }
+
+    /// Runs virsh, which has to succeed.
+    pub(crate) fn virsh(&self, arguments: &[&str]) -> String {
+        let done = self.try_virsh(arguments);
+        assert!(done.is_ok(), "virsh {arguments:?}: {done:?}\nlibvirtd: {}", self.libvirtd_log());
+        done.unwrap()
+    }
+
+    /// Runs virsh; what it printed, as an error where it failed.
+    pub(crate) fn try_virsh(&self, arguments: &[&str]) -> Result<String, String> {
+        self.virsh_at("qemu:///system", arguments)
+    }
+
+    /// The same for another driver than qemu.
+    pub(crate) fn virsh_at(&self, uri: &str, arguments: &[&str]) -> Result<String, String> {
+        let ran = self.run("virsh", &[&["--quiet", "--connect", uri], arguments].concat());
+        if ran.status.success() { Ok(text(&ran.stdout)) } else { Err(text(&ran.stderr)) }
+    }
+
+    /// Creates a guest, and destroys it again if it did start.
+    pub(crate) fn try_guest(&self, name: &str) -> Result<(), String> {
+        self.create(name)?;
+        self.virsh(&["destroy", name]);
+        Ok(())
+    }
+
+    /// Creates a guest.
+    pub(crate) fn create(&self, name: &str) -> Result<(), String> {
+        let xml = self.file(&format!("etc/{name}.xml"), guest(name), 0o644);
+        let created = self.try_virsh(&["create", &format!("/etc/{}", xml.file_name().unwrap().display())]);
+        created.map(drop)
+    }
+
+    /// The guests that run.
+    pub(crate) fn guests(&self) -> Vec<String> {
+        self.virsh(&["list", "--name"]).split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Its standard input ends, and so it does, and with it every process of its namespace.
+        drop(self.init.stdin.take());
+        let _ = self.init.wait();
+        if let Some(mut libvirtd) = self.libvirtd.take() {
+            let _ = libvirtd.wait();
+        }
+    }
+}
+
+/// A guest that has nothing but a processor and 32 MiB, and runs without KVM.
+pub(crate) fn guest(name: &str) -> String {
+    format!(
+        "<domain type='qemu'><name>{name}</name><title>before</title><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
+         <os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"
+    )
+}
+
+pub(crate) fn script(body: &str) -> String {
+    format!("#!/bin/sh\n{body}\n")
+}
+
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn why_not() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("it needs root".to_owned());
+    }
+    let missing = |name: &&&str| !PATH.split(':').any(|directory| Path::new(directory).join(name).exists());
+    let missing = PROGRAMS.iter().find(missing)?;
+    Some(format!("{missing} is not installed (scripts/install-libvirt installs it on Debian)"))
+}
+
+/// Starts the world's first process, with the world's mounts made. Its number is this machine's.
+fn begin(directory: &Path) -> (Child, u32) {
+    let mut script = "set -e; read -r _mapped; mount --make-rprivate /; ip link set lo up; ".to_owned();
+    for (own, place) in OWN {
+        let _ = write!(script, "mount --bind '{}' {place}; ", directory.join(own).display());
+    }
+    // The shell stays, since it reaps what is left to the first process: libvirt waits for a guest until its number is free.
+    script += "echo ready; cat; exit";
+    let unshare = "exec unshare --user --net --mount --pid --fork --mount-proc --kill-child sh -c \"$0\"";
+    // util-linux writes the map of all users only by a set-uid helper, so it is written here, and the script waits for it.
+    let mut init =
+        Command::new("sh").args(["-c", unshare, &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let id = init.id();
+    wait_until("the namespaces are there", || {
+        let user = |id: &str| fs::read_link(format!("/proc/{id}/ns/user")).ok();
+        user(&id.to_string()).is_some_and(|theirs| Some(theirs) != user("self"))
+    });
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{id}/{map}"), "0 0 65536").unwrap();
+    }
+    init.stdin.as_mut().unwrap().write_all(b"mapped\n").unwrap();
+    let mut ready = String::new();
+    BufReader::new(init.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n", "the world's mounts could not be made");
+    let first = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    (init, first.trim().parse().unwrap())
+}
