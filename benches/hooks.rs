@@ -63,7 +63,7 @@ fn guest(root: &Path) -> PathBuf {
             "--profile",
             "guest",
             "--package",
-            "probe",
+            "sdk",
             "--target",
             "wasm32-wasip1",
             "--target-dir",
