@@ -343,6 +343,19 @@ fn what_hookvisor_adds_to_a_start() {
     ));
 }
 
+/// What install says of the restart is so.
+#[test]
+fn libvirt_sees_an_install_when_it_is_sent_sighup() {
+    let Some(mut world) = World::new() else { return };
+    world.start_libvirtd();
+    world.hookvisor(["libvirt", "install"]);
+    world.hook("qemu", "exit 1");
+    world.try_guest("web1").unwrap();
+    world.reload_libvirtd();
+    wait_until("libvirt has looked for its hooks again", || world.try_guest("web1").is_err());
+    assert_eq!(world.guests(), [""; 0]);
+}
+
 /// The page for libvirt's users, from its first command to its last.
 #[test]
 fn the_page_for_users_of_libvirt_is_what_happens() {

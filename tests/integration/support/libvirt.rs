@@ -149,10 +149,19 @@ impl World {
         self.virsh(&["list"]);
     }
 
+    /// Has libvirtd read its configuration again, and look for hooks.
+    pub(crate) fn reload_libvirtd(&self) {
+        self.signal_libvirtd("-HUP");
+    }
+
+    fn signal_libvirtd(&self, signal: &str) {
+        let pid = fs::read_to_string(self.path("run/libvirtd.pid")).unwrap();
+        assert!(self.run("kill", &[signal, pid.trim()]).status.success());
+    }
+
     /// Ends libvirtd and starts it again, as its package does on an update.
     pub(crate) fn restart_libvirtd(&mut self) {
-        let pid = fs::read_to_string(self.path("run/libvirtd.pid")).unwrap();
-        assert!(self.run("kill", &[pid.trim()]).status.success());
+        self.signal_libvirtd("-TERM");
         let mut libvirtd = self.libvirtd.take().unwrap();
         libvirtd.wait().unwrap();
         self.start_libvirtd();
