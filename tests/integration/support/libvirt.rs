@@ -250,8 +250,12 @@ fn why_not() -> Option<String> {
         return Some("it needs root".to_owned());
     }
     let missing = |name: &&&str| !PATH.split(':').any(|directory| Path::new(directory).join(name).exists());
-    let missing = PROGRAMS.iter().find(missing)?;
-    Some(format!("{missing} is not installed (scripts/install-libvirt installs it on Debian)"))
+    if let Some(missing) = PROGRAMS.iter().find(missing) {
+        return Some(format!("{missing} is not installed (scripts/install-libvirt installs it on Debian)"));
+    }
+    let tried =
+        Command::new("unshare").args(["--user", "--net", "--mount", "--pid", "--fork", "true"]).output().unwrap();
+    (!tried.status.success()).then(|| format!("there are no namespaces here: {}", text(&tried.stderr).trim_end()))
 }
 
 /// Starts the world's first process, with the world's mounts made. Its number is this machine's.
