@@ -12,7 +12,7 @@ mod pool;
 mod precompiled;
 mod streams;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use bytesize::ByteSize;
@@ -27,7 +27,6 @@ use self::guest::{Guest, HookExit};
 use self::pool::Slots;
 use crate::backend::{Backend, Call, Completion, LaunchError, Program};
 use crate::hook::file::HookFile;
-use crate::hook::settings::grants::Command;
 use crate::hook::settings::{self, Settings};
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
@@ -62,9 +61,8 @@ struct WasmHook {
     sandbox: Arc<Sandbox>,
     code: Code,
     memory: usize,
-    settings: Settings,
-    settings_file: PathBuf,
-    commands: Arc<[Command]>,
+    settings: Arc<Settings>,
+    settings_file: Arc<Path>,
     launcher: Arc<dyn Program>,
 }
 
@@ -163,9 +161,8 @@ impl Backend for Wasm {
             sandbox,
             code,
             memory,
-            settings: settings.clone(),
-            settings_file: settings::file_name(&file.path),
-            commands: settings.commands.clone().into(),
+            settings: Arc::new(settings.clone()),
+            settings_file: settings::file_name(&file.path).into(),
             launcher: Arc::clone(&self.launcher),
         }))
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::WasmHook;
 use crate::backend::{Call, Completion, End, Program};
-use crate::hook::settings::grants::{Command, Names, lines_to_grant};
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::{Names, lines_to_grant};
 use crate::limits::{Deadline, Limits};
 
 /// How many refused commands the report tells of.
@@ -15,10 +17,10 @@ const NOTES: usize = 10;
 /// What a call's guest may have run.
 pub(super) struct Broker {
     launcher: Arc<dyn Program>,
-    granted: Arc<[Command]>,
+    settings: Arc<Settings>,
+    settings_file: Arc<Path>,
     object: String,
     operation: String,
-    settings: String,
     deadline: Deadline,
     limits: Limits,
     /// What the report is to tell.
@@ -37,14 +39,14 @@ pub(super) enum CommandError {
 }
 
 impl Broker {
-    pub(super) fn new(launcher: Arc<dyn Program>, granted: Arc<[Command]>, settings: &Path, call: &Call<'_>) -> Self {
+    pub(super) fn new(hook: &WasmHook, call: &Call<'_>) -> Self {
         let argument = |at: usize| call.arguments.get(at).map_or("-", |a| a).to_owned();
         Self {
-            launcher,
-            granted,
+            launcher: Arc::clone(&hook.launcher),
+            settings: Arc::clone(&hook.settings),
+            settings_file: Arc::clone(&hook.settings_file),
             object: argument(0),
             operation: argument(1),
-            settings: settings.display().to_string(),
             deadline: call.deadline.clone(),
             limits: call.limits.clone(),
             notes: Vec::new(),
@@ -59,7 +61,8 @@ impl Broker {
         stdin: Bytes,
     ) -> Result<Completion, CommandError> {
         let names = Names { object: &self.object, operation: &self.operation };
-        let Some(granted) = self.granted.iter().find(|command| command.allows(program, arguments, names)) else {
+        let Some(granted) = self.settings.commands.iter().find(|command| command.allows(program, arguments, names))
+        else {
             return Err(self.refuse(program, arguments));
         };
         let path = granted.program.clone();
@@ -89,7 +92,10 @@ impl Broker {
 
     fn refuse(&mut self, program: &str, arguments: &[String]) -> CommandError {
         let lines = lines_to_grant(Path::new(program), arguments);
-        self.note(format!("it asked for a command that its settings do not list; {} could: {lines}", self.settings));
+        self.note(format!(
+            "it asked for a command that its settings do not list; {} could: {lines}",
+            self.settings_file.display()
+        ));
         CommandError::Refused(format!("the hook's settings do not list this command; to allow it: {lines}"))
     }
 

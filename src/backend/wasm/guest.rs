@@ -156,18 +156,19 @@ pub(super) fn check_grants(settings: &Settings, trust: Trust) -> Result<(), Laun
 pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, LaunchError> {
     let stdout = Sink::new(Capture::beginning(call.keep_stdout));
     let stderr = Sink::new(Capture::both_ends(call.limits.stderr));
-    let guest = Guest {
-        wasi: wasi(hook, call, &stdout, &stderr)?,
-        quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements },
-        broker: Some(Broker::new(Arc::clone(&hook.launcher), Arc::clone(&hook.commands), &hook.settings_file, call)),
-        response: Vec::new(),
-        path: call.path.into(),
-        messages: 0,
-    };
     let sandbox = &*hook.sandbox;
+    // Before anything is opened for it: a call that waits for its turn holds none of the host's descriptors.
     let Some(_slot) = sandbox.slots.take(&call.deadline) else {
         let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
         return Ok(Completion { end: End::TimedOut, stdout: stdout.finish(), stderr: stderr.finish(), notes });
+    };
+    let guest = Guest {
+        wasi: wasi(hook, call, &stdout, &stderr)?,
+        quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements },
+        broker: Some(Broker::new(hook, call)),
+        response: Vec::new(),
+        path: call.path.into(),
+        messages: 0,
     };
     let mut store = Store::new(&sandbox.engine, guest);
     store.limiter(|guest| &mut guest.quota);
