@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::capture::Captured;
 use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
-use crate::limits::{Deadline, Limits};
+use crate::limits::{Deadline, Limits, Over};
 use crate::report::Kind;
 
 /// A way to run hooks.
@@ -61,10 +61,21 @@ pub(crate) enum End {
         name: String,
     },
     TimedOut,
+    /// The host had it ended.
+    Cancelled,
     #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "only WebAssembly traps"))]
     Trapped(String),
     /// The process is gone and its status with it.
     Lost(String),
+}
+
+impl From<Over> for End {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::TimedOut => Self::TimedOut,
+            Over::Cancelled => Self::Cancelled,
+        }
+    }
 }
 
 /// All that a call leaves behind.

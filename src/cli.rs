@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod driver;
 mod exec;
+mod interrupt;
 mod layout;
 mod libvirt;
 mod list;

@@ -1,6 +1,7 @@
 //! What a hook is told: the event and the stage it belongs to.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -54,7 +55,7 @@ pub enum EventError {
 /// One thing that is about to happen to a guest, or has happened.
 ///
 /// A hook is called as `<hook> <object> <operation> <sub-operation> <extra>`, with the document on stdin; `-` stands for
-/// a field that is absent. Cloning an event is cheap: the document is shared, not copied.
+/// a field that is absent. Cloning an event is cheap: nothing is copied, the document is shared.
 ///
 /// ```
 /// use hookvisor::{Event, Stage};
@@ -66,13 +67,18 @@ pub enum EventError {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Event {
+    fields: Arc<Fields>,
+    document: Bytes,
+    rule: Operation,
+}
+
+#[derive(Debug, Clone)]
+struct Fields {
     driver: String,
     object: String,
     operation: String,
     sub_operation: String,
     extra: String,
-    document: Bytes,
-    rule: Operation,
 }
 
 impl Event {
@@ -90,15 +96,14 @@ impl Event {
             return Err(EventError::Driver(driver.to_owned()));
         }
         let rule = convention::of_driver(driver).operation(driver, operation);
-        Ok(Self {
+        let fields = Fields {
             driver: driver.to_owned(),
             object: argument("object", object)?,
             operation: argument("operation", operation)?,
             sub_operation: rule.sub_operation.to_owned(),
             extra: "-".to_owned(),
-            document: Bytes::new(),
-            rule,
-        })
+        };
+        Ok(Self { fields: Arc::new(fields), document: Bytes::new(), rule })
     }
 
     /// Sets the sub-operation.
@@ -106,7 +111,7 @@ impl Event {
     /// # Errors
     /// [`EventError::Unprintable`] if it contains a NUL byte or a newline.
     pub fn with_sub_operation(mut self, sub_operation: &str) -> Result<Self, EventError> {
-        self.sub_operation = argument("sub-operation", sub_operation)?;
+        Arc::make_mut(&mut self.fields).sub_operation = argument("sub-operation", sub_operation)?;
         Ok(self)
     }
 
@@ -115,8 +120,36 @@ impl Event {
     /// # Errors
     /// [`EventError::Unprintable`] if it contains a NUL byte or a newline.
     pub fn with_extra(mut self, extra: &str) -> Result<Self, EventError> {
-        self.extra = argument("extra", extra)?;
+        Arc::make_mut(&mut self.fields).extra = argument("extra", extra)?;
         Ok(self)
+    }
+
+    /// Another operation on the same guest, with the same document: `stopped` for what was told as `start`.
+    ///
+    /// The sub-operation is again the one that the driver's convention gives with the operation, and extra is `-`.
+    ///
+    /// ```
+    /// let start = hookvisor::Event::new("qemu", "web1", "start")?.with_document("<domain/>");
+    /// assert_eq!(start.then("stopped")?.arguments(), ["web1", "stopped", "end", "-"]);
+    /// # Ok::<(), hookvisor::EventError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`EventError::Unprintable`] if the operation contains a NUL byte or a newline.
+    pub fn then(&self, operation: &str) -> Result<Self, EventError> {
+        argument("operation", operation)?;
+        Ok(self.with_operation(operation))
+    }
+
+    /// As [`then`](Self::then), for an operation that is known to be one argument.
+    pub(crate) fn with_operation(&self, operation: &str) -> Self {
+        let mut event = self.clone();
+        event.rule = convention::of_driver(self.driver()).operation(self.driver(), operation);
+        let fields = Arc::make_mut(&mut event.fields);
+        fields.operation = operation.to_owned();
+        fields.sub_operation = event.rule.sub_operation.to_owned();
+        fields.extra = "-".to_owned();
+        event
     }
 
     /// Sets the document that hooks find on stdin, whole, followed by end of file. Any bytes, any size.
@@ -129,31 +162,31 @@ impl Event {
     /// The driver, by whose name hooks are looked up.
     #[must_use]
     pub fn driver(&self) -> &str {
-        &self.driver
+        &self.fields.driver
     }
 
     /// The guest that this is about.
     #[must_use]
     pub fn object(&self) -> &str {
-        &self.object
+        &self.fields.object
     }
 
     /// What is happening.
     #[must_use]
     pub fn operation(&self) -> &str {
-        &self.operation
+        &self.fields.operation
     }
 
     /// The part of the operation, or `-`.
     #[must_use]
     pub fn sub_operation(&self) -> &str {
-        &self.sub_operation
+        &self.fields.sub_operation
     }
 
     /// The extra argument, or `-`.
     #[must_use]
     pub fn extra(&self) -> &str {
-        &self.extra
+        &self.fields.extra
     }
 
     /// The document.
@@ -165,7 +198,7 @@ impl Event {
     /// What a hook is called with, after its own path.
     #[must_use]
     pub fn arguments(&self) -> [&str; 4] {
-        [&self.object, &self.operation, &self.sub_operation, &self.extra]
+        [self.object(), self.operation(), self.sub_operation(), self.extra()]
     }
 
     /// The stage that the driver's convention puts this operation in; an operation that it does not know is in the

@@ -45,6 +45,7 @@
 pub struct Readme;
 
 mod backend;
+mod cancel;
 mod capture;
 mod config;
 mod convention;
@@ -53,11 +54,16 @@ mod event;
 mod hook;
 mod inventory;
 mod limits;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod places;
 mod report;
 mod runtime;
+mod signal;
 
 #[cfg(feature = "wasm")]
 pub use backend::wasm::cache::{Cache, CacheError};
+pub use cancel::Cancel;
 pub use config::{Config, ConfigError, LogConfig, LogLevel, LogTo};
 pub use convention::LIBVIRT_DRIVERS;
 pub use event::{Event, EventError, Stage};
@@ -65,4 +71,7 @@ pub use hook::discovery::LoadError;
 pub use inventory::{HookInfo, HookState, Inventory};
 pub use limits::Limits;
 pub use report::{Decision, HookReport, Kind, Report, Skipped, Termination, Verdict, Veto};
-pub use runtime::{Exec, Runtime, RuntimeBuilder};
+pub use runtime::call::Invocation;
+pub use runtime::exec::Exec;
+pub use runtime::guest::Guest;
+pub use runtime::{Runtime, RuntimeBuilder};

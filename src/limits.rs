@@ -1,9 +1,15 @@
 //! What a hook may use, and the one clock that every back-end goes by.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::cancel::{Cancel, Subscription};
 
 /// What one call of a hook may use, native or wasm. Made with [`Limits::default`] and changed field by field:
 ///
@@ -56,7 +62,7 @@ impl Default for Limits {
     }
 }
 
-/// When a call has to be over. It runs from the moment that it is made.
+/// When a call has to be over: its time limit, which runs from the moment that this is made, or an earlier end from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     hook: Arc<Path>,
@@ -64,6 +70,7 @@ pub(crate) struct Deadline {
     slow: Duration,
     timeout: Duration,
     mentioned: Arc<AtomicBool>,
+    cancels: Vec<Cancel>,
 }
 
 /// How a call stands against its deadline.
@@ -74,20 +81,32 @@ pub(crate) enum Clock {
         /// How long until the clock has something to say.
         wake_in: Duration,
     },
-    /// The time is up.
-    Expired,
+    /// The call has to end now.
+    Over(Over),
+}
+
+/// Why a call has to end before its hook does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Over {
+    #[error("the time is up")]
+    TimedOut,
+    #[error("the host has cancelled the call")]
+    Cancelled,
 }
 
 impl Deadline {
-    pub(crate) fn start(hook: Arc<Path>, timeout: Duration, slow: Duration) -> Self {
-        Self { hook, started: Instant::now(), slow, timeout, mentioned: Arc::default() }
+    pub(crate) fn start(hook: Arc<Path>, timeout: Duration, slow: Duration, cancels: Vec<Cancel>) -> Self {
+        Self { hook, started: Instant::now(), slow, timeout, mentioned: Arc::default(), cancels }
     }
 
     /// Looks at the clock. The first look after the slow mark tells the log that the hook is still running.
     pub(crate) fn look(&self) -> Clock {
+        if self.cancels.iter().any(Cancel::is_cancelled) {
+            return Clock::Over(Over::Cancelled);
+        }
         let elapsed = self.elapsed();
         if elapsed >= self.timeout {
-            return Clock::Expired;
+            return Clock::Over(Over::TimedOut);
         }
         if elapsed >= self.slow && !self.mentioned.swap(true, Ordering::Relaxed) {
             let (hook, after, limit) =
@@ -105,6 +124,16 @@ impl Deadline {
     /// The time limit, as a person reads it.
     pub(crate) fn timeout_text(&self) -> String {
         humantime::format_duration(self.timeout).to_string()
+    }
+
+    /// Descriptors that become readable when the call is cancelled.
+    pub(crate) fn cancel_events(&self) -> Result<Vec<BorrowedFd<'_>>, Errno> {
+        self.cancels.iter().map(Cancel::event).collect()
+    }
+
+    /// Has the waker called when the call is cancelled, until the guards are dropped.
+    pub(crate) fn wakes(&self, waker: impl Fn() -> Waker) -> Vec<Subscription<'_>> {
+        self.cancels.iter().map(|cancel| cancel.wakes(waker())).collect()
     }
 
     /// The moments at which [`Deadline::look`] has something new to say; `None` for one further away than the clock

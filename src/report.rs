@@ -22,6 +22,17 @@ pub enum Kind {
     Wasm,
 }
 
+impl Kind {
+    /// The stable name in the JSON form and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Wasm => "wasm",
+        }
+    }
+}
+
 /// How a hook's call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,6 +64,8 @@ pub enum Termination {
     Rejected(String),
     /// It ran, and the host process lost its exit status.
     Lost(String),
+    /// The host ended it, or did not call it any more ([`Cancel`](crate::Cancel)).
+    Cancelled,
 }
 
 impl Termination {
@@ -67,7 +80,7 @@ impl Termination {
             Self::Trapped(_) => 134,
             Self::NotLaunched { status, .. } => *status,
             Self::Rejected(_) => 1,
-            Self::Lost(_) => 125,
+            Self::Lost(_) | Self::Cancelled => 125,
         }
     }
 
@@ -88,6 +101,7 @@ impl Termination {
             Self::NotLaunched { .. } => "not-launched",
             Self::Rejected(_) => "rejected",
             Self::Lost(_) => "lost",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -103,6 +117,7 @@ impl fmt::Display for Termination {
             Self::NotLaunched { why, .. } => write!(f, "could not be run: {why}"),
             Self::Rejected(why) => write!(f, "was refused: {why}"),
             Self::Lost(why) => write!(f, "ended unseen: {why}"),
+            Self::Cancelled => f.write_str("was cancelled by the host"),
         }
     }
 }
@@ -201,6 +216,33 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of an event that no hook has been called for yet.
+    pub(crate) fn new(event: &Event, stage: Stage) -> Self {
+        Self {
+            event: event.clone(),
+            stage,
+            decision: match stage {
+                Stage::Start => Decision::Proceed,
+                Stage::Shutdown => Decision::Notified,
+            },
+            hooks: Vec::new(),
+            skipped: Vec::new(),
+            document: None,
+        }
+    }
+
+    /// Takes what came of a hook. Before a start, anything but a success vetoes.
+    pub(crate) fn add(&mut self, hook: HookReport) {
+        if self.stage == Stage::Start && !hook.termination.is_success() {
+            self.decision = Decision::Vetoed;
+        }
+        self.hooks.push(hook);
+    }
+
+    pub(crate) fn was_cancelled(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.termination == Termination::Cancelled)
+    }
+
     /// The failures, in order.
     pub fn failures(&self) -> impl Iterator<Item = &HookReport> {
         self.hooks.iter().filter(|hook| !hook.termination.is_success())

@@ -7,6 +7,7 @@ mod spawn;
 mod supervise;
 
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::thread;
@@ -87,6 +88,8 @@ impl Program for Native {
             argv.push(c_string(OsStr::new(argument))?);
         }
         let envp = self.environment(call.env)?;
+        let cancel_events =
+            call.deadline.cancel_events().map_err(|errno| host_error("could not make an event descriptor", errno))?;
         let mut busy = 0;
         loop {
             let (ours, theirs) = pipes::create()?;
@@ -99,7 +102,7 @@ impl Program for Native {
                 stderr: theirs.stderr,
             };
             match spawn::spawn(launch) {
-                Ok(child) => return Ok(supervise(child, ours, call)),
+                Ok(child) => return Ok(supervise(child, ours, cancel_events, call)),
                 Err(SpawnError::Exec { errno: Errno::ETXTBSY, .. }) if busy < BUSY_TRIES => {
                     busy += 1;
                     thread::sleep(BUSY_PAUSE);
@@ -110,9 +113,14 @@ impl Program for Native {
     }
 }
 
-fn supervise(child: Child, pipes: pipes::Ours, call: &Call<'_>) -> Completion {
+fn supervise<'a>(
+    child: Child,
+    pipes: pipes::Ours,
+    cancel_events: Vec<BorrowedFd<'a>>,
+    call: &'a Call<'a>,
+) -> Completion {
     let _no_sigpipe = pipes::SigpipeBlocked::for_this_thread();
-    Supervisor::new(child, pipes, call).run()
+    Supervisor::new(child, pipes, cancel_events, call).run()
 }
 
 impl Native {

@@ -24,12 +24,12 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use self::cache::{Cache, Key};
 use self::clock::Clock;
 use self::guest::{Guest, HookExit};
-use self::pool::Slots;
 use crate::backend::{Backend, Call, Completion, LaunchError, Program};
 use crate::hook::file::HookFile;
 use crate::hook::settings::{self, Settings};
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
+use crate::places::Places;
 use crate::report::Kind;
 
 /// The name under which preview 1 is imported.
@@ -53,7 +53,8 @@ struct Sandbox {
     modules: Linker<Guest>,
     components: component::Linker<Guest>,
     clock: Clock,
-    slots: Slots,
+    /// One more call than there are places waits for one, within its own time.
+    places: Places,
 }
 
 /// A compiled hook with its imports resolved, and what it may reach.
@@ -193,7 +194,7 @@ impl Sandbox {
             what: "could not start the thread that interrupts WebAssembly hooks",
             why: e.to_string(),
         })?;
-        Ok(Self { engine, modules, components, clock, slots: Slots::default() })
+        Ok(Self { engine, modules, components, clock, places: Places::new(pool::AT_ONCE) })
     }
 
     fn link_module(&self, module: &Module, memory: usize, limits: &Limits) -> Result<Code, LaunchError> {

@@ -14,6 +14,7 @@ use hookvisor::{Config, Event, LIBVIRT_DRIVERS, Runtime};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
+use super::interrupt::Interrupts;
 use super::layout::Layout;
 use super::{complain, document, log, texts, unbuffered};
 
@@ -38,7 +39,9 @@ impl Hook {
         let config = Config::read(&self.layout.config())?;
         log::as_configured(config.log.as_ref())?;
         let event = self.event(&texts(arguments)?)?.with_document(document()?);
-        let runtime = Runtime::builder(config.hooks).limits(config.limits).only_driver(self.driver);
+        let interrupts = Interrupts::catch()?;
+        let runtime =
+            Runtime::builder(config.hooks).limits(config.limits).only_driver(self.driver).cancel(&interrupts.cancel);
         #[cfg(feature = "wasm")]
         let runtime = {
             let cache = config.cache.or_else(|| self.layout.cache());
@@ -51,6 +54,7 @@ impl Hook {
             let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));
             handed.context("libvirt did not take the document that the hooks made")?;
         }
+        interrupts.obey()?;
         Ok(report.exit_status())
     }
 

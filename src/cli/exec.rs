@@ -8,6 +8,7 @@ use hookvisor::{Config, Exec, Limits};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
+use super::interrupt::Interrupts;
 use super::layout::Layout;
 use super::{complain, document, log, print, texts};
 
@@ -59,7 +60,8 @@ pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow
 
 fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
-    let exec = Exec::new(args.hook).limits(limits);
+    let interrupts = Interrupts::catch()?;
+    let exec = Exec::new(args.hook).limits(limits).cancel(&interrupts.cancel);
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
     let ended = exec.run(&arguments, document()?);
@@ -72,5 +74,6 @@ fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
         complain(note.as_bytes());
     }
     print(&ended.stdout)?;
+    interrupts.obey()?;
     Ok(ended.termination.exit_status())
 }

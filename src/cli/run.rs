@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use hookvisor::{Event, EventError, Limits};
 
+use super::interrupt::Interrupts;
 use super::{Cli, Format, HooksArgs, complain, document, duration, print};
 
 /// Run the hooks of one event, with the document on standard input
@@ -44,7 +45,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     };
     let mut limits = Limits::default();
     limits.timeout = args.timeout.unwrap_or(limits.timeout);
-    let runtime = args.hooks.builder().limits(limits).only_driver(event.driver()).build()?;
+    let interrupts = Interrupts::catch()?;
+    let runtime = args.hooks.builder().limits(limits).only_driver(event.driver()).cancel(&interrupts.cancel).build()?;
     let report = runtime.run(&event);
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
@@ -55,6 +57,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
             }
         }
     }
+    interrupts.obey()?;
     Ok(report.exit_status())
 }
 

@@ -56,7 +56,10 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
                 | Termination::NotLaunched { why, .. }
                 | Termination::Rejected(why)
                 | Termination::Lost(why) => Some(why),
-                Termination::Exited(_) | Termination::Signaled { .. } | Termination::TimedOut { .. } => None,
+                Termination::Exited(_)
+                | Termination::Signaled { .. }
+                | Termination::TimedOut { .. }
+                | Termination::Cancelled => None,
             },
             stderr: String::from_utf8_lossy(&hook.stderr).into_owned(),
             stderr_dropped: hook.stderr_dropped,

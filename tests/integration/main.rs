@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod cli;
 mod dropin;
+mod embedding;
 #[cfg(feature = "wasm")]
 mod hostile;
 #[cfg(feature = "wasm")]

@@ -1,27 +1,12 @@
 //! What is said while a hook is still running, because somebody is waiting for its guest.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hookvisor::Decision;
 use tracing_subscriber::fmt;
 
+use crate::support::log::Log;
 use crate::support::{DRIVER, Hooks, event, impatient};
-
-/// A log that a test can read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(line)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// What is logged while one event's hooks run, all of which are slow at once.
 fn logged(hooks: &Hooks, steps: &str, slow: Duration) -> String {
@@ -33,16 +18,17 @@ fn logged(hooks: &Hooks, steps: &str, slow: Duration) -> String {
     let subscriber = fmt().without_time().with_ansi(false).with_writer(move || writer.clone()).finish();
     let report = tracing::subscriber::with_default(subscriber, || runtime.run(&event(steps, "start")));
     assert_eq!(report.decision, Decision::Vetoed);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let slow = log.split_inclusive('\n').filter(|line| line.contains(" hookvisor::slow: "));
-    slow.collect::<String>().replace(&hooks.path().display().to_string(), "DIR")
+    let log = log.text();
+    // After the spans that it comes within.
+    let slow = log.lines().filter_map(|line| line.split_once(" hookvisor::slow: "));
+    slow.map(|(_, said)| format!("{said}\n")).collect::<String>().replace(&hooks.path().display().to_string(), "DIR")
 }
 
 /// Whether it has much to say, is busy or sleeps until its time is up: a hook is mentioned once.
 fn is_mentioned_once(hooks: &Hooks, steps: &str) {
     assert_eq!(
         logged(hooks, steps, Duration::from_nanos(1)),
-        " WARN hookvisor::slow: hook DIR/test is still running after 1ns (its limit is 300ms)\n",
+        "hook DIR/test is still running after 1ns (its limit is 300ms)\n",
         "{steps}"
     );
     assert_eq!(logged(hooks, steps, Duration::from_secs(10)), "", "{steps}: its time is up before it is slow");

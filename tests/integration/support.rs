@@ -6,7 +6,9 @@ pub(crate) mod guests;
 pub(crate) mod leftovers;
 #[cfg(feature = "wasm")]
 pub(crate) mod libvirt;
+pub(crate) mod log;
 pub(crate) mod program;
+pub(crate) mod recorder;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

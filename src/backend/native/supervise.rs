@@ -14,7 +14,7 @@ use super::pipes::{Drain, Feed, Ours};
 use super::spawn::{self, Child, ExitState, WaitFor};
 use crate::backend::{Call, Completion, End};
 use crate::capture::Capture;
-use crate::limits::{Clock, Deadline};
+use crate::limits::{Clock, Deadline, Over};
 
 /// Children that outlived SIGKILL, as one in an uninterruptible system call does. Each later launch looks after them.
 static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
@@ -29,7 +29,7 @@ const LAST_READS: usize = 64;
 enum Phase {
     /// The hook runs and has time left.
     Running,
-    /// Its time is up; it has been asked to end, and is killed at that moment.
+    /// It has to end; it has been asked to end, and is killed at that moment.
     Terminating { kill_at: Instant },
     /// It has been killed, and is given up at that moment.
     Killed { give_up_at: Instant },
@@ -43,15 +43,17 @@ pub(super) struct Supervisor<'a> {
     stdout: Drain,
     stderr: Drain,
     deadline: &'a Deadline,
+    cancel_events: Vec<BorrowedFd<'a>>,
     grace: Duration,
     leak_wait: Duration,
-    timed_out: bool,
+    /// Why it was ended, if it was.
+    over: Option<Over>,
     exited: bool,
     notes: Vec<String>,
 }
 
 impl<'a> Supervisor<'a> {
-    pub(super) fn new(child: Child, pipes: Ours, call: &'a Call<'a>) -> Self {
+    pub(super) fn new(child: Child, pipes: Ours, cancel_events: Vec<BorrowedFd<'a>>, call: &'a Call<'a>) -> Self {
         reap_the_unreaped();
         Self {
             child,
@@ -59,9 +61,10 @@ impl<'a> Supervisor<'a> {
             stdout: Drain::new("stdout", pipes.stdout, Capture::beginning(call.keep_stdout)),
             stderr: Drain::new("stderr", pipes.stderr, Capture::both_ends(call.limits.stderr)),
             deadline: &call.deadline,
+            cancel_events,
             grace: call.limits.grace,
             leak_wait: call.limits.leak_wait,
-            timed_out: false,
+            over: None,
             exited: false,
             notes: Vec::new(),
         }
@@ -89,8 +92,8 @@ impl<'a> Supervisor<'a> {
                 }
                 Phase::Running => match self.deadline.look() {
                     Clock::Running { wake_in } => return Some(wake_in),
-                    Clock::Expired => {
-                        self.timed_out = true;
+                    Clock::Over(over) => {
+                        self.over = Some(over);
                         self.stdin.close();
                         self.signal_group(Signal::SIGTERM);
                         // A stopped process cannot act on SIGTERM.
@@ -129,8 +132,11 @@ impl<'a> Supervisor<'a> {
         let stdout = self.stdout.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let stderr = self.stderr.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let child = (!self.exited).then(|| PollFd::new(self.child.pidfd(), PollFlags::POLLIN));
+        // Once is enough.
+        let cancel = if self.over.is_none() { self.cancel_events.as_slice() } else { &[] };
         let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some()];
-        let mut fds: Vec<PollFd<'_>> = [stdin, stdout, stderr, child].into_iter().flatten().collect();
+        let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
+        let mut fds: Vec<PollFd<'_>> = [stdin, stdout, stderr, child].into_iter().flatten().chain(cancel).collect();
         // A limit that the clock cannot count to is none.
         let timeout = (at_most < Duration::from_secs(u32::MAX.into())).then(|| TimeSpec::from(at_most));
         match ppoll(&mut fds, timeout, None) {
@@ -172,7 +178,7 @@ impl<'a> Supervisor<'a> {
             }
         }
         let end = if self.exited { self.reap() } else { End::TimedOut };
-        let end = if self.timed_out { End::TimedOut } else { end };
+        let end = self.over.map_or(end, End::from);
         if !self.exited {
             let pid = self.child.pid;
             self.notes.push(format!("process {pid} has not ended after SIGKILL, and is waited for later"));

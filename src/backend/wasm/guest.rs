@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Wake;
 
-use wasmtime::{ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace, format_err};
+use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace, format_err};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::broker::Broker;
-use super::drive::{self, TimeUp};
+use super::drive;
 use super::streams::{Document, Sink};
 use super::{Code, START, WasmHook, interface, one_line};
 use crate::backend::{Call, Completion, End, LaunchError};
@@ -22,7 +23,7 @@ use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Access, Connection};
 use crate::hook::trust::Trust;
-use crate::limits;
+use crate::limits::{self, Over};
 
 /// How many of the guest's functions are named where it trapped.
 const NAMED_FRAMES: usize = 8;
@@ -158,9 +159,12 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
     let stderr = Sink::new(Capture::both_ends(call.limits.stderr));
     let sandbox = &*hook.sandbox;
     // Before anything is opened for it: a call that waits for its turn holds none of the host's descriptors.
-    let Some(_slot) = sandbox.slots.take(&call.deadline) else {
-        let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
-        return Ok(Completion { end: End::TimedOut, stdout: stdout.finish(), stderr: stderr.finish(), notes });
+    let _place = match sandbox.places.take(&call.deadline) {
+        Ok(place) => place,
+        Err(over) => {
+            let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
+            return Ok(Completion { end: over.into(), stdout: stdout.finish(), stderr: stderr.finish(), notes });
+        }
     };
     let guest = Guest {
         wasi: wasi(hook, call, &stdout, &stderr)?,
@@ -175,20 +179,30 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
     store.set_epoch_deadline(1);
     let deadline = call.deadline.clone();
     store.epoch_deadline_callback(move |_| match deadline.look() {
-        limits::Clock::Expired => Err(TimeUp.into()),
+        limits::Clock::Over(over) => Err(over.into()),
         // It was another call's time.
         limits::Clock::Running { .. } => Ok(UpdateDeadline::Continue(1)),
     });
     let watch = sandbox.clock.watch(&call.deadline);
+    let interrupts = call.deadline.wakes(|| Arc::new(Interrupt(sandbox.engine.clone())).into());
     let outcome = drive::to_end(execute(&hook.code, &mut store), sandbox.clock.reactor(), &call.deadline);
-    drop(watch);
+    drop((watch, interrupts));
     let mut notes = store.into_data().into_notes();
     let end = match outcome {
-        Err(TimeUp) => End::TimedOut,
+        Err(over) => over.into(),
         Ok(Ok(end)) => end,
         Ok(Err(stopped)) => end_of(stopped, &mut notes)?,
     };
     Ok(Completion { end, stdout: stdout.finish(), stderr: stderr.finish(), notes })
+}
+
+/// Makes a busy guest look at its deadline.
+struct Interrupt(Engine);
+
+impl Wake for Interrupt {
+    fn wake(self: Arc<Self>) {
+        self.0.increment_epoch();
+    }
 }
 
 /// Makes an instance and runs it. An `Ok` is a program that returned.
@@ -273,8 +287,8 @@ fn end_of(stopped: Stopped, notes: &mut Vec<String>) -> Result<End, LaunchError>
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return Ok(End::Exited(u8::try_from(*status).unwrap_or(u8::MAX)));
     }
-    if error.is::<TimeUp>() {
-        return Ok(End::TimedOut);
+    if let Some(over) = error.downcast_ref::<Over>() {
+        return Ok((*over).into());
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         let what = trap.to_string();

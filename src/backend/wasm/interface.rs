@@ -102,7 +102,7 @@ fn encode(ended: &Completion) -> Vec<u8> {
     let (kind, code) = match &ended.end {
         End::Exited(status) => (0, u32::from(*status)),
         End::Signaled { signal, .. } => (1, signal.unsigned_abs()),
-        End::TimedOut | End::Trapped(_) | End::Lost(_) => (2, 0_u32),
+        End::TimedOut | End::Cancelled | End::Trapped(_) | End::Lost(_) => (2, 0_u32),
     };
     let stderr = ended.stderr.shown();
     let mut bytes = Vec::with_capacity(32 + ended.stdout.bytes.len() + stderr.len());
@@ -194,7 +194,7 @@ impl From<Completion> for Output {
             termination: match ended.end {
                 End::Exited(status) => Termination::Exited(status),
                 End::Signaled { signal, .. } => Termination::Signaled(signal.unsigned_abs()),
-                End::TimedOut | End::Trapped(_) | End::Lost(_) => Termination::TimedOut,
+                End::TimedOut | End::Cancelled | End::Trapped(_) | End::Lost(_) => Termination::TimedOut,
             },
             stderr: ended.stderr.shown(),
             stdout: ended.stdout.bytes,

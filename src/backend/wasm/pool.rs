@@ -1,14 +1,12 @@
-//! Where instances come from: a pool of memory and stacks that are kept for the next call, and a bound on how many calls
-//! are under way, so that the pool is never found empty.
-
-use std::sync::{Condvar, Mutex, PoisonError};
+//! Where instances come from: a pool of memory and stacks that are kept for the next call. How many calls are under way at
+//! once is bounded, so that the pool is never found empty.
 
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-use crate::limits::{self, Deadline, Limits};
+use crate::limits::Limits;
 
 /// How many wasm hooks run at once; one more waits for a place, within its own time.
-const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 /// How many of each kind all calls together may have. Components have several; what is only reserved costs nothing.
 const SLOTS: u32 = 1024;
 /// What one module or component may have of each kind.
@@ -52,35 +50,4 @@ pub(super) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
         tracing::debug!("no pool for WebAssembly instances: {}", super::one_line(&error));
         Engine::new(&config)
     })
-}
-
-/// The places for calls under way.
-#[derive(Debug, Default)]
-pub(super) struct Slots {
-    taken: Mutex<usize>,
-    given_back: Condvar,
-}
-
-/// A place, given back when it is dropped.
-pub(super) struct Slot<'a>(&'a Slots);
-
-impl Slots {
-    /// Takes a place; `None` if there was none until the deadline.
-    pub(super) fn take(&self, deadline: &Deadline) -> Option<Slot<'_>> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        while *taken >= AT_ONCE {
-            let limits::Clock::Running { wake_in } = deadline.look() else { return None };
-            let wait = wake_in.min(super::drive::LONGEST_WAIT);
-            taken = self.given_back.wait_timeout(taken, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *taken += 1;
-        Some(Slot(self))
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.given_back.notify_one();
-    }
 }

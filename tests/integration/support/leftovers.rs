@@ -34,6 +34,11 @@ impl Leftovers {
         Self { descriptors, threads, children }
     }
 
+    /// Leaves descriptors of that target out of account.
+    pub(crate) fn forget_descriptor(&mut self, target: &str) {
+        self.descriptors.retain(|descriptor| descriptor != target);
+    }
+
     /// Fails unless it is now as it was then. A thread that has been joined may take the system a moment to remove.
     pub(crate) fn assert_none_since(before: &Self, what: &str) {
         let began = Instant::now();

@@ -1,0 +1,177 @@
+//! Ending calls from outside, before their time.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// Ends the calls that it was given to, from any thread: a daemon that is shutting down ends its running hooks by it.
+///
+/// Give it to a runtime ([`RuntimeBuilder::cancel`](crate::RuntimeBuilder::cancel)), to a single call
+/// ([`Invocation::cancel`](crate::Invocation::cancel)), or to both; clones are the same switch. Once it is thrown:
+/// - a hook that runs is ended as one that is out of time is: a native one by SIGTERM to its process group, after the
+///   grace by SIGKILL; a sandboxed one at once. Its report says [`Termination::Cancelled`](crate::Termination::Cancelled).
+/// - no further hook is called. A start is vetoed; a shutdown's other hooks are reported as skipped.
+///
+/// It cannot be taken back: what comes later is cancelled too.
+///
+/// ```no_run
+/// use hookvisor::{Cancel, Event, Runtime};
+///
+/// let cancel = Cancel::new();
+/// let runtime = Runtime::builder("/etc/mydaemon/hooks").cancel(&cancel).build()?;
+/// std::thread::spawn(move || {
+///     // … at SIGTERM …
+///     cancel.cancel();
+/// });
+/// runtime.start(&Event::new("mydaemon", "web1", "start")?).into_result()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct Cancel(Arc<Switch>);
+
+#[derive(Default)]
+struct Switch {
+    thrown: AtomicBool,
+    /// Readable once the switch is thrown, for those that wait in poll(2). Made when the first of them asks.
+    event: OnceLock<EventFd>,
+    /// Those that wait otherwise.
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    wakers: Vec<(u64, Waker)>,
+    next_id: u64,
+}
+
+impl Cancel {
+    /// A switch that is not yet thrown.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the calls. It returns at once; each call returns as soon as its hook has ended.
+    pub fn cancel(&self) {
+        let wakers = {
+            let mut waiting = self.0.waiting();
+            self.0.thrown.store(true, Ordering::Release);
+            if let Some(event) = self.0.event.get() {
+                // It fails only where the counter is at its end, and then it is readable already.
+                let _ = event.write(1);
+            }
+            std::mem::take(&mut waiting.wakers)
+        };
+        for (_, waker) in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Whether [`cancel`](Self::cancel) has been called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.thrown.load(Ordering::Acquire)
+    }
+
+    /// A descriptor that becomes readable, and stays so, when the switch is thrown.
+    pub(crate) fn event(&self) -> Result<BorrowedFd<'_>, Errno> {
+        if let Some(event) = self.0.event.get() {
+            return Ok(event.as_fd());
+        }
+        // Under the lock, so that a switch that is thrown meanwhile sees the descriptor, or is seen here.
+        let _waiting = self.0.waiting();
+        let event = EventFd::from_value_and_flags(
+            u32::from(self.is_cancelled()),
+            EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
+        )?;
+        Ok(self.0.event.get_or_init(|| event).as_fd())
+    }
+
+    /// Has the waker called when the switch is thrown, now if it has been already, until the guard is dropped.
+    pub(crate) fn wakes(&self, waker: Waker) -> Subscription<'_> {
+        let mut waiting = self.0.waiting();
+        waiting.next_id += 1;
+        let id = waiting.next_id;
+        if self.is_cancelled() {
+            drop(waiting);
+            waker.wake();
+        } else {
+            waiting.wakers.push((id, waker));
+        }
+        Subscription { switch: &self.0, id }
+    }
+}
+
+impl Switch {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancel").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+/// A waker's place, given up when this is dropped.
+pub(crate) struct Subscription<'a> {
+    switch: &'a Switch,
+    id: u64,
+}
+
+impl Drop for Subscription<'_> {
+    fn drop(&mut self) {
+        self.switch.waiting().wakers.retain(|(id, _)| *id != self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn is_readable(cancel: &Cancel) -> Result<bool, Errno> {
+        let mut fds = [PollFd::new(cancel.event()?, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).map(|ready| ready == 1)
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_once_and_whoever_has_left_is_not() {
+        let (cancel, stays, leaves, late) =
+            (Cancel::new(), Arc::<Count>::default(), Arc::<Count>::default(), Arc::<Count>::default());
+        let _stays = cancel.wakes(Arc::clone(&stays).into());
+        drop(cancel.wakes(Arc::clone(&leaves).into()));
+        cancel.cancel();
+        cancel.clone().cancel();
+        let _late = cancel.wakes(Arc::clone(&late).into());
+        assert_eq!([stays, leaves, late].map(|count| count.0.load(Ordering::Relaxed)), [1, 0, 1]);
+    }
+
+    #[test]
+    fn its_descriptor_is_readable_from_the_cancellation_on_whenever_it_was_made() {
+        let (before, after) = (Cancel::new(), Cancel::new());
+        assert_eq!(is_readable(&before), Ok(false));
+        before.cancel();
+        after.cancel();
+        assert_eq!([&before, &after, &before].map(is_readable), [Ok(true); 3]);
+    }
+}

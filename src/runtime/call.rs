@@ -1,0 +1,290 @@
+//! One event's way through its hooks: the one place where the stages mean something.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::guest::Guest;
+use super::{Runtime, observe};
+use crate::backend::{Call, Completion, End, LaunchError};
+use crate::cancel::Cancel;
+use crate::convention::{self, AfterVeto};
+use crate::document::Format;
+use crate::event::{Event, Stage};
+use crate::hook::{Hook, State};
+use crate::limits::{Deadline, Limits, Over};
+use crate::report::{Decision, HookReport, Report, Skipped, Termination, Verdict, Veto};
+
+/// One call of a runtime, with terms of its own: made by [`Runtime::call`], and run by the last of its methods.
+///
+/// ```no_run
+/// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
+/// # let event = hookvisor::Event::new("mydaemon", "web1", "start")?;
+/// use std::time::Duration;
+///
+/// let verdict = runtime.call(&event).within(Duration::from_secs(10)).start();
+/// # drop(verdict);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "no hook is called before `start`, `admit`, `shutdown` or `run`"]
+pub struct Invocation {
+    pub(super) runtime: Runtime,
+    pub(super) event: Event,
+    limits: Option<Limits>,
+    within: Option<Duration>,
+    cancels: Vec<Cancel>,
+}
+
+impl Invocation {
+    pub(super) fn new(runtime: &Runtime, event: &Event) -> Self {
+        let cancels = runtime.0.cancels.clone();
+        Self { runtime: runtime.clone(), event: event.clone(), limits: None, within: None, cancels }
+    }
+
+    /// Sets this call's limits, instead of the runtime's. What was decided when the hooks were loaded stays: their memory and
+    /// their stack.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Gives all hooks of this call together so much time, beside what each has for itself; a native hook that has to be
+    /// ended has its grace ([`Limits::grace`]) on top.
+    ///
+    /// A hook whose turn comes when that is used up is not called, and reported as out of time: a start is vetoed.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.within = Some(time);
+        self
+    }
+
+    /// Ends this call's hooks when that is cancelled, beside what the runtime was given. More than one may be given.
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancels.push(cancel.clone());
+        self
+    }
+
+    /// As [`Runtime::start`].
+    pub fn start(self) -> Verdict {
+        Verdict::of(self.run_as(Stage::Start))
+    }
+
+    /// As [`Runtime::admit`].
+    ///
+    /// # Errors
+    /// [`Veto`] if the start was vetoed.
+    pub fn admit(self) -> Result<Guest, Veto> {
+        let runtime = self.runtime.clone();
+        let report = self.start().into_result()?;
+        Ok(Guest::new(runtime, report.event.clone(), Some(report)))
+    }
+
+    /// As [`Runtime::shutdown`].
+    pub fn shutdown(self) -> Report {
+        self.run_as(Stage::Shutdown)
+    }
+
+    /// As [`Runtime::run`].
+    #[must_use = "a hook may have vetoed the event"]
+    pub fn run(self) -> Report {
+        let stage = self.event.stage();
+        self.run_as(stage)
+    }
+
+    pub(super) fn run_as(self, stage: Stage) -> Report {
+        let _span = observe::event_span(&self.event, stage).entered();
+        let shared = &*self.runtime.0;
+        let mut terms = Terms::new(self.limits.as_ref().unwrap_or(&shared.limits), self.cancels);
+        terms.within = self.within.map(|time| (Instant::now(), time));
+        terms.runtime = Some(&self.runtime);
+        let report = run(&self.event, stage, &shared.hooks(), &terms);
+        observe::decided(&report);
+        report
+    }
+
+    /// What the call comes to if no hook can be called at all.
+    #[cfg(feature = "async")]
+    pub(super) fn refused(&self, stage: Stage, why: &str) -> Report {
+        let mut report = Report::new(&self.event, stage);
+        for hook in self.runtime.0.hooks().of_event(&self.event) {
+            if matches!(hook.state, State::Skipped(_)) {
+                continue;
+            }
+            let why = LaunchError::Host { what: "the host could not call it", why: why.to_owned() };
+            report.add(not_run(hook, Termination::NotLaunched { status: why.exit_status(), why: why.to_string() }));
+        }
+        report
+    }
+}
+
+/// The terms on which hooks are called.
+pub(super) struct Terms<'a> {
+    limits: &'a Limits,
+    cancels: Vec<Cancel>,
+    /// How much time all hooks of a call have together, and since when.
+    within: Option<(Instant, Duration)>,
+    /// Whose bound on calls under way holds.
+    runtime: Option<&'a Runtime>,
+}
+
+impl<'a> Terms<'a> {
+    pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
+        Self { limits, cancels, within: None, runtime: None }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancels.iter().any(Cancel::is_cancelled)
+    }
+
+    /// What a hook that has this limit may still take of the whole call's time.
+    fn time_left(&self, limit: Duration) -> Duration {
+        match self.within {
+            // In whole milliseconds, since a person may read it.
+            Some((since, time)) if time.saturating_sub(since.elapsed()) < limit => {
+                Duration::from_millis(time.saturating_sub(since.elapsed()).as_millis().try_into().unwrap_or(u64::MAX))
+            }
+            _ => limit,
+        }
+    }
+}
+
+fn run(event: &Event, stage: Stage, hooks: &crate::hook::HookSet, terms: &Terms<'_>) -> Report {
+    let filter = event.filter_format().filter(|_| stage == Stage::Start);
+    let stops = stage == Stage::Start && convention::of_driver(event.driver()).after_veto == AfterVeto::Stop;
+    let mut report = Report::new(event, stage);
+    for hook in hooks.of_event(event) {
+        let passed_over = match &hook.state {
+            State::Skipped(reason) => Some(reason.as_str()),
+            _ if stops && report.decision == Decision::Vetoed => Some("it was not called: a hook before it vetoed"),
+            _ if report.was_cancelled() => Some("it was not called: the host has cancelled the call"),
+            State::Ready(_) | State::Broken(_) => None,
+        };
+        if let Some(reason) = passed_over {
+            report.skipped.push(Skipped { path: hook.path.to_path_buf(), reason: reason.to_owned() });
+            continue;
+        }
+        let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
+        let keep_stdout = if filter.is_some() { terms.limits.stdout } else { 0 };
+        let span = observe::hook_span(hook).entered();
+        let mut ended = self::hook(hook, &event.arguments(), stdin, terms, keep_stdout);
+        if let Some(document) = filter.and_then(|format| take_document(format, &mut ended)) {
+            report.document = Some(document);
+        }
+        observe::finished(event, &ended);
+        drop(span);
+        report.add(ended);
+    }
+    if report.decision == Decision::Vetoed {
+        report.document = None;
+    }
+    report
+}
+
+/// Calls one hook.
+pub(super) fn hook(hook: &Hook, arguments: &[&str], stdin: Bytes, terms: &Terms<'_>, keep_stdout: usize) -> HookReport {
+    let began = Instant::now();
+    if terms.is_cancelled() {
+        return not_run(hook, Termination::Cancelled);
+    }
+    let limit = hook.settings.timeout.unwrap_or(terms.limits.timeout);
+    let start = |timeout, slow| Deadline::start(Arc::clone(&hook.path), timeout, slow, terms.cancels.clone());
+    let places = terms.runtime.and_then(|runtime| runtime.0.places.as_ref());
+    let _place = match places.map(|places| places.take(&start(terms.time_left(limit), Duration::MAX))).transpose() {
+        Ok(place) => place,
+        Err(Over::Cancelled) => return not_run(hook, Termination::Cancelled),
+        Err(Over::TimedOut) => {
+            let why = "so many hooks are under way that its turn did not come in time".to_owned();
+            return HookReport {
+                duration: began.elapsed(),
+                ..not_run(hook, Termination::NotLaunched { status: 125, why })
+            };
+        }
+    };
+    let timeout = terms.time_left(limit);
+    if timeout.is_zero() && !limit.is_zero() {
+        let after = terms.within.map_or(timeout, |(_, time)| time);
+        return HookReport { duration: began.elapsed(), ..not_run(hook, Termination::TimedOut { after }) };
+    }
+    let _in_flight = observe::started(hook);
+    let call = Call {
+        path: &hook.path,
+        arguments,
+        stdin,
+        env: &hook.settings.env,
+        deadline: start(timeout, terms.limits.slow),
+        limits: terms.limits,
+        keep_stdout,
+    };
+    let outcome = match &hook.state {
+        State::Ready(program) => program.run(&call),
+        State::Broken(why) => Err(why.clone()),
+        State::Skipped(why) => Err(LaunchError::Refused(why.clone())),
+    };
+    let duration = call.deadline.elapsed();
+    let report = |termination| HookReport { duration, ..silent(hook, termination) };
+    match outcome {
+        Err(why) => report(Termination::NotLaunched { status: why.exit_status(), why: why.to_string() }),
+        Ok(Completion { end, stdout, stderr, notes }) => HookReport {
+            stderr: stderr.shown(),
+            stderr_dropped: stderr.dropped,
+            stdout: stdout.bytes.into(),
+            stdout_dropped: stdout.dropped,
+            notes,
+            ..report(termination(end, timeout))
+        },
+    }
+}
+
+/// The report of a hook that was not called.
+fn not_run(hook: &Hook, termination: Termination) -> HookReport {
+    HookReport { notes: vec!["it was not called".to_owned()], ..silent(hook, termination) }
+}
+
+/// The report of a hook that has said nothing.
+fn silent(hook: &Hook, termination: Termination) -> HookReport {
+    HookReport {
+        path: hook.path.to_path_buf(),
+        kind: hook.kind,
+        termination,
+        stderr: Vec::new(),
+        stderr_dropped: 0,
+        stdout: Bytes::new(),
+        stdout_dropped: 0,
+        duration: Duration::ZERO,
+        notes: Vec::new(),
+    }
+}
+
+fn termination(end: End, timeout: Duration) -> Termination {
+    match end {
+        End::Exited(status) => Termination::Exited(status),
+        End::Signaled { signal, name } => Termination::Signaled { signal, name },
+        End::TimedOut => Termination::TimedOut { after: timeout },
+        End::Cancelled => Termination::Cancelled,
+        End::Trapped(what) => Termination::Trapped(what),
+        End::Lost(why) => Termination::Lost(why),
+    }
+}
+
+/// What a filter's hook made of the document, if it changed it. A hook whose document cannot be used has failed.
+fn take_document(format: Format, hook: &mut HookReport) -> Option<Bytes> {
+    if !hook.termination.is_success() {
+        return None;
+    }
+    let usable = if hook.stdout_dropped > 0 {
+        let (kept, all) = (hook.stdout.len(), hook.stdout.len() as u64 + hook.stdout_dropped);
+        Err(format!("it wrote a document of {all} bytes, of which no more than {kept} are taken"))
+    } else if format.is_empty(&hook.stdout) {
+        return None;
+    } else {
+        format.refuse(&hook.stdout)
+    };
+    match usable {
+        Ok(()) => Some(hook.stdout.clone()),
+        Err(why) => {
+            hook.termination = Termination::Rejected(why);
+            None
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Running one hook's file by itself.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::call::{self, Terms};
+use super::{Cache, backends};
+use crate::backend::LaunchError;
+use crate::cancel::Cancel;
+use crate::hook::trust::Trust;
+use crate::hook::{Loader, Scope, State};
+use crate::limits::Limits;
+use crate::report::HookReport;
+
+/// Runs one hook's file, native or wasm, without a hooks directory.
+///
+/// The hook's own settings, beside its file, hold; its execute bit and the trust in its file are asked for as in a hooks
+/// directory.
+///
+/// ```no_run
+/// let ended = hookvisor::Exec::new("./20-policy.wasm").run(&["web1", "start", "begin", "-"], "<domain/>");
+/// assert_eq!(ended.termination.exit_status(), 0);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Exec {
+    hook: PathBuf,
+    limits: Limits,
+    cache: Option<Cache>,
+    cancels: Vec<Cancel>,
+}
+
+impl Exec {
+    /// Will run this file.
+    pub fn new(hook: impl Into<PathBuf>) -> Self {
+        Self { hook: hook.into(), limits: Limits::default(), cache: None, cancels: Vec::new() }
+    }
+
+    /// Sets the limits that hold where the hook's settings have none.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Keeps the compiled form of a WebAssembly hook there. By default it is not kept.
+    #[cfg(feature = "wasm")]
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Ends the hook when this is cancelled. More than one may be given.
+    pub fn cancel(mut self, cancel: &Cancel) -> Self {
+        self.cancels.push(cancel.clone());
+        self
+    }
+
+    /// Runs it with any arguments, and blocks until it has ended. Everything that can go wrong is in the report. Both
+    /// streams are kept, as far as the limits allow.
+    #[must_use = "the hook may have failed"]
+    pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
+        let trust = Trust::of_this_process();
+        let backends = backends(trust, self.cache);
+        let loader = Loader { backends: &backends, limits: &self.limits, trust };
+        let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
+        let mut hook = loader.load(path, Scope::default());
+        if let State::Skipped(why) = hook.state {
+            hook.state = State::Broken(LaunchError::Refused(why));
+        }
+        // A guest would take what is before the NUL for the whole argument, where a process cannot be started at all.
+        if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
+            let why = format!("the argument {argument:?} contains a NUL byte, which no hook can be given");
+            hook.state = State::Broken(LaunchError::Refused(why));
+        }
+        let terms = Terms::new(&self.limits, self.cancels);
+        call::hook(&hook, arguments, stdin.into(), &terms, self.limits.stdout)
+    }
+}

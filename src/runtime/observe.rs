@@ -1,0 +1,122 @@
+//! What operators see: events and spans of [`tracing`], and with the feature `metrics` counts and durations.
+//!
+//! | target | level | when |
+//! |---|---|---|
+//! | `hookvisor::loaded` | debug | a hook is ready to be called |
+//! | `hookvisor::broken` | warn | a hook cannot be run, and vetoes |
+//! | `hookvisor::started` | debug | a hook is called |
+//! | `hookvisor::slow` | warn | a hook is still running after [`Limits::slow`](crate::Limits::slow) |
+//! | `hookvisor::call` | info, warn | a hook has ended; warn if it failed |
+//! | `hookvisor::vetoed` | info | a start must not go on |
+//!
+//! An event's hooks run in the span `event` (driver, object, operation, stage), each in a span `hook` (path, kind).
+
+use tracing::Span;
+
+use crate::event::{Event, Stage};
+use crate::hook::Hook;
+use crate::report::{Decision, HookReport, Report};
+
+pub(super) fn event_span(event: &Event, stage: Stage) -> Span {
+    let (driver, object, operation) = (event.driver(), event.object(), event.operation());
+    tracing::info_span!(target: "hookvisor::event", "event", driver, object, operation, %stage)
+}
+
+pub(super) fn hook_span(hook: &Hook) -> Span {
+    tracing::info_span!(target: "hookvisor::hook", "hook", path = %hook.path.display(), kind = hook.kind.name())
+}
+
+/// A hook that is under way, until this is dropped.
+#[must_use]
+pub(super) struct InFlight;
+
+pub(super) fn started(hook: &Hook) -> InFlight {
+    tracing::debug!(target: "hookvisor::started", "hook {} is called", hook.path.display());
+    #[cfg(feature = "metrics")]
+    numbers::in_flight().increment(1);
+    InFlight
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        #[cfg(feature = "metrics")]
+        numbers::in_flight().decrement(1);
+    }
+}
+
+/// One line for each call, for the log that an administrator asks for.
+pub(super) fn finished(event: &Event, ended: &HookReport) {
+    #[cfg(feature = "metrics")]
+    numbers::finished(event, ended);
+    let (driver, object, operation) = (event.driver(), event.object(), event.operation());
+    let (hook, status) = (ended.path.display(), ended.termination.exit_status());
+    let duration_us = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX);
+    match ended.entry(Some(driver)) {
+        None => tracing::info!(
+            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            "Hook script {hook} {driver} succeeded"
+        ),
+        Some(entry) => tracing::warn!(
+            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            "{}", String::from_utf8_lossy(&entry)
+        ),
+    }
+}
+
+pub(super) fn decided(report: &Report) {
+    if report.decision != Decision::Vetoed {
+        return;
+    }
+    #[cfg(feature = "metrics")]
+    numbers::vetoed(&report.event);
+    let event = &report.event;
+    let (driver, object, operation) = (event.driver(), event.object(), event.operation());
+    tracing::info!(
+        target: "hookvisor::vetoed", driver, object, operation, status = report.exit_status(),
+        "{driver} {object}: {operation} is vetoed"
+    );
+}
+
+pub(super) fn reloaded(succeeded: bool) {
+    #[cfg(feature = "metrics")]
+    numbers::reloaded(succeeded);
+    #[cfg(not(feature = "metrics"))]
+    let _ = succeeded;
+}
+
+/// Their names and labels are in [`crate::metrics`].
+#[cfg(feature = "metrics")]
+mod numbers {
+    use metrics::{Counter, Gauge, Label, SharedString, counter, gauge, histogram};
+
+    use crate::event::Event;
+    use crate::metrics::{CALLS, DURATION, IN_FLIGHT, RELOADS, VETOES};
+    use crate::report::HookReport;
+
+    pub(super) fn in_flight() -> Gauge {
+        gauge!(IN_FLIGHT)
+    }
+
+    pub(super) fn finished(event: &Event, ended: &HookReport) {
+        let (kind, termination) = (ended.kind.name(), ended.termination.name());
+        let mut labels = of(event);
+        labels.push(Label::from_static_parts("kind", kind));
+        histogram!(DURATION, labels.clone()).record(ended.duration.as_secs_f64());
+        labels.push(Label::from_static_parts("termination", termination));
+        counter!(CALLS, labels).increment(1);
+    }
+
+    pub(super) fn vetoed(event: &Event) {
+        counter!(VETOES, of(event)).increment(1);
+    }
+
+    pub(super) fn reloaded(succeeded: bool) {
+        let reloads: Counter = counter!(RELOADS, "result" => if succeeded { "ok" } else { "failed" });
+        reloads.increment(1);
+    }
+
+    fn of(event: &Event) -> Vec<Label> {
+        let label = |name, value: &str| Label::new(name, SharedString::from_owned(value.to_owned()));
+        vec![label("driver", event.driver()), label("operation", event.operation())]
+    }
+}

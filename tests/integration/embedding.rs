@@ -1,0 +1,291 @@
+//! What a daemon that embeds the runtime relies on: calls that end when it says so, guests whose end is told, bounds.
+
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hookvisor::{Cancel, Decision, Event, Report, Runtime, Termination};
+
+use crate::support::alone::alone;
+use crate::support::leftovers::Leftovers;
+use crate::support::{DRIVER, Hooks, event, impatient};
+
+/// Throws the switch once a file is there, as a hook that has begun its work makes it.
+fn cancel_once_there(cancel: &Cancel, file: &Path) {
+    while !file.exists() {
+        thread::yield_now();
+    }
+    cancel.cancel();
+}
+
+/// A process that has been killed may take the system a moment to end, and its new parent one to reap it.
+fn wait_for_the_end_of(pid: &str) {
+    let began = Instant::now();
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.is_empty() || stat.contains(") Z ") {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "it has not ended: {stat}");
+        thread::yield_now();
+    }
+}
+
+fn terminations(report: &Report) -> Vec<&'static str> {
+    report.hooks.iter().map(|hook| hook.termination.name()).collect()
+}
+
+/// Hooks that write the operation they are told into a file beside them, a line each.
+fn recording() -> Hooks {
+    Hooks::new().script(DRIVER, "read -r document; echo \"$2 $1 $document\" >> \"$0.log\"")
+}
+
+fn recorded(hooks: &Hooks) -> String {
+    fs::read_to_string(hooks.path().join(format!("{DRIVER}.log"))).unwrap_or_default()
+}
+
+#[test]
+fn a_cancelled_process_is_ended_with_its_group_and_the_call_returns() {
+    alone("embedding::a_cancelled_process_is_ended_with_its_group_and_the_call_returns", || {
+        let hooks = Hooks::new()
+            .script("test.d/10-waits", "echo said >&2; sleep 3600 & echo $! > \"$0.pid.bak\"; : > \"$0.bak\"; wait")
+            .script("test.d/20-next", ": > \"$0.bak\"");
+        let cancel = Cancel::new();
+        let runtime = hooks.builder().cancel(&cancel).build().unwrap();
+        // The switch's own descriptor, which comes with the first call.
+        drop(runtime.run(&Event::new("none", "web1", "start").unwrap()));
+        let before = Leftovers::now();
+        let report = thread::scope(|scope| {
+            scope.spawn(|| cancel_once_there(&cancel, &hooks.path().join("test.d/10-waits.bak")));
+            runtime.run(&event("web1", "start"))
+        });
+        assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 125));
+        assert_eq!(terminations(&report), ["cancelled"]);
+        let said = report.to_string().replace(&hooks.path().display().to_string(), "DIR");
+        assert_eq!(
+            said,
+            "Hook script execution failed: Hook script DIR/test.d/10-waits test was cancelled by the host: said"
+        );
+        assert_eq!(report.skipped[0].reason, "it was not called: a hook before it vetoed");
+        assert!(!hooks.path().join("test.d/20-next.bak").exists());
+        let background = fs::read_to_string(hooks.path().join("test.d/10-waits.pid.bak")).unwrap();
+        wait_for_the_end_of(background.trim());
+
+        let again = runtime.shutdown(&event("web1", "stopped"));
+        assert_eq!((again.decision, terminations(&again)), (Decision::Notified, vec!["cancelled"]));
+        assert_eq!(again.hooks[0].notes, ["it was not called"]);
+        assert_eq!(again.skipped[0].reason, "it was not called: the host has cancelled the call");
+        drop(runtime);
+        let switch = |left: &mut Leftovers| left.forget_descriptor("anon_inode:[eventfd]");
+        let (mut before, mut now) = (before, Leftovers::now());
+        switch(&mut before);
+        switch(&mut now);
+        assert_eq!(before, now);
+    });
+}
+
+#[cfg(feature = "wasm")]
+#[test]
+fn a_cancelled_module_is_ended_whatever_it_does() {
+    use crate::support::guests::wasm_probe;
+    for steps in ["spin", "sleep=3600000"] {
+        let hooks = Hooks::new().copy(DRIVER, wasm_probe());
+        let shared = tempfile::tempdir().unwrap();
+        let settings = format!("[[dir]]\nhost = {:?}\nguest = \"/shared\"\naccess = \"read-write\"\n", shared.path());
+        hooks.file(&format!("{DRIVER}.toml"), settings, 0o644);
+        let cancel = Cancel::new();
+        let runtime = hooks.runtime();
+        let report = thread::scope(|scope| {
+            scope.spawn(|| cancel_once_there(&cancel, &shared.path().join("began")));
+            runtime.call(&event(&format!("stderr=said;write=/shared/began:;{steps}"), "start")).cancel(&cancel).run()
+        });
+        assert_eq!(
+            (report.decision, terminations(&report)),
+            (Decision::Vetoed, vec!["cancelled"]),
+            "{steps}: {report}"
+        );
+        assert_eq!(report.hooks[0].stderr, b"said", "{steps}");
+        // Another call of the same runtime has nothing to do with it.
+        assert_eq!(runtime.run(&event("exit=0", "start")).decision, Decision::Proceed);
+    }
+}
+
+#[test]
+fn all_hooks_of_a_call_together_get_the_time_that_it_has() {
+    let hooks = Hooks::new().script("test.d/10-slow", "exec sleep 3600").script("test.d/20-late", "echo called >&2");
+    let runtime = hooks.runtime();
+    let began = Instant::now();
+    let report = runtime.call(&event("web1", "stopped")).within(Duration::from_millis(200)).shutdown();
+    assert!(began.elapsed() < Duration::from_secs(60), "the hooks' own limit is 90 s");
+    assert_eq!(terminations(&report), ["timed-out", "timed-out"]);
+    assert_eq!(report.hooks[1].termination, Termination::TimedOut { after: Duration::from_millis(200) });
+    assert_eq!(
+        (report.hooks[1].notes.as_slice(), report.hooks[1].stderr.len()),
+        (&["it was not called".to_owned()][..], 0)
+    );
+    let start = runtime.call(&event("web1", "start")).within(Duration::ZERO).start();
+    assert_eq!(start.report().exit_status(), 124, "no time is a veto");
+    assert!(runtime.call(&event("web1", "start")).limits(impatient()).start().report().exit_status() == 124);
+}
+
+#[test]
+fn no_more_hooks_run_at_once_than_the_host_allows_and_each_gets_its_turn() {
+    // Each says how many there are, itself among them, while it runs.
+    let body = "mkdir \"$0.now.$1.bak\"; ls -d \"$0\".now.*.bak | wc -l >> \"$0.seen.bak\"; sleep 0.01; rmdir \"$0.now.$1.bak\"";
+    let hooks = Hooks::new().script(DRIVER, body);
+    let runtime = hooks.builder().max_in_flight(NonZeroUsize::new(2).unwrap()).build().unwrap();
+    thread::scope(|scope| {
+        for guest in 0..24 {
+            let runtime = &runtime;
+            scope.spawn(move || {
+                let verdict = runtime.start(&event(&format!("web{guest}"), "start"));
+                assert_eq!(verdict.report().to_string(), "");
+            });
+        }
+    });
+    let seen = fs::read_to_string(hooks.path().join("test.seen.bak")).unwrap();
+    let most = seen.lines().map(|line| line.trim().parse::<u32>().unwrap()).max();
+    assert_eq!((seen.lines().count(), most), (24, Some(2)));
+}
+
+#[test]
+fn a_turn_that_does_not_come_in_time_is_a_veto() {
+    let hooks = Hooks::new().script(DRIVER, ": > \"$0.bak\"; exec sleep 3600");
+    let one = NonZeroUsize::MIN;
+    let (cancel, runtime) = (Cancel::new(), hooks.builder().max_in_flight(one).build().unwrap());
+    thread::scope(|scope| {
+        let first = scope.spawn(|| runtime.call(&event("web1", "start")).cancel(&cancel).run());
+        while !hooks.path().join("test.bak").exists() {
+            thread::yield_now();
+        }
+        let second = runtime.call(&event("web2", "start")).limits(impatient()).run();
+        let why = "could not be run: so many hooks are under way that its turn did not come in time\n  note: it was not called";
+        assert!(second.to_string().ends_with(why), "{second}");
+        assert_eq!(second.exit_status(), 125);
+        cancel.cancel();
+        assert_eq!(terminations(&first.join().unwrap()), ["cancelled"]);
+    });
+}
+
+#[test]
+fn the_end_of_an_admitted_guest_is_told_once_however_it_comes() {
+    let hooks = recording();
+    let runtime = hooks.runtime();
+    let start = |guest: &str| event(guest, "start").with_document("<guest/>\n");
+
+    let guest = runtime.admit(&start("stops")).unwrap();
+    assert_eq!(guest.report().map(|report| report.decision), Some(Decision::Proceed));
+    assert_eq!(guest.stopped().decision, Decision::Notified);
+    let made = || -> Result<(), Box<dyn std::error::Error>> {
+        let _guest = runtime.admit(&start("cannot-be-made"))?;
+        Err("no memory")?
+    };
+    assert!(made().is_err());
+    let event = runtime.admit(&start("outlives")).unwrap().detach();
+    let adopted = runtime.adopt(event);
+    let end = adopted.event().then("release").unwrap().with_extra("failed").unwrap();
+    assert_eq!(adopted.stopped_with(&end).failures().count(), 0);
+    assert_eq!(
+        recorded(&hooks),
+        "start stops <guest/>\nstopped stops <guest/>\n\
+         start cannot-be-made <guest/>\nstopped cannot-be-made <guest/>\n\
+         start outlives <guest/>\nrelease outlives <guest/>\n"
+    );
+}
+
+#[test]
+fn a_vetoed_start_has_no_guest_and_so_no_end() {
+    let hooks = Hooks::new().script(DRIVER, "echo \"$2\" >> \"$0.log\"; echo no >&2; exit 3");
+    let veto = hooks.runtime().admit(&event("web1", "start")).expect_err("it is vetoed");
+    assert_eq!((veto.report().exit_status(), recorded(&hooks).as_str()), (3, "start\n"));
+}
+
+#[test]
+fn async_calls_leave_their_worker_free_and_end_their_hooks_when_nobody_waits() {
+    alone("embedding::async_calls_leave_their_worker_free_and_end_their_hooks_when_nobody_waits", || {
+        let hooks = Hooks::new()
+            .script(DRIVER, "if [ \"$1\" = waits ]; then : > \"$0.bak\"; exec sleep 3600; fi; exit ${1#exit}");
+        let runtime: Runtime = hooks.runtime();
+        let before = Leftovers::now();
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio.block_on(async {
+            let verdict = runtime.start_async(&event("exit7", "start")).await;
+            assert_eq!(verdict.report().exit_status(), 7);
+            assert_eq!(runtime.shutdown_async(&event("exit7", "stopped")).await.decision, Decision::Notified);
+            let guest = runtime.admit_async(&event("exit0", "start")).await.unwrap();
+            assert_eq!(guest.stopped_async().await.exit_status(), 0);
+
+            // The one worker goes on while the hook runs, and gives the start up once it does.
+            let waits = event("waits", "start");
+            let began = async {
+                while !hooks.path().join("test.bak").exists() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = began => {}
+                verdict = runtime.start_async(&waits) => unreachable!("{verdict:?}"),
+            }
+        });
+        // Waits for its threads, and they for their hooks.
+        drop(tokio);
+        Leftovers::assert_none_since(&before, "the async calls");
+    });
+}
+
+#[test]
+fn what_operators_see_is_told_in_order() {
+    alone("embedding::what_operators_see_is_told_in_order", operators_see_it);
+}
+
+fn operators_see_it() {
+    use crate::support::log::Log;
+    let hooks = Hooks::new().script("test.d/10-fine", ":").script("test.d/20-veto", "echo no >&2; exit 3");
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .without_time()
+        .with_ansi(false)
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || drop(hooks.runtime().run(&event("web1", "start"))));
+    let lines: Vec<String> = log
+        .text()
+        .lines()
+        .filter(|line| line.contains("hookvisor::"))
+        .map(|line| {
+            let line = line.replace(&hooks.path().display().to_string(), "DIR");
+            line.split("duration_us=").next().unwrap_or_default().trim().to_owned()
+        })
+        .collect();
+    insta::assert_snapshot!("what_operators_see_is_told_in_order", lines.join("\n"));
+}
+
+#[test]
+fn calls_are_counted_by_what_they_were_and_how_they_ended() {
+    use crate::support::recorder::Recorder;
+    let hooks = Hooks::new().script("test.d/10-fine", ":").script("test.d/20-veto", "exit 3");
+    let recorder = Recorder::default();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = hooks.runtime();
+        drop(runtime.run(&event("web1", "start")));
+        drop(runtime.run(&event("web1", "stopped")));
+        fs::rename(hooks.path(), hooks.path().with_extension("gone")).unwrap();
+        assert!(runtime.reload().is_err());
+        fs::rename(hooks.path().with_extension("gone"), hooks.path()).unwrap();
+    });
+    insta::assert_snapshot!(recorder.text(), @r"
+    hookvisor_hook_calls_total{driver=test,operation=start,kind=native,termination=exited} 2
+    hookvisor_hook_calls_total{driver=test,operation=stopped,kind=native,termination=exited} 2
+    hookvisor_hook_duration_seconds{driver=test,operation=start,kind=native} 2
+    hookvisor_hook_duration_seconds{driver=test,operation=stopped,kind=native} 2
+    hookvisor_hooks_in_flight{} 0
+    hookvisor_reloads_total{result=failed} 1
+    hookvisor_reloads_total{result=ok} 1
+    hookvisor_vetoes_total{driver=test,operation=start} 1
+    ");
+}
