@@ -12,6 +12,7 @@ mod dropin;
 mod embedding;
 #[cfg(feature = "wasm")]
 mod hostile;
+mod interrupt;
 #[cfg(feature = "wasm")]
 mod libvirtd;
 mod native;
