@@ -36,6 +36,13 @@ const MAX_SIZE: u64 = 1 << 20;
 /// ```
 ///
 /// Every key can be left out. A path that is not absolute starts at the directory of the file.
+///
+/// ```no_run
+/// let config = hookvisor::Config::read(std::path::Path::new("/etc/hookvisor/hookvisor.toml"))?;
+/// let runtime = hookvisor::Runtime::builder(config.hooks).limits(config.limits).build()?;
+/// # drop(runtime);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {

@@ -9,10 +9,9 @@
 //! use hookvisor::{Event, Runtime};
 //!
 //! let runtime = Runtime::open("/etc/mydaemon/hooks")?;
-//! let guest = |operation| Event::new("mydaemon", "web1", operation);
-//! runtime.start(&guest("start")?).into_result()?; // Err(Veto): do not start it
+//! let guest = runtime.admit(&Event::new("mydaemon", "web1", "start")?)?; // Err(Veto): do not start it
 //! // … the guest runs, and stops …
-//! let report = runtime.shutdown(&guest("stopped")?);
+//! let report = guest.stopped();
 //! if report.failures().next().is_some() {
 //!     eprintln!("{report}");
 //! }
@@ -23,6 +22,8 @@
 //! - [`Event`]: what is about to happen or has happened, and its [`Stage`]. Conventions (libvirt's, and a generic one) say
 //!   which operations there are.
 //! - [`Runtime`]: a directory of hooks, ready to be called. [`Exec`] runs a single one.
+//! - [`Guest`]: the handle of a guest that was allowed to start, by which its end is told.
+//! - [`Invocation`]: one call with terms of its own. [`Cancel`] ends running calls.
 //! - [`Verdict`], [`Report`]: what came of it.
 //! - [`Limits`]: time, memory, output.
 //! - [`Config`]: `hookvisor.toml`, for the installed hookvisor.
@@ -34,8 +35,22 @@
 //!
 //! Needs Linux 5.4 or later (pidfds that can be waited for).
 //!
+//! # What operators see
+//! Events of [`tracing`], in the spans `event` (driver, object, operation, stage) and `hook` (path, kind):
+//!
+//! | target | level | when |
+//! |---|---|---|
+//! | `hookvisor::loaded`, `hookvisor::broken` | debug, warn | a hook is ready to be called; cannot be run, and vetoes |
+//! | `hookvisor::started` | debug | a hook is called |
+//! | `hookvisor::slow` | warn | it is still running after [`Limits::slow`] |
+//! | `hookvisor::call` | info, warn | it has ended; warn if it failed |
+//! | `hookvisor::vetoed` | info | a start must not go on |
+//! | `hookvisor::guest` | the guest's own | what a sandboxed hook logs |
+//!
 //! # Features
 //! - `wasm` (default): WebAssembly hooks. Without it, such a hook vetoes.
+//! - `async`: calls that do not block the thread of an async task (tokio).
+//! - `metrics`: counts and durations for the `metrics` facade; their names are in the module `metrics`.
 
 #![deny(unsafe_code)]
 

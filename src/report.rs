@@ -34,6 +34,16 @@ impl Kind {
 }
 
 /// How a hook's call ended.
+///
+/// ```
+/// use hookvisor::Termination;
+///
+/// let killed = Termination::Signaled { signal: 9, name: "SIGKILL".to_owned() };
+/// assert_eq!((killed.exit_status(), killed.name(), killed.is_success()), (137, "signaled", false));
+/// assert_eq!(killed.to_string(), "killed by signal 9 (SIGKILL)");
+/// ```
+///
+/// The numbers are a POSIX shell's, and those of timeout(1) and abort(3) where a shell has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Termination {
@@ -197,6 +207,16 @@ pub enum Decision {
 
 /// What came of one event.
 ///
+/// ```no_run
+/// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
+/// let report = runtime.shutdown(&hookvisor::Event::new("mydaemon", "web1", "stopped")?);
+/// for hook in report.failures() {
+///     println!("{} ended with {}", hook.path.display(), hook.termination.exit_status());
+/// }
+/// println!("{}", report.to_json());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// Its [`Display`](fmt::Display) form is the text report: empty when nothing failed, otherwise an entry for each failure.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -326,10 +346,16 @@ impl Verdict {
     }
 }
 
-/// A start that must not go on. As an error, it reads as the text report.
-#[derive(Debug, Clone, thiserror::Error)]
+/// A start that must not go on. As an error, it reads as the text report, also where a `main` returns it.
+#[derive(Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Veto(Box<Report>);
+
+impl fmt::Debug for Veto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
 
 impl Veto {
     /// What the hooks said.

@@ -69,6 +69,24 @@ struct Shared {
 }
 
 /// Makes a [`Runtime`].
+///
+/// ```no_run
+/// use std::num::NonZeroUsize;
+/// use std::time::Duration;
+///
+/// use hookvisor::{Cancel, Limits, Runtime};
+///
+/// let cancel = Cancel::new();
+/// let mut limits = Limits::default();
+/// limits.timeout = Duration::from_secs(30);
+/// let runtime = Runtime::builder("/etc/mydaemon/hooks")
+///     .limits(limits)
+///     .cancel(&cancel)
+///     .max_in_flight(NonZeroUsize::new(32).unwrap())
+///     .build()?;
+/// # drop(runtime);
+/// # Ok::<(), hookvisor::LoadError>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct RuntimeBuilder {
@@ -201,7 +219,7 @@ impl Runtime {
         Guest::new(self.clone(), event, None)
     }
 
-    /// Tells the hooks that something has been stopped.
+    /// Tells the hooks that something has been stopped. For a guest that was [admitted](Self::admit), its handle does so.
     ///
     /// This cannot fail, only report: every hook is called, whatever the others did. The event is run as one of the
     /// shutdown stage, whatever its operation is called.
@@ -222,6 +240,17 @@ impl Runtime {
 
     /// Looks for hooks again. Calls that are under way end with the hooks that they began with.
     ///
+    /// It may be called from any thread, and at any time: an event is run with all of the new hooks or with all of the old.
+    ///
+    /// ```no_run
+    /// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
+    /// // On SIGHUP:
+    /// if let Err(error) = runtime.reload() {
+    ///     eprintln!("the hooks are what they were: {error}");
+    /// }
+    /// # Ok::<(), hookvisor::LoadError>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`RuntimeBuilder::build`]; the hooks are then what they were before.
     pub fn reload(&self) -> Result<(), LoadError> {
@@ -231,6 +260,14 @@ impl Runtime {
     }
 
     /// What was found in the hooks directory, and what will happen with it.
+    ///
+    /// ```no_run
+    /// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
+    /// for hook in runtime.inventory().hooks {
+    ///     println!("{} {}: {}", hook.driver, hook.path.display(), hook.reason.unwrap_or("will be called".into()));
+    /// }
+    /// # Ok::<(), hookvisor::LoadError>(())
+    /// ```
     #[must_use]
     pub fn inventory(&self) -> Inventory {
         Inventory::new(&self.0.directory, &self.0.hooks(), &self.0.limits)

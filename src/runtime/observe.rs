@@ -1,15 +1,5 @@
-//! What operators see: events and spans of [`tracing`], and with the feature `metrics` counts and durations.
-//!
-//! | target | level | when |
-//! |---|---|---|
-//! | `hookvisor::loaded` | debug | a hook is ready to be called |
-//! | `hookvisor::broken` | warn | a hook cannot be run, and vetoes |
-//! | `hookvisor::started` | debug | a hook is called |
-//! | `hookvisor::slow` | warn | a hook is still running after [`Limits::slow`](crate::Limits::slow) |
-//! | `hookvisor::call` | info, warn | a hook has ended; warn if it failed |
-//! | `hookvisor::vetoed` | info | a start must not go on |
-//!
-//! An event's hooks run in the span `event` (driver, object, operation, stage), each in a span `hook` (path, kind).
+//! What operators see: events and spans of [`tracing`], and with the feature `metrics` counts and durations. The table of them
+//! is in the documentation of the crate.
 
 use tracing::Span;
 

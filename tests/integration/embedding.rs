@@ -289,3 +289,21 @@ fn calls_are_counted_by_what_they_were_and_how_they_ended() {
     hookvisor_vetoes_total{driver=test,operation=start} 1
     ");
 }
+
+/// What a daemon keeps in its own structures, and hands from thread to thread.
+#[test]
+fn everything_can_be_shared_between_threads() {
+    fn shareable<T: Send + Sync + 'static>() {}
+    fn movable<T: Send>(_: T) {}
+    shareable::<Runtime>();
+    shareable::<hookvisor::Guest>();
+    shareable::<hookvisor::Invocation>();
+    shareable::<Cancel>();
+    shareable::<Event>();
+    shareable::<hookvisor::Verdict>();
+    let runtime = Hooks::new().runtime();
+    let start = event("web1", "start");
+    movable(runtime.start_async(&start));
+    movable(runtime.admit_async(&start));
+    movable(runtime.shutdown_async(&start));
+}

@@ -98,6 +98,24 @@ fn the_check_runs_the_test_command() {
     }
 }
 
+#[test]
+fn the_embedding_shown_asks_before_and_tells_after() {
+    let example = fs::read_to_string(Path::new(ROOT).join("examples/embed.rs")).unwrap();
+    let shown = blocks("rust,no_run").into_iter().find(|block| block.starts_with("use hookvisor::{Event")).unwrap();
+    assert!(example.ends_with(&format!("\n\n{shown}")), "examples/embed.rs is not what the README shows");
+    let hooks = Hooks::new().script("mydaemon", "echo \"$@: $(cat)\" >&2; exit $(cat \"$0.$2.bak\")");
+    let embedded = |start: &str, stopped: &str| {
+        hooks.file("mydaemon.start.bak", start, 0o644);
+        hooks.file("mydaemon.stopped.bak", stopped, 0o644);
+        printed(&format!("cargo run --quiet --example embed -- {}", hooks.path().display()))
+            .replace(&hooks.path().display().to_string(), "DIR")
+    };
+    let failed = "Hook script execution failed: Hook script DIR/mydaemon mydaemon failed with error code";
+    assert_eq!(embedded("0", "0"), "");
+    assert_eq!(embedded("7", "0"), format!("Error: {failed} 7: web1 start - -: {{\"memory\": 512}}\n"));
+    assert_eq!(embedded("0", "8"), format!("{failed} 8: web1 stopped - -: {{\"memory\": 512}}\n"));
+}
+
 /// The module in `examples/hooks` is there so that the first command needs no WebAssembly target; it is to do what its
 /// source says.
 #[test]

@@ -22,6 +22,13 @@ const DIGEST: usize = 32;
 const LARGEST: u64 = 1 << 30;
 
 /// A directory of compiled modules.
+///
+/// ```no_run
+/// let cache = hookvisor::Cache::open("/var/cache/mydaemon")?;
+/// let runtime = hookvisor::Runtime::builder("/etc/mydaemon/hooks").cache(cache).build()?;
+/// # drop(runtime);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Cache {
     directory: PathBuf,
