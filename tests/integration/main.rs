@@ -12,6 +12,8 @@ mod dropin;
 #[cfg(feature = "wasm")]
 mod hostile;
 #[cfg(feature = "wasm")]
+mod languages;
+#[cfg(feature = "wasm")]
 mod libvirtd;
 mod native;
 #[cfg(feature = "wasm")]
