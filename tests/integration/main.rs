@@ -14,6 +14,8 @@ mod embedding;
 mod hostile;
 mod interrupt;
 #[cfg(feature = "wasm")]
+mod languages;
+#[cfg(feature = "wasm")]
 mod libvirtd;
 mod native;
 #[cfg(feature = "wasm")]
