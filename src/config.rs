@@ -2,15 +2,15 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use crate::hook::file::{self, OpenError};
 use crate::hook::settings::one_line;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
+use crate::time::Time;
 
 /// Longer than any that a person writes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -218,24 +218,10 @@ impl WrittenLimits {
     }
 }
 
-/// A time as a person writes it, and not none.
-#[derive(Debug, Clone, Copy)]
-struct Time(Duration);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match humantime::parse_duration(&text) {
-            Ok(time) if !time.is_zero() => Ok(Self(time)),
-            Ok(_) => Err(de::Error::custom(format!("{text:?} is no time at all"))),
-            Err(why) => Err(de::Error::custom(format!("{text:?}: {why}; write one like \"5s\" or \"1min 30s\""))),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Duration;
 
     use super::*;
 
@@ -272,7 +258,10 @@ mod tests {
         let why = |text: &str| read(text).err().unwrap_or_default();
         assert!(why("hook = '/srv'").starts_with("line 1: unknown field `hook`, expected one of"));
         assert!(why("[limits]\ntimeuot = '5s'").starts_with("line 2: unknown field `timeuot`"));
-        assert_eq!(why("[limits]\ngrace = '0s'"), "line 2: \"0s\" is no time at all");
+        assert_eq!(
+            why("[limits]\ngrace = '0s'"),
+            "line 2: \"0s\": no time at all; write one like \"5s\" or \"1min 30s\""
+        );
         assert!(why("[log]\nto = 'syslog'").starts_with("line 2: unknown variant `syslog`"));
         assert_eq!(why("[log]\nto = 'file'"), "[log] to = \"file\" needs `file = \"…\"`");
         assert_eq!(why("[log]\nto = 'journal'\nfile = 'x'"), "[log] has `file`, and does not say to = \"file\"");

@@ -75,6 +75,7 @@ mod places;
 mod report;
 mod runtime;
 mod signal;
+mod time;
 
 #[cfg(feature = "wasm")]
 pub use backend::wasm::cache::{Cache, CacheError};

@@ -17,6 +17,7 @@ use super::file::{self, OpenError};
 use super::trust::Trust;
 use crate::backend::LaunchError;
 use crate::event::Event;
+use crate::time::Time;
 
 /// Longer than any that a person writes, and short enough to be read in one go.
 const MAX_SIZE: u64 = 1 << 20;
@@ -128,12 +129,7 @@ pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)
-        .map_err(|e| de::Error::custom(format!("{}; write one like \"5s\"", e.to_string().trim_end())))?;
-    let wrong =
-        |why: String| de::Error::custom(format!("timeout = {text:?}: {why}; write one like \"5s\" or \"1min 30s\""));
-    let duration = humantime::parse_duration(&text).map_err(|e| wrong(e.to_string()))?;
-    if duration.is_zero() { Err(wrong("no time at all".to_owned())) } else { Ok(Some(duration)) }
+    Time::deserialize(deserializer).map(|Time(time)| Some(time))
 }
 
 fn environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
@@ -170,10 +166,7 @@ mod tests {
             error("timeout = \"5s\"\ntimeuot = \"5s\"\n")
                 .starts_with("line 2: unknown field `timeuot`, expected one of")
         );
-        assert_eq!(
-            error("timeout = \"0s\""),
-            "line 1: timeout = \"0s\": no time at all; write one like \"5s\" or \"1min 30s\""
-        );
+        assert_eq!(error("timeout = \"0s\""), "line 1: \"0s\": no time at all; write one like \"5s\" or \"1min 30s\"");
         assert!(error("timeout = 5").contains("line 1: invalid type: integer `5`, expected a string"));
         assert_eq!(error("env = { \"A=B\" = \"\" }"), "line 1: \"A=B\" cannot be a variable of the environment");
         assert!(error("objects = [\"[\"]").contains("unclosed character class"));
