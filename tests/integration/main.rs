@@ -26,6 +26,8 @@ mod parity;
 mod ported;
 mod progress;
 #[cfg(feature = "wasm")]
+mod public_api;
+#[cfg(feature = "wasm")]
 mod readme;
 #[cfg(feature = "wasm")]
 mod sandbox;
