@@ -6,6 +6,7 @@ mod broker;
 pub(crate) mod cache;
 mod clock;
 mod drive;
+mod files;
 mod guest;
 mod interface;
 mod pool;
@@ -180,9 +181,12 @@ impl Sandbox {
             modules.func_wrap(PREVIEW_1, "proc_exit", |status: u32| -> wasmtime::Result<()> {
                 Err(HookExit(status).into())
             })?;
+            files::add_to_linker(&mut modules)?;
             interface::add_to_linker(&mut modules)?;
             let mut components = component::Linker::new(&engine);
             wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
+            components.allow_shadowing(true);
+            files::add_to_component_linker(&mut components)?;
             interface::add_to_component_linker(&mut components)?;
             Ok((engine, modules, components))
         };
@@ -254,6 +258,8 @@ impl Program for WasmHook {
     }
 }
 
+/// Refuses at load what could never be made. Of several memories the largest is known here; that all of them together stay
+/// within the limit is seen to when an instance is made.
 fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
     let initial = needs.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
     if initial > memory as u64 {

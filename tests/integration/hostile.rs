@@ -68,9 +68,16 @@ impl World {
         self.hooks.file("test.toml", settings, 0o644);
     }
 
+    /// With time enough for all that ends by itself.
     fn run(&self, steps: &str) -> Report {
+        let mut limits = impatient();
+        limits.timeout = Duration::from_secs(10);
+        self.run_within(limits, steps)
+    }
+
+    fn run_within(&self, limits: Limits, steps: &str) -> Report {
         let began = Instant::now();
-        let report = self.hooks.impatient_runtime().run(&event(steps, "start"));
+        let report = self.hooks.builder().limits(limits).build().unwrap().run(&event(steps, "start"));
         assert!(began.elapsed() < TOO_LONG, "{steps}: {:?}", began.elapsed());
         assert!(!stderr(&report).contains(SECRET), "{steps}: {report}");
         report
@@ -260,6 +267,11 @@ fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
             (func (export \"_start\") (loop $again (br_if $again (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) (call $exit (i32.const 9))))"), End::Exit(9)),
         ("a large table from the start", text("(module (table 200000 funcref) (func (export \"_start\")))"), End::Refused("its table of 200000 elements is over the limit")),
         ("a large memory from the start", text("(module (memory 2000) (func (export \"_start\")))"), End::Refused("set `memory` in its settings")),
+        ("two memories over the limit together", text("(module (memory 600) (memory 600) (func (export \"_start\")))"), End::Refused("its memories together need more than its limit from the start, 64.0 MiB: set `memory`")),
+        ("memories of two instances", text("(component (core module $m (memory 600)) (core instance (instantiate $m)) (core instance (instantiate $m))
+            (core module $r (func (export \"run\") (result i32) i32.const 0)) (core instance $i (instantiate $r))
+            (func $run (result (result)) (canon lift (core func $i \"run\"))) (instance $e (export \"run\" (func $run)))
+            (export \"wasi:cli/run@0.2.0\" (instance $e)))"), End::Refused("its memories together need more than its limit")),
         ("many memories", text(&format!("(module {} (func (export \"_start\")))", "(memory 20)".repeat(90))), End::Refused("memories")),
         ("a start function that loops", text("(module (func $s (loop $a (br $a))) (start $s) (func (export \"_start\")))"), End::TimedOut),
         ("a start function that traps", text("(module (func $s unreachable) (start $s) (func (export \"_start\")))"), End::Trap("unreachable")),
@@ -306,7 +318,7 @@ fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
         assert!(attackers.len() >= 40, "{}", attackers.len());
         for (name, module, end) in attackers {
             world.install(&module);
-            let report = world.run("-");
+            let report = world.run_within(impatient(), "-");
             let hook = &report.hooks[0];
             let said = report.to_string();
             match end {
@@ -344,12 +356,39 @@ fn descriptors_are_not_the_guest_s_to_exhaust() {
 }
 
 #[test]
-fn a_fifo_in_a_granted_directory_does_not_hold_up_the_caller() {
-    let world = World::new();
-    let report = world.run("open=/granted/fifo");
-    assert_eq!(report.exit_status(), 124, "{report}");
-    // Let go of the thread that waits for a writer.
-    drop(File::options().write(true).open(world.at("granted/fifo")));
+fn what_is_no_file_is_not_opened_and_nothing_waits_for_it() {
+    alone("hostile::what_is_no_file_is_not_opened_and_nothing_waits_for_it", || {
+        let world = World::new();
+        symlink("fifo", world.at("granted/link-to-fifo")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(world.at("granted/socket")).unwrap();
+        let component = fs::read(wasm_component_probe()).unwrap();
+        for module in [fs::read(wasm_probe()).unwrap(), component] {
+            world.install(&module);
+            let before = Leftovers::now();
+            for name in ["fifo", "link-to-fifo", "below/../fifo", "socket"] {
+                let report = world.run(&format!("open=/granted/{name}"));
+                assert!(matches!(report.hooks[0].termination, Termination::Exited(4 | 1)), "{name}: {report}");
+                let note = format!("it was refused {name:?}: a hook can open files and directories, and nothing else");
+                assert_eq!(report.hooks[0].notes, [note]);
+                let report = world.run(&format!("write=/granted/{name}:x"));
+                assert!(matches!(report.hooks[0].termination, Termination::Exited(5 | 1)), "{name}: {report}");
+                // A thread that waited would be there without its runtime too.
+                Leftovers::assert_none_since(&before, name);
+            }
+            // It can be seen, and the rest is there as ever.
+            assert_eq!(stderr(&world.run("list=/granted/below;show=/granted/inside;exit=1")), "\nas it was");
+            assert_eq!(world.run("open=/granted/below").exit_status(), 0);
+        }
+        world.install(&module(
+            &format!("{EXIT}\npath_filestat_set_times (param i32 i32 i32 i32 i64 i64 i32) (result i32)"),
+            "(i32.store (i32.const 0) (i32.const 0x6f666966))
+             (call $path_filestat_set_times
+                (i32.const 3) (i32.const 1) (i32.const 0) (i32.const 4) (i64.const 0) (i64.const 0) (i32.const 5))
+             call $proc_exit",
+        ));
+        assert_eq!(world.run("-").exit_status(), 63, "to set times opens it too");
+        assert_eq!(stderr(&world.run("-")), "");
+    });
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Names, lines_to_grant};
 use crate::limits::{Deadline, Limits};
 
-/// How many refused commands the report tells of.
+/// How many notes the report has.
 const NOTES: usize = 10;
 
 /// What a call's guest may have run.
@@ -99,7 +99,8 @@ impl Broker {
         CommandError::Refused(format!("the hook's settings do not list this command; to allow it: {lines}"))
     }
 
-    fn note(&mut self, note: String) {
+    /// Adds to what the report is to tell, as long as it is not too much.
+    pub(super) fn note(&mut self, note: String) {
         if self.notes.len() < NOTES {
             self.notes.push(shortened(note));
         }

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Wake;
 
+use bytesize::ByteSize;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace, format_err};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::sockets::SocketAddrUse;
@@ -52,13 +53,20 @@ impl Guest {
 
     /// A guest that is never run.
     pub(super) fn without_rights() -> Self {
-        let quota = Quota { memory: 0, table_elements: 0 };
+        let quota = Quota { memory: 0, table_elements: 0, exceeded: false };
         let wasi = WasiCtxBuilder::new().build_p1();
         Self { wasi, quota, broker: None, response: Vec::new(), path: Path::new("").into(), messages: 0 }
     }
 
     pub(super) fn broker(&mut self) -> wasmtime::Result<&mut Broker> {
         self.broker.as_mut().ok_or_else(|| format_err!("commands are for a hook that is called"))
+    }
+
+    /// The report is to tell that it got no descriptor for this path.
+    pub(super) fn refused(&mut self, path: &str) {
+        if let Some(broker) = &mut self.broker {
+            broker.note(format!("it was refused {path:?}: a hook can open files and directories, and nothing else"));
+        }
     }
 
     /// Puts a guest's message into the host's log.
@@ -93,10 +101,12 @@ impl WasiView for Guest {
     }
 }
 
-/// What is left of the memory that a guest may have.
+/// What is left of the memory that a guest may have, all of its memories together, from the making of its instance on.
 struct Quota {
     memory: usize,
     table_elements: usize,
+    /// Whether it asked for more memory.
+    exceeded: bool,
 }
 
 impl ResourceLimiter for Quota {
@@ -105,6 +115,8 @@ impl ResourceLimiter for Quota {
         let granted = growth <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
         if granted {
             self.memory -= growth;
+        } else {
+            self.exceeded = true;
         }
         Ok(granted)
     }
@@ -168,7 +180,7 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
     };
     let guest = Guest {
         wasi: wasi(hook, call, &stdout, &stderr)?,
-        quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements },
+        quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements, exceeded: false },
         broker: Some(Broker::new(hook, call)),
         response: Vec::new(),
         path: call.path.into(),
@@ -187,10 +199,19 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
     let interrupts = call.deadline.wakes(|| Arc::new(Interrupt(sandbox.engine.clone())).into());
     let outcome = drive::to_end(execute(&hook.code, &mut store), sandbox.clock.reactor(), &call.deadline);
     drop((watch, interrupts));
-    let mut notes = store.into_data().into_notes();
+    let guest = store.into_data();
+    let exceeded = guest.quota.exceeded;
+    let mut notes = guest.into_notes();
     let end = match outcome {
         Err(over) => over.into(),
         Ok(Ok(end)) => end,
+        // Of one memory that is known at load.
+        Ok(Err(Stopped::Before(error))) if exceeded && !error.is::<Trap>() => {
+            let limit = ByteSize(hook.memory as u64);
+            return Err(LaunchError::Refused(format!(
+                "its memories together need more than its limit from the start, {limit}: set `memory` in its settings"
+            )));
+        }
         Ok(Err(stopped)) => end_of(stopped, &mut notes)?,
     };
     Ok(Completion { end, stdout: stdout.finish(), stderr: stderr.finish(), notes })

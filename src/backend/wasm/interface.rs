@@ -57,6 +57,13 @@ fn command_response(mut caller: Caller<'_, Guest>, at: u32, len: u32) -> wasmtim
     Ok(0)
 }
 
+/// A module's memory, beside the rest of its call.
+pub(super) fn memory_and_guest<'a>(
+    caller: &'a mut Caller<'_, Guest>,
+) -> wasmtime::Result<(&'a mut [u8], &'a mut Guest)> {
+    Ok(memory(caller)?.data_and_store_mut(caller))
+}
+
 fn memory(caller: &mut Caller<'_, Guest>) -> wasmtime::Result<Memory> {
     match caller.get_export("memory") {
         Some(Extern::Memory(memory)) => Ok(memory),
@@ -64,7 +71,7 @@ fn memory(caller: &mut Caller<'_, Guest>) -> wasmtime::Result<Memory> {
     }
 }
 
-fn read(caller: &mut Caller<'_, Guest>, at: u32, len: u32) -> wasmtime::Result<Vec<u8>> {
+pub(super) fn read(caller: &mut Caller<'_, Guest>, at: u32, len: u32) -> wasmtime::Result<Vec<u8>> {
     let memory = memory(caller)?;
     let (at, len) = (at as usize, len as usize);
     let bytes = memory.data(&caller).get(at..).and_then(|rest| rest.get(..len));
