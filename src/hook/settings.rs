@@ -1,6 +1,7 @@
 //! `<hook>.toml`: what the administrator says of one hook.
 
 pub(crate) mod grants;
+mod table;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -35,11 +36,11 @@ pub(crate) struct Settings {
     pub(crate) operations: Option<Vec<String>>,
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
-    #[serde(default, rename = "dir")]
+    #[serde(default, rename = "dir", deserialize_with = "table::array")]
     pub(crate) directories: Vec<Directory>,
-    #[serde(default, rename = "command")]
+    #[serde(default, rename = "command", deserialize_with = "table::array")]
     pub(crate) commands: Vec<Command>,
-    #[serde(default, rename = "connect")]
+    #[serde(default, rename = "connect", deserialize_with = "table::array")]
     pub(crate) connections: Vec<Connection>,
 }
 
@@ -170,6 +171,10 @@ mod tests {
         assert!(error("timeout = 5").contains("line 1: invalid type: integer `5`, expected a string"));
         assert_eq!(error("env = { \"A=B\" = \"\" }"), "line 1: \"A=B\" cannot be a variable of the environment");
         assert!(error("objects = [\"[\"]").contains("unclosed character class"));
+        assert_eq!(
+            error("dir = [['/a', '/b', 'read-write']]"),
+            "line 1: invalid type: sequence, expected a table, its values by their keys"
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use regex_lite::Regex;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
 
 /// `[[dir]]`: a directory of the host, as WASI's pre-opened directory.
@@ -125,25 +127,35 @@ fn substitute(text: &str, names: Names<'_>) -> String {
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "an argument is a string, or { regex = \"…\" }")]
-        enum Written {
-            Text(String),
-            Regex(WrittenRegex),
-        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+/// A pattern as it is written.
+struct Written;
+
+impl<'de> Visitor<'de> for Written {
+    type Value = Pattern;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an argument: a string, or { regex = \"…\" }")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Pattern, E> {
+        Ok(if text == "*" { Pattern::Any } else { Pattern::Text(text.to_owned()) })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pattern, A::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct WrittenRegex {
+        struct Table {
             regex: String,
         }
-        Ok(match Written::deserialize(deserializer)? {
-            Written::Text(text) if text == "*" => Self::Any,
-            Written::Text(text) => Self::Text(text),
-            // Anchored, so that of several alternatives the one that matches whole is found.
-            Written::Regex(WrittenRegex { regex }) => Self::Regex(
-                Regex::new(&format!("^(?:{regex})$")).map_err(|e| de::Error::custom(format!("{regex:?}: {e}")))?,
-            ),
-        })
+        let Table { regex } = Table::deserialize(MapAccessDeserializer::new(map))?;
+        // By itself, since the brackets that are put around it would make a whole of `a)|(b`. And anchored, so that of
+        // several alternatives the one that matches whole is found.
+        let anchored = Regex::new(&regex).and_then(|_| Regex::new(&format!("^(?:{regex})$")));
+        anchored.map(Pattern::Regex).map_err(|e| de::Error::custom(format!("{regex:?}: {e}")))
     }
 }
 
@@ -206,8 +218,12 @@ mod tests {
 
     const NAMES: Names<'_> = Names { object: "web1", operation: "start" };
 
+    fn command(args: &str) -> Result<Command, toml::de::Error> {
+        toml::from_str(&format!("program = '/usr/bin/tool'\nargs = {args}"))
+    }
+
     fn allows(args: &str, asked: &[&str], names: Names<'_>) -> bool {
-        let command: Command = match toml::from_str(&format!("program = '/usr/bin/tool'\nargs = {args}")) {
+        let command = match command(args) {
             Ok(command) => command,
             Err(error) => unreachable!("{args}: {error}"),
         };
@@ -241,8 +257,23 @@ mod tests {
         for other in ["AllowedCPUs=0-3 x", "xAllowedCPUs=1", "AllowedCPUs=1\n", "none\nnone", ""] {
             assert!(!allows(cpus, &[other], NAMES), "{other:?}");
         }
+        for wrong in ["a)|(?:b", "(", "["] {
+            assert!(
+                command(&format!("[{{ regex = '{wrong}' }}]")).is_err_and(|e| e.message().contains(wrong)),
+                "{wrong}"
+            );
+        }
         // The longer alternative is found although a shorter one matches first.
         assert!(allows("[{ regex = 'a|ab' }]", &["ab"], NAMES));
+    }
+
+    #[test]
+    fn an_argument_is_text_or_an_expression() {
+        let why = |args| command(args).map_or_else(|e| e.message().to_owned(), |_| "accepted".to_owned());
+        for args in ["[1]", "[['a.*']]", "[{}]", "[{ regex = 'a', flags = 'i' }]", "[{ regex = 1 }]", "'*'"] {
+            assert_ne!(why(args), "accepted", "{args}");
+        }
+        assert_eq!(why("[['a.*']]"), "invalid type: sequence, expected an argument: a string, or { regex = \"…\" }");
     }
 
     #[test]
