@@ -7,6 +7,8 @@
 mod support;
 
 mod bad_input;
+#[cfg(feature = "wasm")]
+mod brokered;
 mod cli;
 mod dropin;
 mod embedding;

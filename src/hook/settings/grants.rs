@@ -204,12 +204,29 @@ impl fmt::Display for Connection {
     }
 }
 
-/// The lines that would grant a command, for the note about one that was refused.
+/// What would grant a command, for the note about one that was refused: in one line, whatever the guest asked for.
 #[cfg(feature = "wasm")]
 pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) -> String {
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let args: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+    // Just this argument, where its text would be a pattern for others.
+    let is_pattern = |text: &str| text == "*" || text.contains("{object}") || text.contains("{operation}");
+    let written = |argument: &String| match argument {
+        text if is_pattern(text) => format!("{{ regex = {} }}", quoted(&regex_lite::escape(text))),
+        text => quoted(text),
+    };
+    let args: Vec<String> = arguments.iter().map(written).collect();
     format!("[[command]] program = {}, args = [{}]", quoted(&program.to_string_lossy()), args.join(", "))
+}
+
+/// A TOML basic string.
+#[cfg(feature = "wasm")]
+fn quoted(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\n' => "\\n".to_owned(),
+        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c => c.to_string(),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 #[cfg(test)]
@@ -286,6 +303,24 @@ mod tests {
         assert!(!allows("['{object}']", &["--all"], option));
         assert!(allows("['--name={object}']", &["--name=--all"], option));
         assert!(allows("['{other}{']", &["{other}{"], NAMES));
+    }
+
+    #[cfg(feature = "wasm")]
+    #[test]
+    fn what_would_grant_a_command_is_one_line_and_does() {
+        let arguments = ["a\nb", "\"'\\", "\t\u{7f}\u{85}", "é", "", "*", "{object}"].map(str::to_owned);
+        let lines = lines_to_grant(std::path::Path::new("/bin/x y"), &arguments);
+        assert!(!lines.contains(char::is_control), "{lines:?}");
+        let (table, rest) = lines.split_once(' ').unwrap_or_default();
+        assert_eq!(table, "[[command]]");
+        let command: Option<Command> = toml::from_str(&rest.replace(", args", "\nargs")).ok();
+        let allows = |asked: &[String]| command.as_ref().is_some_and(|c| c.allows("/bin/x y", asked, NAMES));
+        assert!(allows(&arguments), "{lines}");
+        for (at, other) in [(5, "other"), (6, NAMES.object)] {
+            let mut others = arguments.clone();
+            others[at] = other.to_owned();
+            assert!(!allows(&others), "{lines}");
+        }
     }
 
     #[test]

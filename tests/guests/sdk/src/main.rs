@@ -27,9 +27,10 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
             log::trace!("a trace");
             Verdict::proceed()
         }
-        // The words of a command, with `_` for a space within one.
+        // The words of a command, with `_` for a space within one, `%n` for a newline and `%0` for a NUL.
         "run" => {
-            let mut words = how.split(' ').map(|word| word.replace('_', " "));
+            let written = |word: &str| word.replace('_', " ").replace("%n", "\n").replace("%0", "\0");
+            let mut words = how.split(' ').map(written);
             let mut command = Command::new(words.next().unwrap_or_default());
             Verdict::veto(told(command.args(words).stdin(event.document()?).output()))
         }

@@ -1,0 +1,183 @@
+//! Commands that a sandboxed hook has run: no others than those that are granted, and within the hook's own limits.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use hookvisor::{Event, Limits, Report, Termination};
+
+use crate::support::alone::alone;
+use crate::support::guests::wasm_for;
+use crate::support::leftovers::Leftovers;
+use crate::support::{Hooks, stderr};
+
+const TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-wasip2"];
+/// A shell with any one script, and an echo that is held to its form.
+const GRANTS: &str = "\
+[[command]]
+program = '/bin/sh'
+args = ['-c', '*']
+
+[[command]]
+program = '/bin/echo'
+args = ['guest', '*', '{object}', { regex = '[0-9]+' }]
+";
+
+/// The hook that runs what the event's extra says, as a target has it.
+fn hook(target: &str, settings: &str) -> Hooks {
+    let hooks = Hooks::new().copy("qemu.d/10-sdk.wasm", &wasm_for("sdk", target));
+    hooks.file("qemu.d/10-sdk.toml", format!("{settings}\n{GRANTS}"), 0o644);
+    hooks
+}
+
+fn limits(timeout: Duration) -> Limits {
+    let mut limits = Limits::default();
+    limits.timeout = timeout;
+    limits.grace = Duration::from_millis(300);
+    limits
+}
+
+/// What comes of one command, and how long it took.
+fn run(hooks: &Hooks, limits: Limits, command: &str, document: impl Into<Vec<u8>>) -> (Report, Duration) {
+    let runtime = hooks.builder().limits(limits).build().unwrap();
+    let event = Event::new("qemu", "web1", "start").unwrap().with_extra(&format!("run={command}")).unwrap();
+    let began = Instant::now();
+    let report = runtime.run(&event.with_document(document.into()));
+    (report, began.elapsed())
+}
+
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// What the hook was told, with a veto of its own.
+fn told(hooks: &Hooks, command: &str) -> String {
+    let (report, _) = run(hooks, limits(PATIENT), command, "<domain/>");
+    assert_eq!(report.exit_status(), 1, "{report}");
+    stderr(&report)
+}
+
+/// Whether a process runs whose arguments have this in them.
+fn runs(what: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut arguments = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    arguments.any(|arguments| String::from_utf8_lossy(&arguments).split('\0').any(|argument| argument.contains(what)))
+}
+
+#[test]
+fn what_is_not_listed_just_so_is_refused() {
+    for target in TARGETS {
+        let hooks = hook(target, "");
+        let granted = told(&hooks, "/bin/echo guest any_thing web1 42");
+        assert_eq!(granted, "it exited with 0, wrote 24 bytes and said \"\"\n", "{target}");
+        for command in [
+            // Another program, by any name.
+            "/bin/cat /etc/passwd",
+            "/usr/bin/env",
+            "/bin/../bin/sh -c true",
+            "./sh -c true",
+            "/bin/sh%0 -c true",
+            "",
+            // Other arguments.
+            "/bin/sh",
+            "/bin/sh -c",
+            "/bin/sh -c true more",
+            "/bin/sh -x true",
+            "/bin/echo guest any web2 42",
+            "/bin/echo guest any web1 42 more",
+            "/bin/echo guest any web1 4_2",
+            "/bin/echo guest any web1 42%n",
+            "/bin/echo guest any web1 42%0",
+            // What a star is not.
+            "/bin/echo guest --help web1 42",
+            "/bin/echo guest - web1 42",
+            "/bin/echo guest any%nother web1 42",
+            "/bin/echo guest any%0other web1 42",
+            "/bin/echo guest  web1 42",
+            "/bin/sh -c --version",
+        ] {
+            let (report, _) = run(&hooks, limits(PATIENT), command, "");
+            let said = stderr(&report);
+            assert!(said.starts_with("refused: this hook may not run "), "{target}: {command:?}: {said}");
+            let note = &report.hooks[0].notes[0];
+            assert!(note.starts_with("it asked for a command that its settings do not list; "), "{command:?}: {note}");
+            // One line, whatever the hook asked for.
+            assert!(!note.contains(['\n', '\0']), "{command:?}: {note:?}");
+        }
+    }
+}
+
+#[test]
+fn a_command_gets_nothing_of_the_host_s_environment_or_the_hook_s() {
+    for target in TARGETS {
+        let hooks = hook(target, "env = { SECRET = 'of the hook' }");
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "the host has a variable that would be seen");
+        let seen = told(&hooks, "/bin/sh -c env_|_cut_-d=_-f1_|_sort_|_tr_'\\n'_'_'_>&2");
+        let names = seen.split('"').nth(1).unwrap().split(' ').filter(|name| !name.is_empty());
+        let known = ["HOME", "LC_ALL", "LOGNAME", "PATH", "PWD", "TMPDIR", "USER", "_", "SHLVL", "OLDPWD"];
+        let names: Vec<&str> = names.collect();
+        assert!(names.contains(&"LC_ALL") && names.iter().all(|name| known.contains(name)), "{target}: {names:?}");
+    }
+}
+
+#[test]
+fn a_command_ends_with_the_hook_s_time_and_so_does_its_group() {
+    alone("brokered::a_command_ends_with_the_hook_s_time_and_so_does_its_group", || {
+        for target in TARGETS {
+            let hooks = hook(target, "");
+            told(&hooks, "/bin/sh -c true");
+            let before = Leftovers::now();
+            for (command, marker) in [
+                ("/bin/sh -c sleep_72611", "72611"),
+                ("/bin/sh -c sleep_72612_&_sleep_72612_&_wait", "72612"),
+                ("/bin/sh -c trap_''_TERM;_while_:;_do_sleep_72613;_done", "72613"),
+            ] {
+                let (report, took) = run(&hooks, limits(Duration::from_secs(2)), command, "");
+                assert!(
+                    matches!(report.hooks[0].termination, Termination::TimedOut { .. }),
+                    "{target}: {command}: {report}"
+                );
+                assert!(took < Duration::from_secs(20), "{target}: {command}: {took:?}");
+                assert!(!runs(marker), "{target}: {command}");
+                Leftovers::assert_none_since(&before, command);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_command_s_output_is_bounded_and_what_it_leaves_unread_is_no_error() {
+    alone("brokered::a_command_s_output_is_bounded_and_what_it_leaves_unread_is_no_error", || {
+        for target in TARGETS {
+            let hooks = hook(target, "memory = '512MiB'");
+            told(&hooks, "/bin/sh -c true");
+            let before = Leftovers::now();
+            let flood = told(&hooks, "/bin/sh -c head_-c_2G_/dev/zero;_exit_7");
+            assert_eq!(flood, "it exited with 7, wrote 8388608 bytes and said \"\"\n", "{target}");
+            let stderr_flood = told(&hooks, "/bin/sh -c head_-c_1G_/dev/zero_>&2;_exit_8");
+            assert!(stderr_flood.starts_with("it exited with 8, wrote 0 bytes and said "), "{target}");
+            assert!(stderr_flood.len() < 1 << 20, "{target}: {}", stderr_flood.len());
+
+            let (report, took) = run(&hooks, limits(PATIENT), "/bin/sh -c exit_9", vec![b'x'; 50 << 20]);
+            assert_eq!(stderr(&report), "it exited with 9, wrote 0 bytes and said \"\"\n", "{target}: {report}");
+            assert!(took < PATIENT, "{took:?}");
+            Leftovers::assert_none_since(&before, "floods");
+        }
+    });
+}
+
+#[test]
+fn a_background_process_of_a_command_holds_up_nobody() {
+    alone("brokered::a_background_process_of_a_command_holds_up_nobody", || {
+        for target in TARGETS {
+            let hooks = hook(target, "");
+            told(&hooks, "/bin/sh -c true");
+            let before = Leftovers::now();
+            // A grandchild in a session of its own, with all three pipes open.
+            let (report, took) =
+                run(&hooks, limits(PATIENT), "/bin/sh -c (setsid_sleep_31_&)_;_echo_done;_exit_5", "<domain/>");
+            assert_eq!(stderr(&report), "it exited with 5, wrote 5 bytes and said \"\"\n", "{target}");
+            assert!(took < Duration::from_secs(20), "{took:?}");
+            let note = &report.hooks[0].notes[0];
+            assert!(note.starts_with("/bin/sh: ") && note.contains("sleep"), "{target}: {note}");
+            Leftovers::assert_none_since(&before, "a background process");
+        }
+    });
+}
