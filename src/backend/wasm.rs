@@ -37,6 +37,9 @@ use crate::report::Kind;
 const PREVIEW_1: &str = "wasi_snapshot_preview1";
 /// The function that a module's program starts at.
 const START: &str = "_start";
+/// wasmtime has WASI 0.3 too, and says of it that it is experimental and gets no security fixes.
+const NO_WASI_0_3: &str = "it is a component of WASI 0.3, and hookvisor runs WASI 0.2: build it for that (in Rust, for \
+                           wasm32-wasip2)";
 /// What WebAssembly counts memory in.
 const PAGE: u64 = 64 << 10;
 /// The back-end for WebAssembly.
@@ -151,7 +154,9 @@ impl Backend for Wasm {
         let sandbox = self.sandbox.get_or_init(|| Sandbox::new(limits).map(Arc::new)).clone()?;
         // The layer, after the magic number and the version, tells a component (1) from a module (0).
         let code = if file.head.get(6) == Some(&1) {
-            sandbox.link_component(&self.compile_component(&sandbox.engine, &bytes)?, memory, limits)?
+            let compiled = self.compile_component(&sandbox.engine, &bytes);
+            let linked = compiled.and_then(|component| sandbox.link_component(&component, memory, limits));
+            linked.map_err(|why| if is_wasi_0_3(&bytes) { refused(NO_WASI_0_3.to_owned()) } else { why })?
         } else {
             if !settings.connections.is_empty() {
                 let why = "its settings have `connect`, which only a component can use: build it for wasm32-wasip2";
@@ -273,6 +278,12 @@ fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Res
         return Err(refused(format!("its table of {size} elements is over the limit, {limit}")));
     }
     Ok(())
+}
+
+/// Whether a component that cannot be used is one of WASI 0.3: it then has the name of what it is started by in it.
+fn is_wasi_0_3(component: &[u8]) -> bool {
+    const RUN: &[u8] = b"wasi:cli/run@0.3.";
+    component.windows(RUN.len()).any(|name| name == RUN)
 }
 
 fn check_digest(bytes: &[u8], expected: &str) -> Result<(), LaunchError> {

@@ -82,6 +82,28 @@ fn a_grant_that_cannot_be_honoured_is_told_at_load_and_vetoes() {
 }
 
 #[test]
+fn a_component_of_wasi_0_3_is_told_what_it_is() {
+    let told =
+        "it is a component of WASI 0.3, and hookvisor runs WASI 0.2: build it for that (in Rust, for wasm32-wasip2)";
+    let component = |version: &str, kind: &str, options: &str| {
+        let text = format!(
+            "(component (core module $m (func (export \"run\") (result i32) i32.const 0)
+                    (func (export \"back\") (param i32 i32 i32) (result i32) i32.const 0))
+                (core instance $i (instantiate $m))
+                (func $run {kind} (result (result)) (canon lift (core func $i \"run\") {options}))
+                (instance $run (export \"run\" (func $run)))
+                (export \"wasi:cli/run@{version}\" (instance $run)))"
+        );
+        let hooks = Hooks::new();
+        hooks.file("test", wat::parse_str(&text).unwrap_or_else(|e| unreachable!("{e}")), 0o755);
+        hooks.runtime().inventory().hooks[0].reason.clone()
+    };
+    assert_eq!(component("0.3.0", "async", "async (callback (core func $i \"back\"))").as_deref(), Some(told));
+    assert_eq!(component("0.3.0", "", "").as_deref(), Some(told));
+    assert_eq!(component("0.2.0", "", ""), None);
+}
+
+#[test]
 fn memory_table_and_stack_have_their_limits() {
     let (within, beyond) = (40 << 20, 70 << 20);
     let hooks = probe();
