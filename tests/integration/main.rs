@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod dropin;
 mod embedding;
+mod guard;
 #[cfg(feature = "wasm")]
 mod hostile;
 mod interrupt;
