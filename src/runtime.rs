@@ -96,6 +96,7 @@ pub struct RuntimeBuilder {
     only_driver: Option<String>,
     cancels: Vec<Cancel>,
     max_in_flight: Option<NonZeroUsize>,
+    end_with_host: bool,
 }
 
 /// There is nothing to keep.
@@ -139,6 +140,20 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Has native hooks end with this process, also where that is killed (SIGKILL) or crashes: whatever is then left of a hook
+    /// that was under way, and of what it has started in its process group, is killed at once. By default they go on by
+    /// themselves. (Sandboxed hooks are part of this process.) It holds for the commands that are run for sandboxed hooks, too.
+    ///
+    /// With the first such hook, the runtime starts one process to see to it, a small `/bin/sh`, which ends with the last
+    /// handle of the runtime. It is a child of this process, so do not wait there until no child is left. One that somebody ends is
+    /// replaced; where none can be started, no native hook is, and a start is vetoed. What a hook has moved to another process
+    /// group or session, or left behind after its own end, goes on. A process that the host forks without executing another
+    /// program counts as the host.
+    pub fn end_with_host(mut self) -> Self {
+        self.end_with_host = true;
+        self
+    }
+
     /// Finds, checks and compiles the hooks.
     ///
     /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
@@ -156,7 +171,7 @@ impl RuntimeBuilder {
             cancels: self.cancels,
             places: self.max_in_flight.map(|hooks| Places::new(hooks.get())),
             trust,
-            backends: backends(trust, self.cache),
+            backends: backends(trust, self.end_with_host, self.cache),
             hooks: RwLock::default(),
             reloading: Mutex::default(),
         }));
@@ -166,8 +181,8 @@ impl RuntimeBuilder {
 }
 
 /// All back-ends; the first that claims a file runs it.
-fn backends(trust: Trust, cache: Option<Cache>) -> Vec<Box<dyn Backend>> {
-    let native = Native::new(trust);
+fn backends(trust: Trust, end_with_host: bool, cache: Option<Cache>) -> Vec<Box<dyn Backend>> {
+    let native = Native::new(trust, end_with_host);
     #[cfg(not(feature = "wasm"))]
     let _ = cache;
     vec![
@@ -195,6 +210,7 @@ impl Runtime {
             only_driver: None,
             cancels: Vec::new(),
             max_in_flight: None,
+            end_with_host: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Hooks that are processes: ordinary executable scripts and binaries.
 
+mod guard;
 mod holders;
 mod pipes;
 mod shebang;
@@ -10,6 +11,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use std::{fs, io};
@@ -18,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 
+use self::guard::{Guard, Pass};
 use self::spawn::{Child, Launch, SpawnError};
 use self::supervise::Supervisor;
 use crate::backend::{Backend, Call, Completion, LaunchError, Program};
@@ -35,23 +38,26 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// How often, and how far apart, execve is tried again on a file that somebody still has open for writing.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// How many guardians in a row may end before a hook that was told to them.
+const GUARDIAN_TRIES: u32 = 3;
 
 /// The back-end for processes.
 #[derive(Debug, Clone)]
 pub(crate) struct Native {
     env: Vec<(OsString, OsString)>,
     trust: Trust,
+    guard: Option<Arc<Guard>>,
 }
 
 impl Native {
     /// Takes the environment for all hooks from the host's, as it is now.
-    pub(crate) fn new(trust: Trust) -> Self {
+    pub(crate) fn new(trust: Trust, end_with_host: bool) -> Self {
         let mut env = vec![("LC_ALL".into(), "C".into())];
         env.extend(PASSED_ON.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
         if !env.iter().any(|(name, _)| name == "PATH") {
             env.push(("PATH".into(), DEFAULT_PATH.into()));
         }
-        Self { env, trust }
+        Self { env, trust, guard: end_with_host.then(Arc::default) }
     }
 
     fn explain_unlaunchable(&self, path: &Path, head: &[u8]) -> Result<(), LaunchError> {
@@ -90,7 +96,8 @@ impl Program for Native {
         let envp = self.environment(call.env)?;
         let cancel_events =
             call.deadline.cancel_events().map_err(|errno| host_error("could not make an event descriptor", errno))?;
-        let mut busy = 0;
+        let mut pass = self.guard.as_ref().map(Guard::pass).transpose()?;
+        let (mut busy, mut unguarded) = (0, 0);
         loop {
             let (ours, theirs) = pipes::create()?;
             let launch = Launch {
@@ -100,9 +107,14 @@ impl Program for Native {
                 stdin: theirs.stdin,
                 stdout: theirs.stdout,
                 stderr: theirs.stderr,
+                pass: pass.as_ref(),
             };
             match spawn::spawn(launch) {
-                Ok(child) => return Ok(supervise(child, ours, cancel_events, call)),
+                Ok(child) => return Ok(supervise(child, pass, ours, cancel_events, call)),
+                Err(SpawnError::Unguarded { .. }) if unguarded < GUARDIAN_TRIES => {
+                    unguarded += 1;
+                    pass = pass.map(Pass::renew).transpose()?;
+                }
                 Err(SpawnError::Exec { errno: Errno::ETXTBSY, .. }) if busy < BUSY_TRIES => {
                     busy += 1;
                     thread::sleep(BUSY_PAUSE);
@@ -115,12 +127,14 @@ impl Program for Native {
 
 fn supervise<'a>(
     child: Child,
+    pass: Option<Pass>,
     pipes: pipes::Ours,
     cancel_events: Vec<BorrowedFd<'a>>,
     call: &'a Call<'a>,
 ) -> Completion {
     let _no_sigpipe = pipes::SigpipeBlocked::for_this_thread();
-    Supervisor::new(child, pipes, cancel_events, call).run()
+    let ward = pass.map(|pass| pass.ward(child.pid));
+    Supervisor::new((child, ward), pipes, cancel_events, call).run()
 }
 
 impl Native {
@@ -136,6 +150,9 @@ impl Native {
     fn explain(&self, error: SpawnError, path: &Path, head: &[u8]) -> LaunchError {
         let (what, errno) = match error {
             SpawnError::Host { what, errno } => return host_error(what, errno),
+            SpawnError::Unguarded { errno } => {
+                return host_error("could not tell what would end it with the host", errno);
+            }
             SpawnError::Exec { what, errno } => (what, errno),
         };
         // execve gives ENOENT for a script whose interpreter is missing as for one that is missing itself.

@@ -10,6 +10,7 @@ use hookvisor::{Cancel, Decision, Event, Report, Runtime, Termination};
 
 use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
+use crate::support::processes::wait_for_the_end_of;
 use crate::support::{DRIVER, Hooks, event, impatient};
 
 /// Throws the switch once a file is there, as a hook that has begun its work makes it.
@@ -18,19 +19,6 @@ fn cancel_once_there(cancel: &Cancel, file: &Path) {
         thread::yield_now();
     }
     cancel.cancel();
-}
-
-/// A process that has been killed may take the system a moment to end, and its new parent one to reap it.
-fn wait_for_the_end_of(pid: &str) {
-    let began = Instant::now();
-    loop {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        if stat.is_empty() || stat.contains(") Z ") {
-            return;
-        }
-        assert!(began.elapsed() < Duration::from_secs(10), "it has not ended: {stat}");
-        thread::yield_now();
-    }
 }
 
 fn terminations(report: &Report) -> Vec<&'static str> {

@@ -7,6 +7,7 @@ pub(crate) mod leftovers;
 #[cfg(feature = "wasm")]
 pub(crate) mod libvirt;
 pub(crate) mod log;
+pub(crate) mod processes;
 pub(crate) mod program;
 pub(crate) mod recorder;
 

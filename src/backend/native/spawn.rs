@@ -29,6 +29,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::{Pid, pipe2};
 
+use super::guard::Pass;
+
 /// What to start, and what it gets.
 pub(super) struct Launch<'a> {
     pub(super) program: &'a CStr,
@@ -37,6 +39,8 @@ pub(super) struct Launch<'a> {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
+    /// With it, the process group is under guard before the program is executed.
+    pub(super) pass: Option<&'a Pass>,
 }
 
 /// A started process, not yet waited for.
@@ -53,6 +57,8 @@ pub(super) enum SpawnError {
     Host { what: &'static str, errno: Errno },
     /// A process was made, and could not become the hook.
     Exec { what: &'static str, errno: Errno },
+    /// A process was made, and its guardian could not be told.
+    Unguarded { errno: Errno },
 }
 
 /// How a process ended.
@@ -63,18 +69,20 @@ pub(super) enum ExitState {
 }
 
 /// The child's steps, by the number that goes through the pipe.
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "could not make its process group",
+    "could not tell its guardian",
     "could not enter the directory /",
     "could not connect its streams",
     "could not close the host's descriptors",
     "could not be executed",
 ];
 const SETPGID: u8 = 0;
-const CHDIR: u8 = 1;
-const STREAMS: u8 = 2;
-const DESCRIPTORS: u8 = 3;
-const EXECVE: u8 = 4;
+const GUARD: u8 = 1;
+const CHDIR: u8 = 2;
+const STREAMS: u8 = 3;
+const DESCRIPTORS: u8 = 4;
+const EXECVE: u8 = 5;
 
 /// How long an emulated vfork is waited for, in milliseconds.
 const EXEC_WAIT_MS: u16 = 1000;
@@ -92,6 +100,8 @@ struct Plan {
     envp: *const *const c_char,
     streams: [c_int; 3],
     error: c_int,
+    /// The guardian's pipe; -1 without one.
+    guard: c_int,
 }
 
 /// Starts a process in a process group of its own, with `/` as its directory, these three streams and no other
@@ -113,15 +123,23 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
         envp: envp.as_ptr(),
         streams: [stdin.as_raw_fd(), stdout.as_raw_fd(), stderr.as_raw_fd()],
         error: error.as_raw_fd(),
+        guard: launch.pass.map_or(-1, |pass| pass.pipe().as_raw_fd()),
     };
     let child = clone_vfork(&plan)?;
     drop((stdin, stdout, stderr, error));
 
     let Some([step, errno @ ..]) = failure(error_read) else { return Ok(child) };
+    if let Some(pass) = launch.pass {
+        pass.void(child.pid);
+    }
     // It has left by _exit already; this takes its remains away.
     let _ = wait(child.pidfd(), WaitFor::Exit);
+    let errno = Errno::from_raw(i32::from_ne_bytes(errno));
+    if step == GUARD {
+        return Err(SpawnError::Unguarded { errno });
+    }
     let what = STEPS.get(usize::from(step)).copied().unwrap_or("could not be started");
-    Err(SpawnError::Exec { what, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
+    Err(SpawnError::Exec { what, errno })
 }
 
 /// What the child wrote to the pipe; `None` once execve has closed it.
@@ -191,6 +209,8 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
         let mut failed = None;
         if libc::setpgid(0, 0) != 0 {
             failed = Some(SETPGID);
+        } else if plan.guard != -1 && !tell_guardian(plan.guard) {
+            failed = Some(GUARD);
         } else if libc::chdir(c"/".as_ptr()) != 0 {
             failed = Some(CHDIR);
         } else if (0..).zip(plan.streams).any(|(to, from)| libc::dup2(from, to) == -1)
@@ -217,6 +237,28 @@ extern "C" fn child(plan: *mut c_void) -> c_int {
         libc::write(error, message.as_ptr().cast(), message.len());
         libc::_exit(127)
     }
+}
+
+/// Writes `+` and the process's number as a line to the guardian's pipe, in the child.
+fn tell_guardian(pipe: c_int) -> bool {
+    // Filled from its end, where there is a newline already; a number has no more than ten digits.
+    let mut line = *b"           \n";
+    let mut length = 2;
+    // SAFETY: it takes nothing and cannot fail.
+    let mut rest = unsafe { libc::getpid() }.cast_unsigned();
+    for byte in line.iter_mut().rev().skip(1) {
+        if rest == 0 {
+            *byte = b'+';
+            break;
+        }
+        *byte = b'0' | (rest % 10).to_le_bytes()[0];
+        rest /= 10;
+        length += 1;
+    }
+    // SAFETY: the line's last `length` bytes, of which there are no more than it has. The pipe is the parent's, which keeps
+    // it open.
+    let written = unsafe { libc::write(pipe, line.as_ptr().add(line.len() - length).cast(), length) };
+    written == length.cast_signed()
 }
 
 /// Closes every descriptor from `first` on, in the child.

@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::time::TimeSpec;
 
+use super::guard::Ward;
 use super::holders;
 use super::pipes::{Drain, Feed, Ours};
 use super::spawn::{self, Child, ExitState, WaitFor};
@@ -39,6 +40,8 @@ enum Phase {
 
 pub(super) struct Supervisor<'a> {
     child: Child,
+    /// The guard that its process group is under, if any.
+    ward: Option<Ward>,
     stdin: Feed,
     stdout: Drain,
     stderr: Drain,
@@ -53,10 +56,16 @@ pub(super) struct Supervisor<'a> {
 }
 
 impl<'a> Supervisor<'a> {
-    pub(super) fn new(child: Child, pipes: Ours, cancel_events: Vec<BorrowedFd<'a>>, call: &'a Call<'a>) -> Self {
+    pub(super) fn new(
+        (child, ward): (Child, Option<Ward>),
+        pipes: Ours,
+        cancel_events: Vec<BorrowedFd<'a>>,
+        call: &'a Call<'a>,
+    ) -> Self {
         reap_the_unreaped();
         Self {
             child,
+            ward,
             stdin: Feed::new(pipes.stdin, call.stdin.clone()),
             stdout: Drain::new("stdout", pipes.stdout, Capture::beginning(call.keep_stdout)),
             stderr: Drain::new("stderr", pipes.stderr, Capture::both_ends(call.limits.stderr)),
@@ -132,11 +141,13 @@ impl<'a> Supervisor<'a> {
         let stdout = self.stdout.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let stderr = self.stderr.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let child = (!self.exited).then(|| PollFd::new(self.child.pidfd(), PollFlags::POLLIN));
+        let guardian = self.ward.as_ref().and_then(Ward::guardian).map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         // Once is enough.
         let cancel = if self.over.is_none() { self.cancel_events.as_slice() } else { &[] };
-        let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some()];
+        let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some(), guardian.is_some()];
         let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
-        let mut fds: Vec<PollFd<'_>> = [stdin, stdout, stderr, child].into_iter().flatten().chain(cancel).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            [stdin, stdout, stderr, child, guardian].into_iter().flatten().chain(cancel).collect();
         // A limit that the clock cannot count to is none.
         let timeout = (at_most < Duration::from_secs(u32::MAX.into())).then(|| TimeSpec::from(at_most));
         match ppoll(&mut fds, timeout, None) {
@@ -146,7 +157,7 @@ impl<'a> Supervisor<'a> {
             Err(_) => std::thread::sleep(at_most.min(Duration::from_millis(10))),
         }
         let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
-        let [stdin, stdout, stderr, child] = present.map(|present| present && ready.next() == Some(true));
+        let [stdin, stdout, stderr, child, guardian] = present.map(|present| present && ready.next() == Some(true));
         if stdin {
             self.stdin.write();
         }
@@ -157,6 +168,9 @@ impl<'a> Supervisor<'a> {
             self.stderr.read(buffer);
         }
         self.exited |= child;
+        if guardian && let Some(ward) = &mut self.ward {
+            ward.renew();
+        }
     }
 
     fn signal_group(&self, signal: Signal) {
@@ -177,6 +191,8 @@ impl<'a> Supervisor<'a> {
                 self.notes.push(leak_note(stream.name, fd));
             }
         }
+        // What it has left in the background may live on; and once it is reaped, its number may be another's.
+        self.ward = None;
         let end = if self.exited { self.reap() } else { End::TimedOut };
         let end = self.over.map_or(end, End::from);
         if !self.exited {
@@ -215,6 +231,15 @@ fn leak_note(stream: &str, pipe: BorrowedFd<'_>) -> String {
     match holders::of_pipe(pipe).as_slice() {
         [] => held,
         holders => format!("{held}: {}", holders.join(", ")),
+    }
+}
+
+/// Takes the remains of a process that has been killed away, now or with a later launch.
+pub(super) fn reap_now_or_later(child: &Child) {
+    if spawn::wait(child.pidfd(), WaitFor::ExitNow) == Ok(None)
+        && let Ok(pidfd) = child.pidfd.try_clone()
+    {
+        UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(Child { pid: child.pid, pidfd });
     }
 }
 
