@@ -7,6 +7,8 @@
 mod support;
 
 mod bad_input;
+#[cfg(feature = "wasm")]
+mod capi;
 mod cli;
 mod dropin;
 mod embedding;
