@@ -1,6 +1,5 @@
 //! The shared library for C stays loaded after `dlclose`: wasmtime has put handlers of signals into the process, and they
 //! are part of it.
-#![expect(clippy::print_stdout, reason = "that is how a build script speaks to cargo")]
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -118,6 +118,10 @@ typedef struct {
      */
     uint64_t module_bytes;
     /**
+     * How many hooks run at once, for all threads together; one more waits. No bound.
+     */
+    uint64_t max_in_flight;
+    /**
      * 0: room for later versions.
      */
     uint64_t reserved[8];

@@ -1,6 +1,7 @@
 //! Reading what C gives, and looking at it as far as it can be looked at.
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::ptr::NonNull;
@@ -109,7 +110,10 @@ pub(super) unsafe fn configure(builder: RuntimeBuilder, options: &types::Options
     if options.reserved != [0; 8] {
         return Err(Failure::Reserved("options"));
     }
-    let builder = builder.limits(limits(options));
+    let mut builder = builder.limits(limits(options));
+    if let Some(bound) = NonZeroUsize::new(usize::try_from(options.max_in_flight).unwrap_or(usize::MAX)) {
+        builder = builder.max_in_flight(bound);
+    }
     // SAFETY: the caller's promise.
     if options.cache.is_null() {
         Ok(builder)

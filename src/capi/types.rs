@@ -74,6 +74,8 @@ pub struct Options {
     pub stack_bytes: u64,
     /// How many bytes a WebAssembly hook's file may have. 64 MiB.
     pub module_bytes: u64,
+    /// How many hooks run at once, for all threads together; one more waits. No bound.
+    pub max_in_flight: u64,
     /// 0: room for later versions.
     pub reserved: [u64; 8],
 }

@@ -42,7 +42,7 @@ static void *ask_slowly(void *kind)
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
-    hookvisor_options options = {.timeout_ms = 60000};
+    hookvisor_options options = {.timeout_ms = 60000, .max_in_flight = 4};
     hooks = open_hooks(argv, options);
     number = number_of_kinds(argc, argv);
     for (int i = 0; i < THREADS; i++)
