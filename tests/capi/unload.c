@@ -15,7 +15,7 @@ typedef bool close_function(hookvisor_runtime *, hookvisor_error *);
 int main(int argc, char **argv)
 {
     hookvisor_options options = {.timeout_ms = 60000};
-    options.cache = argv[2];
+    options.cache = strcmp(argv[2], "-") == 0 ? NULL : argv[2];
     const char *library = argv[argc - 1];
     for (int i = 0; i < 3; i++) {
         open_function *open_hooks = NULL;
