@@ -114,12 +114,12 @@ pub(super) unsafe fn configure(builder: RuntimeBuilder, options: &types::Options
     if let Some(bound) = NonZeroUsize::new(usize::try_from(options.max_in_flight).unwrap_or(usize::MAX)) {
         builder = builder.max_in_flight(bound);
     }
-    // SAFETY: the caller's promise.
     if options.cache.is_null() {
-        Ok(builder)
-    } else {
-        with_cache(builder, unsafe { path("options.cache", options.cache) }?)
+        return Ok(builder);
     }
+    // SAFETY: the caller's promise.
+    let directory = unsafe { path("options.cache", options.cache) }?;
+    with_cache(builder, directory)
 }
 
 #[cfg(feature = "wasm")]
