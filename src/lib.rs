@@ -51,6 +51,7 @@
 //! - `wasm` (default): WebAssembly hooks. Without it, such a hook vetoes.
 //! - `async`: calls that do not block the thread of an async task (tokio).
 //! - `metrics`: counts and durations for the `metrics` facade; their names are in the module `metrics`.
+//! - `capi`: the functions of `hookvisor.h`, for a library that C can link.
 
 #![deny(unsafe_code)]
 
@@ -61,6 +62,8 @@ pub struct Readme;
 
 mod backend;
 mod cancel;
+#[cfg(feature = "capi")]
+pub mod capi;
 mod capture;
 mod config;
 mod convention;

@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 #[cfg(feature = "wasm")]
 mod brokered;
+mod capi;
 mod cli;
 mod dropin;
 mod embedding;

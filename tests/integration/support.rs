@@ -2,6 +2,8 @@
 
 pub(crate) mod alone;
 #[cfg(feature = "wasm")]
+pub(crate) mod capi;
+#[cfg(feature = "wasm")]
 pub(crate) mod guests;
 pub(crate) mod leftovers;
 #[cfg(feature = "wasm")]

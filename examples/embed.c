@@ -1,0 +1,34 @@
+/* Hooks decide on a guest's start, and hear of its end: cc embed.c $(pkg-config --cflags --libs hookvisor) */
+#include <hookvisor.h>
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+    hookvisor_error error;
+    hookvisor_runtime *hooks = hookvisor_open(argc > 1 ? argv[1] : "/etc/mydaemon/hooks", NULL, &error);
+    if (hooks == NULL) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    hookvisor_event event = {.driver = "mydaemon", .object = "web1", .operation = "start"};
+    event.document = "{\"memory\": 512}";
+    event.document_length = strlen(event.document);
+
+    /* Before: whatever is not this keeps the guest from starting. */
+    if (hookvisor_start(hooks, &event, NULL, &error) != HOOKVISOR_PROCEED) {
+        fprintf(stderr, "%s\n", error.message);
+        hookvisor_close(hooks, NULL);
+        return 1;
+    }
+
+    /* ... the guest runs, and stops ... */
+
+    /* After: this can no longer be refused, only reported. */
+    event.operation = "stopped";
+    hookvisor_shutdown(hooks, &event, NULL, &error);
+    if (error.message[0] != '\0')
+        fprintf(stderr, "%s\n", error.message);
+    hookvisor_close(hooks, NULL);
+    return 0;
+}

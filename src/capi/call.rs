@@ -1,0 +1,168 @@
+//! What every call from C has around it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use nix::errno::Errno;
+
+use super::types::{Error, HOOKVISOR_ERROR_SIZE};
+use crate::event::EventError;
+use crate::hook::discovery::LoadError;
+
+/// Why a call could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("this is no runtime that is open: NULL, closed before, or never opened")]
+    NoRuntime,
+    #[error("this is no report: NULL, freed before, or never made")]
+    NoReport,
+    #[error("the runtime was opened by process {opened_by}, and this is a fork of it: open one here, after the fork")]
+    Forked { opened_by: u32 },
+    #[error("`{0}` is missing (NULL)")]
+    Missing(&'static str),
+    #[error("`{0}` is not aligned as its type has to be")]
+    Misaligned(&'static str),
+    #[error("`{field}` is not UTF-8: {value:?}")]
+    NotUtf8 { field: &'static str, value: String },
+    #[error("the document is NULL, and is to have {0} bytes")]
+    DocumentMissing(usize),
+    #[error("the document is to have {0} bytes, which is more than a memory holds")]
+    DocumentTooLarge(usize),
+    #[error("`{0}.reserved` is not zero: it was not initialized, or is meant for a later version of this library")]
+    Reserved(&'static str),
+    #[error("a hook rewrote the document, and without `report` nobody would see it")]
+    DocumentUnseen,
+    #[cfg(not(feature = "wasm"))]
+    #[error("`options.cache` has no use here: this library was built without WebAssembly")]
+    NoCache,
+    #[cfg(feature = "wasm")]
+    #[error(transparent)]
+    Cache(#[from] crate::backend::wasm::cache::CacheError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Event(#[from] EventError),
+}
+
+/// Does it; `None` if that failed, and then `error` says why. No panic goes further than this, and errno is left as it was.
+///
+/// # Safety
+/// `error` is NULL or points to an [`Error`], which need not be initialized.
+pub(super) unsafe fn guarded<T>(error: *mut Error, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
+    let errno = Errno::last_raw();
+    // SAFETY: the caller's promise.
+    unsafe { tell(error, b"") };
+    // What a panic may have left half done is behind locks that recover, or was the call's own.
+    let why = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(done)) => {
+            Errno::set_raw(errno);
+            return Some(done);
+        }
+        Ok(Err(failure)) => failure.to_string(),
+        Err(panic) => {
+            let why = format!("hookvisor itself failed, which is a bug in it: {}", said(&*panic));
+            // What was thrown could throw again when it is dropped.
+            std::mem::forget(panic);
+            why
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { tell(error, why.as_bytes()) };
+    Errno::set_raw(errno);
+    None
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+/// Puts a text where the caller reads it, cut where there is no more room.
+///
+/// # Safety
+/// `error` is NULL or points to an [`Error`], which need not be initialized.
+pub(super) unsafe fn tell(error: *mut Error, text: &[u8]) {
+    const CUT: &[u8] = b"...";
+    let room = HOOKVISOR_ERROR_SIZE - 1;
+    let text = text.trim_ascii_end();
+    let (kept, end): (&[u8], &[u8]) =
+        if text.len() <= room { (text, b"") } else { (whole_characters(&text[..room - CUT.len()]), CUT) };
+    if error.is_null() {
+        return;
+    }
+    // SAFETY: the caller's promise; a byte is aligned anywhere, and the index is below the size.
+    let put = |at: usize, byte: u8| unsafe { (&raw mut (*error).message).cast::<u8>().add(at).write(byte) };
+    // A NUL byte from a hook's stderr would hide what follows it.
+    let bytes = kept.iter().chain(end).map(|&byte| if byte == 0 { b'?' } else { byte });
+    for (at, byte) in bytes.chain([0]).enumerate() {
+        put(at, byte);
+    }
+}
+
+/// The text without the part of a UTF-8 character that was cut in two at its end.
+fn whole_characters(text: &[u8]) -> &[u8] {
+    match std::str::from_utf8(text) {
+        Err(error) if error.error_len().is_none() => &text[..error.valid_up_to()],
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+
+    /// What a call leaves in the caller's error, which it finds filled with anything.
+    fn message(body: impl FnOnce() -> Result<(), Failure>) -> (bool, String) {
+        let mut error = Error { message: [0x55; HOOKVISOR_ERROR_SIZE] };
+        // SAFETY: it is one.
+        let done = unsafe { guarded(&raw mut error, body) }.is_some();
+        (done, text(&error))
+    }
+
+    fn text(error: &Error) -> String {
+        // SAFETY: the message has a NUL byte within the array.
+        unsafe { CStr::from_ptr(error.message.as_ptr()) }.to_string_lossy().into_owned()
+    }
+
+    #[test]
+    #[expect(clippy::panic, reason = "it is what is tried")]
+    fn a_panic_is_an_error_and_errno_stays() {
+        Errno::set_raw(77);
+        let (done, text) = message(|| {
+            Errno::set_raw(5);
+            panic!("the {} broke", "wheel")
+        });
+        assert_eq!((done, text.as_str()), (false, "hookvisor itself failed, which is a bug in it: the wheel broke"));
+        assert_eq!(Errno::last_raw(), 77);
+    }
+
+    #[test]
+    fn what_goes_well_leaves_no_message_and_errno_as_it_was() {
+        Errno::set_raw(77);
+        assert_eq!(
+            message(|| {
+                Errno::set_raw(5);
+                Ok(())
+            }),
+            (true, String::new())
+        );
+        assert_eq!(Errno::last_raw(), 77);
+    }
+
+    #[test]
+    fn a_message_is_cut_between_characters_and_keeps_no_nul() {
+        let long = |value: String| message(|| Err(Failure::NotUtf8 { field: "f", value })).1;
+        for bytes in 990..1030 {
+            let text = long("ä".repeat(bytes / 2));
+            assert!(!text.contains('\u{fffd}') && text.len() < HOOKVISOR_ERROR_SIZE, "{bytes}: {text}");
+            assert!(text.ends_with("ä\"") || text.ends_with("ä..."), "{bytes}: {text}");
+        }
+        let mut error = Error { message: [0x55; HOOKVISOR_ERROR_SIZE] };
+        // SAFETY: it is one.
+        unsafe { tell(&raw mut error, b"a\0b\n") };
+        assert_eq!(text(&error), "a?b");
+    }
+}

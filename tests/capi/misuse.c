@@ -1,0 +1,131 @@
+/* What a caller can get wrong is answered, and never by leave to proceed. */
+#include <errno.h>
+
+#include "check.h"
+
+static hookvisor_runtime *hooks;
+
+/* An event that is refused with these words, before any hook is asked. */
+static void refused(const hookvisor_event *event, const char *says)
+{
+    hookvisor_error error;
+    memset(&error, 'x', sizeof error);
+    hookvisor_report *report = (hookvisor_report *)&error;
+    errno = 77;
+    CHECK(hookvisor_start(hooks, event, &report, &error) == HOOKVISOR_ERROR);
+    if (strcmp(error.message, says) != 0)
+        fprintf(stderr, "%s\n", error.message);
+    CHECK(report == NULL && strcmp(error.message, says) == 0 && errno == 77);
+    CHECK(hookvisor_start(hooks, event, NULL, NULL) == HOOKVISOR_ERROR);
+    CHECK(hookvisor_run(hooks, event, NULL, NULL) == HOOKVISOR_ERROR);
+    CHECK(hookvisor_shutdown(hooks, event, NULL, NULL) == HOOKVISOR_ERROR);
+}
+
+static void events(void)
+{
+    hookvisor_event event = event_of(NULL, "web", "start");
+    refused(NULL, "`event` is missing (NULL)");
+    refused(&event, "`event.driver` is missing (NULL)");
+    event = event_of("native", NULL, "start");
+    refused(&event, "`event.object` is missing (NULL)");
+    event = event_of("native", "web", NULL);
+    refused(&event, "`event.operation` is missing (NULL)");
+    event = event_of("native", "a\xff", "start");
+    refused(&event, "`event.object` is not UTF-8: \"a\xef\xbf\xbd\"");
+    event = event_of("../native", "web", "start");
+    refused(&event, "\"../native\" is not a driver's name: it may hold letters, digits, `-` and `_`, and begins with a letter "
+                    "or digit");
+    event = event_of("native", "web", "start");
+    event.extra = "a\nb";
+    refused(&event, "the extra \"a\\nb\" contains a newline: hooks get it as one argument, and reports name it in one line");
+    event = event_of("native", "web", "start");
+    event.document_length = 5;
+    refused(&event, "the document is NULL, and is to have 5 bytes");
+    event.document = "";
+    event.document_length = (size_t)-1;
+    refused(&event, "the document is to have 18446744073709551615 bytes, which is more than a memory holds");
+    event = event_of("native", "web", "start");
+    event.reserved[3] = "";
+    refused(&event, "`event.reserved` is not zero: it was not initialized, or is meant for a later version of this library");
+    char bytes[2 * sizeof event];
+    memset(bytes, 0, sizeof bytes);
+    char *odd = bytes + ((size_t)bytes % 2 == 0 ? 1 : 0);
+    void *misaligned = odd;
+    refused(misaligned, "`event` is not aligned as its type has to be");
+}
+
+static void opening(const char *directory)
+{
+    hookvisor_error error;
+    hookvisor_options options = {.timeout_ms = 0};
+    CHECK(hookvisor_open(NULL, NULL, &error) == NULL);
+    CHECK(strcmp(error.message, "`directory` is missing (NULL)") == 0);
+    CHECK(hookvisor_open(NULL, NULL, NULL) == NULL);
+    CHECK(hookvisor_open("/nonexistent/\xff", NULL, &error) == NULL);
+    CHECK(strstr(error.message, "/nonexistent/") != NULL);
+    options.reserved[0] = 1;
+    CHECK(hookvisor_open(directory, &options, &error) == NULL);
+    CHECK(strstr(error.message, "`options.reserved` is not zero") == error.message);
+    memset(&options, 0, sizeof options);
+    options.cache = "/proc/nonexistent";
+    CHECK(hookvisor_open(directory, &options, &error) == NULL && error.message[0] != '\0');
+}
+
+/* Nothing that was closed, freed, made up or of another kind is taken for a runtime. */
+static void no_runtime(const void *handle)
+{
+    const char *says = "this is no runtime that is open: NULL, closed before, or never opened";
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    hookvisor_runtime *runtime = (hookvisor_runtime *)handle;
+    CHECK(hookvisor_start(runtime, &event, NULL, &error) == HOOKVISOR_ERROR && strcmp(error.message, says) == 0);
+    CHECK(hookvisor_shutdown(runtime, &event, NULL, &error) == HOOKVISOR_ERROR && strcmp(error.message, says) == 0);
+    CHECK(!hookvisor_reload(runtime, &error) && strcmp(error.message, says) == 0);
+    CHECK(!hookvisor_close(runtime, &error) && strcmp(error.message, says) == 0);
+    CHECK(!hookvisor_close(runtime, NULL));
+}
+
+static void no_report(const void *handle)
+{
+    hookvisor_report *report = (hookvisor_report *)handle;
+    size_t length = 5;
+    errno = 77;
+    CHECK(hookvisor_report_text(report, &length) == NULL && length == 0);
+    CHECK(hookvisor_report_json(report, &length) == NULL && hookvisor_report_document(report, NULL) == NULL);
+    CHECK(hookvisor_report_verdict(report) == HOOKVISOR_ERROR && hookvisor_report_exit_status(report) == -1);
+    CHECK(!hookvisor_report_free(report) && errno == 77);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    hookvisor_options options = {.timeout_ms = 60000};
+    hooks = open_hooks(argv, options);
+    events();
+    opening(argv[1]);
+    int local = 0;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    hookvisor_report *report = NULL;
+    errno = 77;
+    CHECK(hookvisor_start(hooks, &event, &report, NULL) == HOOKVISOR_PROCEED && errno == 77);
+    no_runtime(NULL);
+    no_runtime(report);
+    no_runtime(&local);
+    no_report(NULL);
+    no_report(hooks);
+    no_report(&local);
+    CHECK(hookvisor_report_free(report));
+    no_report(report);
+    /* A report outlives its runtime. */
+    CHECK(hookvisor_start(hooks, &event, &report, NULL) == HOOKVISOR_PROCEED);
+    CHECK(hookvisor_close(hooks, NULL));
+    no_runtime(hooks);
+    CHECK(hookvisor_report_verdict(report) == HOOKVISOR_PROCEED && hookvisor_report_free(report));
+    /* Nor does a new runtime answer to an old handle. */
+    hookvisor_runtime *other = open_hooks(argv, options);
+    CHECK(other != hooks);
+    no_runtime(hooks);
+    CHECK(hookvisor_start(other, &event, NULL, NULL) == HOOKVISOR_PROCEED && hookvisor_close(other, NULL));
+    CHECK(strcmp(hookvisor_version(), argv[argc - 1]) == 0);
+    return 0;
+}

@@ -1,0 +1,65 @@
+/* Eight threads at once, hooks reloaded meanwhile, and a runtime that is closed under a call. */
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <time.h>
+
+#include "check.h"
+
+enum { THREADS = 8, ROUNDS = 6 };
+
+static hookvisor_runtime *hooks;
+static size_t number;
+
+static void *ask(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < ROUNDS * (int)number; i++) {
+        hookvisor_error error;
+        hookvisor_report *report;
+        int vetoes = i / (int)number % 2;
+        hookvisor_event event = event_of(kinds[i % number], vetoes ? "stderr=no;exit=3" : "read", "start");
+        event.document = "document";
+        event.document_length = 8;
+        hookvisor_verdict verdict = hookvisor_start(hooks, &event, &report, &error);
+        if (verdict != (vetoes ? HOOKVISOR_VETOED : HOOKVISOR_PROCEED))
+            fprintf(stderr, "%d: %d: %s\n", i, verdict, error.message);
+        CHECK(verdict == (vetoes ? HOOKVISOR_VETOED : HOOKVISOR_PROCEED));
+        CHECK(hookvisor_report_json(report, NULL) != NULL && hookvisor_report_free(report));
+    }
+    return NULL;
+}
+
+static void *ask_slowly(void *kind)
+{
+    hookvisor_error error;
+    hookvisor_event event = event_of(kind, "sleep=1500;exit=7", "start");
+    hookvisor_report *report;
+    CHECK(hookvisor_start(hooks, &event, &report, &error) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_report_exit_status(report) == 7 && hookvisor_report_free(report));
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    pthread_t threads[THREADS];
+    hookvisor_options options = {.timeout_ms = 60000, .max_in_flight = 4};
+    hooks = open_hooks(argv, options);
+    number = number_of_kinds(argc, argv);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&threads[i], NULL, ask, NULL) == 0);
+    for (int i = 0; i < 3; i++)
+        CHECK(hookvisor_reload(hooks, NULL));
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    /* Closed while calls run, which end as they would have. */
+    for (size_t i = 0; i < number; i++)
+        CHECK(pthread_create(&threads[i], NULL, ask_slowly, (void *)kinds[i]) == 0);
+    struct timespec moment = {.tv_sec = 0, .tv_nsec = 500000000};
+    nanosleep(&moment, NULL);
+    CHECK(hookvisor_close(hooks, NULL));
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL) == HOOKVISOR_ERROR);
+    for (size_t i = 0; i < number; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    return 0;
+}

@@ -1,0 +1,17 @@
+//! Prints `include/hookvisor.h`, generated from the source of the C API:
+//!
+//! `cargo run --package header > include/hookvisor.h`
+
+use std::io;
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    cbindgen::Builder::new()
+        .with_config(cbindgen::Config::from_file(root.join("cbindgen.toml"))?)
+        .with_src(root.join("src/capi/types.rs"))
+        .with_src(root.join("src/capi.rs"))
+        .generate()?
+        .write(io::stdout());
+    Ok(())
+}

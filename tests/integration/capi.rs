@@ -1,0 +1,167 @@
+//! The C API, as programs in C, C++ and Python use it, and the files that come with it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::Hooks;
+use crate::support::capi::{ROOT, Tool, World, library, program, program_of_one_piece, succeed};
+use crate::support::program::{Ran, command, tell};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const PROGRAMS: [&str; 4] = ["verdicts", "misuse", "threads", "process"];
+
+#[test]
+fn a_c_program_is_answered_right() {
+    let world = World::of_both_kinds();
+    for name in PROGRAMS {
+        world.run(Tool::None, &program(name, Tool::None), VERSION);
+    }
+    world.run(Tool::None, &program_of_one_piece("verdicts"), VERSION);
+}
+
+/// Both kinds of hook, for the sanitizers know of stacks that are switched.
+#[test]
+fn sanitizers_find_nothing() {
+    if !Tool::Sanitizers.works() {
+        return;
+    }
+    let world = World::of_both_kinds();
+    for name in PROGRAMS {
+        world.run(Tool::Sanitizers, &program(name, Tool::Sanitizers), VERSION);
+    }
+}
+
+/// Native hooks alone: valgrind does not know of the stacks that WebAssembly runs on.
+#[test]
+fn valgrind_finds_nothing() {
+    if !Tool::Valgrind.works() {
+        return;
+    }
+    let world = World::of_native_hooks();
+    for name in PROGRAMS {
+        world.run(Tool::Valgrind, &program(name, Tool::Valgrind), VERSION);
+    }
+}
+
+#[test]
+fn it_can_be_unloaded() {
+    let library = library().join("libhookvisor.so");
+    World::of_both_kinds().run(Tool::None, &program("unload", Tool::None), library.to_str().unwrap());
+}
+
+#[test]
+fn the_header_is_that_of_the_source() {
+    let mut cargo = Command::new(env!("CARGO"));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    cargo.current_dir(ROOT).args(["run", "--quiet", "--locked", "--package", "header", "--target-dir"]).arg(target);
+    let generated = succeed(&mut cargo);
+    let header = fs::read_to_string(Path::new(ROOT).join("include/hookvisor.h")).unwrap();
+    assert!(generated == header, "cargo run --package header > include/hookvisor.h");
+}
+
+#[test]
+fn cpp_takes_the_header() {
+    let mut compiler = Command::new("g++");
+    compiler.current_dir(ROOT).args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-std=c++11", "-fsyntax-only"]);
+    compiler.args(["-Iinclude", "-include", "hookvisor.h", "-x", "c++", "/dev/null"]);
+    if compiler.output().is_err() {
+        return tell("capi: there is no g++ here: skipped");
+    }
+    succeed(&mut compiler);
+}
+
+#[test]
+fn nothing_else_is_exported_and_everything_is_declared() {
+    let listing =
+        succeed(Command::new("nm").args(["-D", "--defined-only", "-P"]).arg(library().join("libhookvisor.so")));
+    let mut exported: Vec<&str> = listing.lines().filter_map(|line| line.split(' ').next()).collect();
+    exported.sort_unstable();
+    let header = fs::read_to_string(Path::new(ROOT).join("include/hookvisor.h")).unwrap();
+    let before_parentheses =
+        header.lines().filter(|line| !line.starts_with([' ', '/'])).filter_map(|line| line.split_once('('));
+    let mut declared: Vec<&str> = before_parentheses
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("hookvisor_"))
+        .collect();
+    declared.sort_unstable();
+    assert_eq!(exported, declared);
+    assert!(exported.len() > 10, "{exported:?}");
+}
+
+/// What a program prints for hooks that agree, for one that vetoes, for one that fails afterwards, and without any.
+fn embedded(run: impl Fn(&str) -> Ran) {
+    let ends = |status, stderr: &str| Ran { status, stdout: String::new(), stderr: stderr.to_owned() };
+    let policy = "case $2 in start) test \"$(cat)\" = '{\"memory\": 512}' || exit 9;; esac";
+    let agrees = Hooks::new().script("mydaemon", policy);
+    assert_eq!(agrees.ran_by(&run), ends(0, ""));
+    let vetoes = Hooks::new().script("mydaemon", "echo \"no $1\" >&2; exit 3");
+    let said = "Hook script execution failed: Hook script DIR/mydaemon mydaemon failed with error code";
+    assert_eq!(vetoes.ran_by(&run), ends(1, &format!("{said} 3: no web1\n")));
+    let complains = Hooks::new().script("mydaemon", "test \"$2\" = start || { echo 'no such rule' >&2; exit 4; }");
+    assert_eq!(complains.ran_by(&run), ends(0, &format!("{said} 4: no such rule\n")));
+    let Ran { status, stderr, .. } = run("/nonexistent");
+    assert!(status == 1 && stderr.contains("/nonexistent"), "{status} {stderr}");
+}
+
+impl Hooks {
+    fn ran_by(&self, run: impl Fn(&str) -> Ran) -> Ran {
+        let directory = self.path().to_str().unwrap();
+        let Ran { status, stdout, stderr } = run(directory);
+        Ran { status, stdout, stderr: stderr.replace(directory, "DIR") }
+    }
+}
+
+fn ran(command: &mut assert_cmd::Command) -> Ran {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { status: output.status.code().unwrap(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+#[test]
+fn the_example_in_c_asks_and_tells() {
+    let example = program("embed", Tool::None);
+    embedded(|directory| ran(command(&example).arg(directory)));
+}
+
+#[test]
+fn the_example_in_python_asks_and_tells() {
+    let example = Path::new(ROOT).join("examples/embed.py");
+    let run = |directory: &str| {
+        ran(command("python3").arg("-B").arg(&example).arg(directory).env("LD_LIBRARY_PATH", library()))
+    };
+    embedded(run);
+}
+
+/// The README shows both examples whole.
+#[test]
+fn the_readme_shows_the_examples() {
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    for (language, file) in [("c", "examples/embed.c"), ("python", "examples/embed.py")] {
+        let example = fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
+        assert!(readme.contains(&format!("\n```{language}\n{example}```\n")), "{file} is not in the README as it is");
+    }
+}
+
+/// What cargo-c installs is found by pkg-config, and is all that the example needs. It is built without wasmtime, which
+/// would take minutes, and apart: the cargo in cargo-c is another version, and makes this one compile everything again.
+#[test]
+fn what_cargo_c_installs_is_complete() {
+    let installed = Command::new(env!("CARGO")).args(["cinstall", "--version"]).output();
+    if !installed.is_ok_and(|output| output.status.success()) {
+        return tell("capi: there is no cargo-c here (cargo install cargo-c): skipped");
+    }
+    let prefix = tempfile::TempDir::with_prefix("prefix-").unwrap();
+    let at = prefix.path().display();
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cargo-c");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(ROOT).args(["cinstall", "--debug", "--locked", "--no-default-features", "--libdir", "lib"]);
+    succeed(cargo.arg(format!("--prefix={at}")).arg("--target-dir").arg(target));
+    let script = format!(
+        "cd {at} && export PKG_CONFIG_PATH=lib/pkgconfig && test \"$(pkg-config --modversion hookvisor)\" = {VERSION} && \
+         cc -std=c99 -Wall -Wextra -Werror {ROOT}/examples/embed.c -o embed $(pkg-config --cflags --libs hookvisor)"
+    );
+    succeed(Command::new("sh").args(["-c", &script]));
+    let libraries = prefix.path().join("lib");
+    embedded(|directory| ran(command(prefix.path().join("embed")).arg(directory).env("LD_LIBRARY_PATH", &libraries)));
+}
