@@ -11,6 +11,7 @@ mod bad_input;
 mod brokered;
 mod capi;
 mod cli;
+mod daemon;
 mod dropin;
 mod embedding;
 mod guard;

@@ -3,6 +3,7 @@
 pub(crate) mod alone;
 #[cfg(feature = "wasm")]
 pub(crate) mod capi;
+pub(crate) mod daemon;
 #[cfg(feature = "wasm")]
 pub(crate) mod guests;
 pub(crate) mod leftovers;

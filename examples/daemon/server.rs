@@ -1,0 +1,170 @@
+//! The daemon's Unix socket.
+//!
+//! A client writes commands, a line each: `start NAME PROGRAM [ARG…]`, `stop NAME`, `list`. Words are separated by blanks, and
+//! there is no quoting. An answer is lines of text, the first of which begins with `ok` or `no`, and an empty line.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use nix::sys::stat::{Mode, umask};
+
+use crate::guests::Guests;
+
+/// The longest line that is taken.
+const LINE: u64 = 64 << 10;
+/// How many clients may be connected.
+const CLIENTS: usize = 256;
+/// How long a client may leave an answer unread.
+const UNREAD: Duration = Duration::from_secs(5);
+/// Before the next attempt, where there is nothing left to take a client with.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(crate) struct Server {
+    socket: PathBuf,
+    clients: Arc<Clients>,
+    /// Held as long as the daemon lives: what it finds in the socket's place is then a dead one's.
+    _lock: File,
+}
+
+impl Server {
+    /// Takes clients from now on.
+    pub(crate) fn listen(socket: &Path, guests: Arc<Guests>) -> anyhow::Result<Self> {
+        let lock_file = socket.with_added_extension("lock");
+        let lock = File::create(&lock_file).with_context(|| lock_file.display().to_string())?;
+        lock.try_lock().with_context(|| format!("another daemon has {}", socket.display()))?;
+        if let Ok(stale) = fs::symlink_metadata(socket) {
+            ensure!(stale.file_type().is_socket(), "{} is something else than a socket", socket.display());
+            fs::remove_file(socket)?;
+        }
+        // Whoever can connect can have programs run by this user.
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(socket);
+        umask(before);
+        let listener = listener.with_context(|| socket.display().to_string())?;
+        let clients = Arc::<Clients>::default();
+        let theirs = Arc::clone(&clients);
+        thread::Builder::new().name("server".to_owned()).spawn(move || {
+            for client in listener.incoming() {
+                if let Err(why) = client.map_err(Into::into).and_then(|client| theirs.take(client, &guests)) {
+                    tracing::warn!("a client was not taken: {why:#}");
+                    thread::sleep(PAUSE);
+                }
+            }
+        })?;
+        Ok(Self { socket: socket.to_owned(), clients, _lock: lock })
+    }
+
+    /// Lets each client have the answer to what it has asked, and no more.
+    pub(crate) fn close(self) {
+        if let Err(why) = fs::remove_file(&self.socket) {
+            tracing::warn!("{} could not be removed: {why}", self.socket.display());
+        }
+        let mut connected = self.clients.connected();
+        connected.closed = true;
+        for stream in connected.streams.values() {
+            let _ = stream.shutdown(Shutdown::Read);
+        }
+        let gone = self.clients.gone.wait_while(connected, |connected| !connected.streams.is_empty());
+        drop(gone.unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+#[derive(Default)]
+struct Clients {
+    connected: Mutex<Connected>,
+    gone: Condvar,
+}
+
+#[derive(Default)]
+struct Connected {
+    streams: BTreeMap<u64, UnixStream>,
+    next: u64,
+    closed: bool,
+}
+
+impl Clients {
+    /// Serves a client on a thread of its own.
+    fn take(self: &Arc<Self>, stream: UnixStream, guests: &Arc<Guests>) -> anyhow::Result<()> {
+        stream.set_write_timeout(Some(UNREAD))?;
+        let mut connected = self.connected();
+        ensure!(!connected.closed, "the daemon is ending");
+        ensure!(connected.streams.len() < CLIENTS, "there are {CLIENTS} already");
+        let id = connected.next;
+        connected.next += 1;
+        connected.streams.insert(id, stream.try_clone()?);
+        let (client, guests) = (Client { clients: Arc::clone(self), id }, Arc::clone(guests));
+        drop(connected);
+        let thread = thread::Builder::new().name(format!("client {id}"));
+        thread.spawn(move || client.serve(&stream, &guests))?;
+        Ok(())
+    }
+
+    fn connected(&self) -> MutexGuard<'_, Connected> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's place, given up when this is dropped.
+struct Client {
+    clients: Arc<Clients>,
+    id: u64,
+}
+
+impl Client {
+    fn serve(&self, stream: &UnixStream, guests: &Arc<Guests>) {
+        if let Err(why) = converse(stream, guests) {
+            tracing::info!(client = self.id, "gone: {why}");
+        }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.clients.connected().streams.remove(&self.id);
+        self.clients.gone.notify_all();
+    }
+}
+
+fn converse(stream: &UnixStream, guests: &Arc<Guests>) -> io::Result<()> {
+    let mut lines = BufReader::new(stream);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        (&mut lines).take(LINE).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        if line.len() as u64 == LINE && !line.ends_with(b"\n") {
+            return answer(stream, &format!("no the line is longer than {LINE} bytes"));
+        }
+        match obey(&line, guests) {
+            Ok(done) => answer(stream, &format!("ok {done}"))?,
+            Err(why) => answer(stream, &format!("no {why:#}"))?,
+        }
+    }
+}
+
+fn obey(line: &[u8], guests: &Arc<Guests>) -> anyhow::Result<String> {
+    let line = std::str::from_utf8(line).context("a command is text")?;
+    match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["start", name, program @ ..] => guests.start(name, program),
+        ["stop", name] => guests.stop(name),
+        ["list"] => Ok(guests.list()),
+        _ => bail!("a command is: start NAME PROGRAM [ARG…], stop NAME, or list"),
+    }
+}
+
+fn answer(mut stream: &UnixStream, text: &str) -> io::Result<()> {
+    // An empty line is the end, so there is none within.
+    let lines: String = text.lines().filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect();
+    stream.write_all(format!("{lines}\n").as_bytes())
+}
