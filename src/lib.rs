@@ -69,6 +69,9 @@ mod config;
 mod convention;
 mod document;
 mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hook;
 mod inventory;
 mod limits;

@@ -35,7 +35,7 @@ Created the hook {{name}}. To test and build it:
 
   cd {{name}}
   cargo test
-  rustup target add wasm32-wasip1
+  {{target}}
   cargo build --release --target wasm32-wasip1
 
 To try it, in a hooks directory of its own:
@@ -44,6 +44,10 @@ To try it, in a hooks directory of its own:
   install -m 0644 {{name}}.toml hooks/qemu.d/50-{{name}}.toml
   hookvisor check --hooks hooks
   hookvisor run --hooks hooks qemu web1 start < guest.xml
+
+That guest may start, so nothing is printed. One with less memory may not:
+
+  sed s/2048/256/ guest.xml | hookvisor run --hooks hooks qemu web1 start
 ";
 
 const FROM_CRATES_IO: &str = "
@@ -56,8 +60,10 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
         Some(directory) => format!("path = \"{}\"", sdk_path(directory)?),
         None => format!("version = \"{}\"", env!("CARGO_PKG_VERSION")),
     };
+    let target = args.sdk.as_deref().and_then(target_script).unwrap_or("rustup target add wasm32-wasip1".to_owned());
     let filled = |template: &str| {
         template
+            .replace("{{target}}", &target)
             .replace("{{name}}", &args.name)
             .replace("{{sdk}}", &sdk)
             .replace("{{version}}", env!("CARGO_PKG_VERSION"))
@@ -89,6 +95,14 @@ fn sdk_path(directory: &Path) -> anyhow::Result<String> {
         Some(path) => Ok(path.replace('\\', "\\\\").replace('"', "\\\"")),
         None => bail!("{} cannot stand in a Cargo.toml", absolute.display()),
     }
+}
+
+/// hookvisor's own script for the target, which also does where there is no rustup.
+fn target_script(sdk: &Path) -> Option<String> {
+    let script = sdk.canonicalize().ok()?.parent()?.join("scripts/wasm-targets");
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    let path = script.to_str().filter(|path| script.is_file() && path.chars().all(is_plain))?;
+    Some(format!("{path} wasm32-wasip1"))
 }
 
 /// Names that cargo does not take for a package with a program, since Rust or cargo has them already.

@@ -38,4 +38,6 @@ mod readme;
 mod sandbox;
 #[cfg(feature = "wasm")]
 mod sdk;
+#[cfg(feature = "wasm")]
+mod seeds;
 mod takeover;

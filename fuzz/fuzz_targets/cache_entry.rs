@@ -1,0 +1,76 @@
+//! An entry of the cache that is not what the runtime wrote: the module is compiled again, and the entry replaced.
+//!
+//! The input's first byte says how the entry is spoiled: 0, the rest of the input stands in its place; otherwise each five
+//! bytes of the rest are one change (what, where in three bytes, and a byte of content), and the entry's mode is changed
+//! where the first byte is over 127.
+#![no_main]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use hookvisor::{Cache, Event, Runtime};
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+
+const MODULE: &str = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1) (func (export "_start") i32.const 7 call $exit))"#;
+
+/// A hook, and the entry that the runtime made for it.
+struct World {
+    runtime: Runtime,
+    entry: PathBuf,
+    good: Vec<u8>,
+    _directory: TempDir,
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let directory = TempDir::new().expect("a directory");
+    let hooks = directory.path().join("hooks");
+    fs::create_dir(&hooks).expect("a hooks directory");
+    fs::write(hooks.join("test"), wat::parse_str(MODULE).expect("a module")).expect("a hook");
+    fs::set_permissions(hooks.join("test"), Permissions::from_mode(0o755)).expect("its mode");
+    let cache = Cache::open(directory.path().join("cache")).expect("a cache");
+    let runtime = Runtime::builder(hooks).cache(cache).build().expect("a runtime");
+    let mut entries = fs::read_dir(directory.path().join("cache")).expect("a cache");
+    let entry = entries.next().expect("an entry").expect("its name").path();
+    let good = fs::read(&entry).expect("its content");
+    World { runtime, entry, good, _directory: directory }
+});
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&how, rest)) = data.split_first() else { return };
+    let world = &*WORLD;
+    let spoiled = if how == 0 { rest.to_vec() } else { changed(&world.good, rest) };
+    let mode = if how > 127 { 0o600 | u32::from(how & 0o77) } else { 0o600 };
+    if fs::read(&world.entry).ok().as_ref() != Some(&spoiled) {
+        // A new file, as whoever replaces it would make.
+        fs::remove_file(&world.entry).expect("an entry");
+        fs::write(&world.entry, &spoiled).expect("the spoiled one");
+    }
+    fs::set_permissions(&world.entry, Permissions::from_mode(mode)).expect("its mode");
+    world.runtime.reload().expect("the hooks");
+    let report = world.runtime.run(&Event::new("test", "web1", "start").expect("an event"));
+    assert_eq!(report.exit_status(), 7, "{report}");
+    // Had the spoiled one been taken, it would still be there.
+    let found = fs::metadata(&world.entry).expect("an entry");
+    assert!(fs::read(&world.entry).expect("its content") == world.good, "the entry is not as the runtime writes it");
+    assert_eq!(found.permissions().mode() & 0o022, 0, "the entry is still for others to write");
+});
+
+/// The entry with changes: a byte put over another, put in or taken out, or all from there cut off.
+fn changed(good: &[u8], changes: &[u8]) -> Vec<u8> {
+    let mut entry = good.to_vec();
+    for change in changes.chunks_exact(5) {
+        let at = usize::from_be_bytes([0, 0, 0, 0, 0, change[1], change[2], change[3]]) % (entry.len() + 1);
+        match change[0] % 4 {
+            0 if at < entry.len() => entry[at] = change[4],
+            1 => entry.insert(at, change[4]),
+            2 if at < entry.len() => drop(entry.remove(at)),
+            3 => entry.truncate(at),
+            _ => {}
+        }
+    }
+    entry
+}

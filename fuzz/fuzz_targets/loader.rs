@@ -1,0 +1,109 @@
+//! A hook's file with any content: it is refused, or runs, and within its limits either way.
+//!
+//! The input is a module or component in binary form, or in text form if it begins with `(`; out of anything else a valid
+//! module is made that calls what a hook may import.
+#![no_main]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use arbitrary::Unstructured;
+use hookvisor::{Event, Limits, Runtime, Termination};
+use libfuzzer_sys::fuzz_target;
+use tempfile::TempDir;
+use wasm_smith::{Config, Module};
+
+/// Far beyond the time limit, for a slow machine.
+const TOO_LONG: Duration = Duration::from_secs(10);
+const IMPORTS: &str = include_str!("loader/imports.wat");
+const EXPORTS: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+
+/// One runtime for all of them, as a daemon has; its hook is a new one each time.
+struct World {
+    directory: TempDir,
+    runtime: Runtime,
+    /// The descriptors that it needs without a hook.
+    descriptors: usize,
+}
+
+static WORLD: LazyLock<World> = LazyLock::new(|| {
+    let directory = TempDir::new().expect("a directory");
+    let granted = directory.path().join("granted/below");
+    fs::create_dir_all(&granted).expect("a directory to grant");
+    // What it takes to get at the host's side of files and commands.
+    let granted = granted.parent().expect("its parent");
+    let settings = format!("[[dir]]\nhost = {granted:?}\nguest = '/'\n[[command]]\nprogram = '/bin/true'\n");
+    fs::create_dir(directory.path().join("hooks")).expect("a hooks directory");
+    fs::write(directory.path().join("hooks/test.toml"), settings).expect("its settings");
+    let mut limits = Limits::default();
+    limits.timeout = Duration::from_millis(50);
+    limits.grace = Duration::from_millis(50);
+    limits.memory = 1 << 20;
+    limits.stdout = 1 << 10;
+    limits.stderr = 1 << 10;
+    let runtime = Runtime::builder(directory.path().join("hooks")).limits(limits).build().expect("a runtime");
+    let mut world = World { directory, runtime, descriptors: 0 };
+    // The first one makes the engine.
+    world.call(b"\0asm\x01\0\0\0");
+    world.descriptors = count("/proc/self/fd");
+    world
+});
+
+impl World {
+    /// Loads a hook, runs it, and takes it away again.
+    fn call(&self, module: &[u8]) {
+        let hook = self.directory.path().join("hooks/test");
+        fs::write(&hook, module).expect("a hook");
+        fs::set_permissions(&hook, Permissions::from_mode(0o755)).expect("its mode");
+        self.runtime.reload().expect("the hooks");
+        let event = Event::new("test", "web1", "start").expect("an event").with_document("<domain/>");
+        let began = Instant::now();
+        let report = self.runtime.run(&event);
+        assert!(began.elapsed() < TOO_LONG, "{:?}", began.elapsed());
+        let [ended] = report.hooks.as_slice() else { panic!("{report:?}") };
+        match &ended.termination {
+            Termination::Exited(_) | Termination::TimedOut { .. } | Termination::Trapped(_) => {}
+            Termination::NotLaunched { status: 126, why } if !why.is_empty() => {}
+            other => panic!("{other:?}"),
+        }
+        // What is kept, and the line that says how much is not.
+        assert!(ended.stdout.len() <= 1 << 10 && ended.stderr.len() <= (1 << 10) + 200);
+        fs::remove_file(&hook).expect("the hook");
+        self.runtime.reload().expect("no hooks");
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let module = match data {
+        [b'\0', b'a', b's', b'm', ..] => data.to_vec(),
+        [b'(', ..] => match wat::parse_bytes(data) {
+            Ok(module) => module.into_owned(),
+            Err(_) => return,
+        },
+        _ => match generated(data) {
+            Ok(module) => module,
+            Err(_) => return,
+        },
+    };
+    WORLD.call(&module);
+    assert_eq!(count("/proc/self/fd"), WORLD.descriptors, "descriptors are left");
+    // The clock, libFuzzer's own, and those of tokio that wait for the next file to open.
+    assert!(count("/proc/self/task") < 20, "threads are left");
+});
+
+/// A valid module, as the bytes decide.
+fn generated(data: &[u8]) -> arbitrary::Result<Vec<u8>> {
+    let config = Config {
+        available_imports: Some(wat::parse_str(IMPORTS).expect("the imports")),
+        exports: Some(wat::parse_str(EXPORTS).expect("the exports")),
+        max_imports: 20,
+        ..Config::default()
+    };
+    Ok(Module::new(config, &mut Unstructured::new(data))?.to_bytes())
+}
+
+fn count(directory: &str) -> usize {
+    fs::read_dir(directory).expect("a directory of /proc").count()
+}

@@ -1,0 +1,6 @@
+(module (import "hookvisor" "command_run" (func $run (param i32 i32 i32) (result i32)))
+  (import "hookvisor" "command_response" (func $response (param i32 i32) (result i32)))
+  (memory (export "memory") 1) (data (i32.const 0) "\09\00\00\00/bin/true\00\00\00\00\00\00\00\00")
+  (func (export "_start")
+    (drop (call $run (i32.const 0) (i32.const 21) (i32.const 100)))
+    (drop (call $response (i32.const 200) (i32.load (i32.const 100))))))

@@ -1,0 +1,6 @@
+(component
+  (core module $m (func (export "run") (result i32) (loop $a (br $a)) i32.const 1))
+  (core instance $i (instantiate $m))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run)))

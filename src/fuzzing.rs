@@ -1,0 +1,20 @@
+//! What the fuzz targets call of the inside: this is there only where cargo-fuzz builds the crate.
+
+use crate::hook::settings::grants::{Command, Names};
+use crate::hook::settings::{Settings, one_line};
+
+/// Parses a hook's settings, and says what they let the hook do.
+///
+/// # Errors
+/// What is wrong with them, as the report has it.
+pub fn settings(text: &str) -> Result<Vec<String>, String> {
+    let settings: Settings = toml::from_str(text).map_err(|e| one_line(text, &e))?;
+    Ok(settings.may())
+}
+
+/// Whether `[[command]]`'s `args`, a TOML array, allow these arguments; `None` if the array is refused.
+#[must_use]
+pub fn allows(args: &str, arguments: &[String], object: &str, operation: &str) -> Option<bool> {
+    let command: Command = toml::from_str(&format!("program = \"/bin/true\"\nargs = {args}")).ok()?;
+    Some(command.allows("/bin/true", arguments, Names { object, operation }))
+}
