@@ -26,6 +26,9 @@ use super::complain;
 /// For what is reported on standard error whatever the log is: there, the log does not say it again.
 pub(super) const REPORTED: &str = "hookvisor::reported";
 
+/// What a failed hook's own line has said already.
+const VETOED: &str = "hookvisor::vetoed";
+
 /// Logs to standard error: what HOOKVISOR_LOG asks for; without it, and if `by_default`, the warnings that the report of
 /// an event does not bring anyway.
 pub(super) fn to_stderr(by_default: bool) {
@@ -48,7 +51,7 @@ pub(super) fn as_configured(log: Option<&LogConfig>) -> anyhow::Result<()> {
         LogLevel::Debug => Level::DEBUG,
         _ => Level::INFO,
     };
-    let ours = filter_fn(move |m| *m.level() <= level && m.target().starts_with("hookvisor"));
+    let ours = filter_fn(move |m| *m.level() <= level && m.target().starts_with("hookvisor") && m.target() != VETOED);
     match &log.to {
         LogTo::File(path) => {
             let file = append_to(path).with_context(|| format!("the log {} could not be opened", path.display()))?;
@@ -74,6 +77,7 @@ fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
         let (level, target) = (*metadata.level(), metadata.target());
         let reported = target == REPORTED || (target == "hookvisor::call" && level == Level::WARN);
         target.starts_with("hookvisor")
+            && target != VETOED
             && !reported
             && match (asked, otherwise) {
                 (Some(asked), _) => level <= asked,

@@ -303,7 +303,8 @@ mod wasm {
             ran.stderr.split_once("error code 1: ").unwrap().1.to_owned()
         };
         let hooks = Hooks::new().script(DRIVER, look).script("test.d/10", "exit 0");
-        assert_eq!(threads(&hooks), "hookvisor\n");
+        // Its own, and the one that waits for Ctrl-C.
+        assert_eq!(threads(&hooks), "hookvisor\nsignals\n");
         // And so it could have been seen.
         let hooks = hooks.copy("test.d/20.wasm", wasm_probe());
         assert!(threads(&hooks).lines().any(|name| name == "hookvisor-clock"));
