@@ -12,6 +12,7 @@ mod brokered;
 mod cli;
 mod dropin;
 mod embedding;
+mod faults;
 mod guard;
 #[cfg(feature = "wasm")]
 mod hostile;
