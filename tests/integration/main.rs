@@ -37,4 +37,5 @@ mod readme;
 mod sandbox;
 #[cfg(feature = "wasm")]
 mod sdk;
+mod storm;
 mod takeover;
