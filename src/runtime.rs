@@ -11,6 +11,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use self::call::Invocation;
 use self::guest::Guest;
@@ -21,7 +22,7 @@ use crate::backend::native::Native;
 use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::cancel::Cancel;
 use crate::event::Event;
-use crate::hook::discovery::{self, LoadError};
+use crate::hook::discovery::{self, Directory, LoadError};
 use crate::hook::file;
 use crate::hook::trust::Trust;
 use crate::hook::{Hook, HookSet, Loader, State};
@@ -29,6 +30,10 @@ use crate::inventory::Inventory;
 use crate::limits::Limits;
 use crate::places::Places;
 use crate::report::{Report, Verdict, Veto};
+
+/// How often a directory that is being changed is read, and how much longer each time it is left alone before the next.
+const RELOAD_TRIES: u32 = 10;
+const RELOAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs the hooks of a directory.
 ///
@@ -159,7 +164,7 @@ impl RuntimeBuilder {
     /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
     ///
     /// # Errors
-    /// [`LoadError`] if the hooks directory cannot be read, or others may write to it.
+    /// [`LoadError`] if the hooks directory cannot be read, others may write to it, or it is being changed all the time.
     pub fn build(self) -> Result<Runtime, LoadError> {
         // Hooks run in /, and reports name them for a person who is somewhere else.
         let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
@@ -299,15 +304,27 @@ impl fmt::Debug for Runtime {
 impl Shared {
     fn reload(&self) -> Result<(), LoadError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        for attempt in 1..=RELOAD_TRIES {
+            if let Some(set) = self.load()? {
+                log_what_will_not_run(&set);
+                *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
+                return Ok(());
+            }
+            std::thread::sleep(RELOAD_PAUSE * attempt);
+        }
+        Err(LoadError::Changing { path: self.directory.clone() })
+    }
+
+    /// What is in the hooks directory. `None` if that was changed meanwhile, so that what was found may be a part of what was
+    /// there before and a part of what is there now.
+    fn load(&self) -> Result<Option<HookSet>, LoadError> {
         let findings = discovery::find(&self.directory, self.only_driver.as_deref(), self.trust)?;
         let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust };
         let load = |(driver, found): (String, Vec<_>)| {
             (driver, found.into_iter().map(|found| loader.load_found(found)).collect::<Vec<Hook>>())
         };
         let set = HookSet { drivers: findings.drivers.into_iter().map(load).collect(), strays: findings.strays };
-        log_what_will_not_run(&set);
-        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(set);
-        Ok(())
+        Ok(findings.directories.iter().all(Directory::is_unchanged).then_some(set))
     }
 
     fn hooks(&self) -> Arc<HookSet> {

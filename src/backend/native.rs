@@ -202,7 +202,11 @@ fn gone() -> LaunchError {
 }
 
 fn host_error(what: &'static str, errno: Errno) -> LaunchError {
-    LaunchError::Host { what, why: errno.desc().to_owned() }
+    let why = match errno {
+        Errno::EAGAIN => "no more processes or threads are allowed here (`ulimit -u`, or the limit of its cgroup)",
+        _ => errno.desc(),
+    };
+    LaunchError::Host { what, why: why.to_owned() }
 }
 
 fn c_string(value: &OsStr) -> Result<CString, LaunchError> {

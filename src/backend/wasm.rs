@@ -14,7 +14,7 @@ mod precompiled;
 mod streams;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytesize::ByteSize;
 use sha2::{Digest, Sha256};
@@ -44,7 +44,7 @@ const NO_WASI_0_3: &str = "it is a component of WASI 0.3, and hookvisor runs WAS
 const PAGE: u64 = 64 << 10;
 /// The back-end for WebAssembly.
 pub(crate) struct Wasm {
-    sandbox: OnceLock<Result<Arc<Sandbox>, LaunchError>>,
+    sandbox: Mutex<Option<Arc<Sandbox>>>,
     cache: Option<Cache>,
     /// What runs the commands that a guest asks for.
     launcher: Arc<dyn Program>,
@@ -79,20 +79,29 @@ enum Code {
 
 impl Wasm {
     pub(crate) fn new(launcher: Arc<dyn Program>, trust: Trust, cache: Option<Cache>) -> Self {
-        Self { sandbox: OnceLock::new(), cache, launcher, trust }
+        Self { sandbox: Mutex::default(), cache, launcher, trust }
+    }
+
+    /// A failure is not kept: the next load may find the host better off.
+    fn sandbox(&self, limits: &Limits) -> Result<Arc<Sandbox>, LaunchError> {
+        let mut sandbox = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*sandbox {
+            Some(made) => Ok(Arc::clone(made)),
+            None => Ok(Arc::clone(sandbox.insert(Arc::new(Sandbox::new(limits)?)))),
+        }
     }
 
     fn compile_module(&self, engine: &Engine, bytes: &[u8]) -> Result<Module, LaunchError> {
         let invalid = |e| refused(format!("it is no valid WebAssembly module, build or copy it again: {}", cause(&e)));
-        self.cached(engine, bytes, precompiled::module, |code| code.serialize(), || Module::new(engine, bytes))
-            .map_err(invalid)
+        let compile = || Module::new(engine, bytes).map_err(invalid);
+        self.cached(engine, bytes, precompiled::module, |code| code.serialize(), compile)
     }
 
     fn compile_component(&self, engine: &Engine, bytes: &[u8]) -> Result<Component, LaunchError> {
         let invalid =
             |e| refused(format!("it is no valid WebAssembly component, build or copy it again: {}", cause(&e)));
-        self.cached(engine, bytes, precompiled::component, |code| code.serialize(), || Component::new(engine, bytes))
-            .map_err(invalid)
+        let compile = || Component::new(engine, bytes).map_err(invalid);
+        self.cached(engine, bytes, precompiled::component, |code| code.serialize(), compile)
     }
 
     fn cached<T>(
@@ -101,14 +110,18 @@ impl Wasm {
         bytes: &[u8],
         load: fn(&Engine, &cache::Verified) -> wasmtime::Result<T>,
         save: fn(&T) -> wasmtime::Result<Vec<u8>>,
-        compile: impl FnOnce() -> wasmtime::Result<T> + Send,
-    ) -> wasmtime::Result<T>
+        compile: impl FnOnce() -> Result<T, LaunchError> + Send,
+    ) -> Result<T, LaunchError>
     where
         T: Send,
     {
         // On all cores, with threads that are gone afterwards: by itself wasmtime would use some of its process's own, and
         // leave them there.
-        let compile = || rayon::ThreadPoolBuilder::new().build()?.install(compile);
+        let no_threads = |error: rayon::ThreadPoolBuildError| LaunchError::Host {
+            what: "could not start the threads that compile it",
+            why: error.to_string(),
+        };
+        let compile = || rayon::ThreadPoolBuilder::new().build().map_err(no_threads)?.install(compile);
         let Some(cache) = &self.cache else { return compile() };
         let key = Key::new(engine, bytes);
         if let Some(code) = cache.get(&key) {
@@ -151,7 +164,7 @@ impl Backend for Wasm {
             check_digest(&bytes, expected)?;
         }
         let memory = settings.memory.map_or(limits.memory, |m| usize::try_from(m.0).unwrap_or(usize::MAX));
-        let sandbox = self.sandbox.get_or_init(|| Sandbox::new(limits).map(Arc::new)).clone()?;
+        let sandbox = self.sandbox(limits)?;
         // The layer, after the magic number and the version, tells a component (1) from a module (0).
         let code = if file.head.get(6) == Some(&1) {
             let compiled = self.compile_component(&sandbox.engine, &bytes);

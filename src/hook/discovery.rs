@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -34,6 +34,35 @@ pub(crate) struct Findings {
     /// By driver, each driver's in order.
     pub(crate) drivers: Vec<(String, Vec<Found>)>,
     pub(crate) strays: Vec<Skipped>,
+    /// The directories that were looked through.
+    pub(crate) directories: Vec<Directory>,
+}
+
+/// A directory, as it was before its names were read.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    was: Identity,
+}
+
+/// Which file a name leads to, and the link itself where it is one: device, number, and the time of its last change, which
+/// for a directory is also that of the names in it.
+type Identity = [(u64, u64, i64, i64); 2];
+
+impl Directory {
+    fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), was: identity(path)? })
+    }
+
+    /// Whether it is still the same one, with the same names in it.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        identity(&self.path).is_ok_and(|now| now == self.was)
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let of = |found: fs::Metadata| (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
+    Ok([of(fs::metadata(path)?), of(fs::symlink_metadata(path)?)])
 }
 
 /// Why a hooks directory cannot be used.
@@ -60,6 +89,12 @@ pub enum LoadError {
         /// What the system said; the message above has it, so it is no `source` that would be told twice.
         error: io::Error,
     },
+    /// It was changed again and again while it was read.
+    #[error("the hooks directory {} changes while it is read: try again once that is done", path.display())]
+    Changing {
+        /// The hooks directory.
+        path: PathBuf,
+    },
     /// Others than the runtime's own user could put hooks into it.
     #[error("the hooks directory {} is not to be trusted: it {why}", path.display())]
     Untrusted {
@@ -84,11 +119,11 @@ impl LoadError {
 /// Looks through a hooks directory, for all drivers or for one.
 pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Findings, LoadError> {
     let unreadable = |error| LoadError::new(hooks, error);
+    let mut findings = Findings { directories: vec![Directory::at(hooks).map_err(unreadable)?], ..Findings::default() };
     let found = open_directory(hooks).and_then(|directory| directory.metadata()).map_err(unreadable)?;
     trust.check(hooks, &found).map_err(|why| LoadError::Untrusted { path: hooks.to_owned(), why })?;
     let names = names(hooks).map_err(unreadable)?;
 
-    let mut findings = Findings::default();
     for name in &names {
         let path = hooks.join(name);
         let driver = name.to_str().map(|n| n.strip_suffix(".d").unwrap_or(n));
@@ -100,7 +135,7 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
             // `qemu` and `qemu.d` are one driver's.
             Some(driver) if findings.drivers.iter().any(|(seen, _)| seen == driver) => {}
             Some(driver) => {
-                let found = find_driver(hooks, driver, trust, &mut findings.strays);
+                let found = find_driver(hooks, driver, trust, &mut findings);
                 findings.drivers.push((driver.to_owned(), found));
             }
         }
@@ -111,58 +146,78 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
     Ok(findings)
 }
 
-fn find_driver(hooks: &Path, driver: &str, trust: Trust, strays: &mut Vec<Skipped>) -> Vec<Found> {
+fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings) -> Vec<Found> {
     let mut found = Vec::new();
+    let place = |path, problem| Found { path, scope: Scope::default(), problem };
     let general = hooks.join(driver);
-    if general.symlink_metadata().is_ok() {
-        found.push(Found { path: general, scope: Scope::default(), problem: None });
+    match general.symlink_metadata() {
+        Ok(_) => found.push(place(general, None)),
+        Err(error) if is_absent(&error) => {}
+        Err(error) => found.push(place(general, Some(unexamined(&error)))),
     }
     let directory = hooks.join(format!("{driver}.d"));
     match directory.metadata() {
-        Ok(meta) if meta.is_dir() => find_below(&directory, &Scope::default(), trust, &mut found, strays),
-        Ok(_) => strays.push(stray(directory, "is not called: it is a file, where a directory of hooks would be")),
-        Err(_) if directory.symlink_metadata().is_ok() => found.push(Found {
-            path: directory,
-            scope: Scope::default(),
-            problem: Some("it is a link to a directory that is not there: correct the link, or remove it".to_owned()),
-        }),
+        Ok(meta) if meta.is_dir() => find_below(&directory, &Scope::default(), trust, &mut found, findings),
+        Ok(_) => {
+            findings.strays.push(stray(directory, "is not called: it is a file, where a directory of hooks would be"));
+        }
+        Err(error) if !is_absent(&error) => found.push(place(directory, Some(unexamined(&error)))),
+        Err(_) if directory.symlink_metadata().is_ok() => {
+            let why = "it is a link to a directory that is not there: correct the link, or remove it";
+            found.push(place(directory, Some(why.to_owned())));
+        }
         Err(_) => {}
     }
     found
 }
 
 /// Finds the hooks in `<driver>.d` or below: those of this directory first, then those for narrower events.
-fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Found>, strays: &mut Vec<Skipped>) {
-    let names = match trusted_names(directory, trust) {
+fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Found>, findings: &mut Findings) {
+    let place = |path, problem| Found { path, scope: scope.clone(), problem };
+    let names = match trusted_names(directory, trust, &mut findings.directories) {
         Ok(names) => names,
         Err(why) => {
-            found.push(Found { path: directory.to_owned(), scope: scope.clone(), problem: Some(why) });
+            found.push(place(directory.to_owned(), Some(why)));
             return;
         }
     };
     let depth = scope.0.len();
-    let holds_hooks = depth == 0 || depth == EVENT_DEPTH;
-    let (directories, files): (Vec<_>, Vec<_>) =
-        names.into_iter().map(|name| (directory.join(&name), name)).partition(|(path, _)| path.is_dir());
-    for (path, _) in files {
-        if holds_hooks {
-            found.push(Found { path, scope: scope.clone(), problem: None });
-        } else {
-            strays.push(stray(path, "is not called: hooks for one event lie in <object>/<operation>/<sub-operation>/"));
+    let mut directories = Vec::new();
+    for name in names {
+        let path = directory.join(&name);
+        match path.metadata() {
+            Ok(meta) if meta.is_dir() => directories.push((path, name)),
+            // It may be a directory of hooks.
+            Err(error) if !is_absent(&error) => found.push(place(path, Some(unexamined(&error)))),
+            _ if depth == 0 || depth == EVENT_DEPTH => found.push(place(path, None)),
+            _ => {
+                let why = "is not called: hooks for one event lie in <object>/<operation>/<sub-operation>/";
+                findings.strays.push(stray(path, why));
+            }
         }
     }
     for (path, name) in directories {
         if depth < EVENT_DEPTH {
             let narrower = Scope(scope.0.iter().cloned().chain([name]).collect());
-            find_below(&path, &narrower, trust, found, strays);
+            find_below(&path, &narrower, trust, found, findings);
         } else {
-            strays.push(stray(path, "is not called: it is a directory, not a hook"));
+            findings.strays.push(stray(path, "is not called: it is a directory, not a hook"));
         }
     }
 }
 
-fn trusted_names(directory: &Path, trust: Trust) -> Result<Vec<OsString>, String> {
+/// Whether there is nothing of that name, as opposed to something that this user may not see.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn unexamined(error: &io::Error) -> String {
+    format!("it could not be examined: {error}")
+}
+
+fn trusted_names(directory: &Path, trust: Trust, seen: &mut Vec<Directory>) -> Result<Vec<OsString>, String> {
     let unreadable = |error: io::Error| format!("the directory could not be read: {error}");
+    seen.push(Directory::at(directory).map_err(unreadable)?);
     let found = open_directory(directory).and_then(|opened| opened.metadata()).map_err(unreadable)?;
     trust.check(directory, &found).map_err(|why| format!("it {why}"))?;
     file::check_way_of_link(directory, trust)?;

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::guests::wasm_probe;
-use crate::support::libvirt::{World, script, wait_until};
+use crate::support::libvirt::{World, script};
 use crate::support::program::tell;
+use crate::support::wait_until;
 
 /// What a guest that starts and is destroyed has hooks called for.
 const WHOLE_LIFE: [&str; 5] = ["prepare begin", "start begin", "started begin", "stopped end", "release end"];

@@ -14,6 +14,7 @@ mod cli;
 mod daemon;
 mod dropin;
 mod embedding;
+mod faults;
 mod guard;
 #[cfg(feature = "wasm")]
 mod hostile;
@@ -40,4 +41,5 @@ mod sandbox;
 mod sdk;
 #[cfg(feature = "wasm")]
 mod seeds;
+mod storm;
 mod takeover;

@@ -6,13 +6,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookvisor::{Decision, Event, Report, Termination};
+use hookvisor::{Decision, Event, Termination};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::unistd::Pid;
 
 use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
-use crate::support::{DRIVER, Hooks, event, impatient, start, stderr};
+use crate::support::{DRIVER, Hooks, event, impatient, start, stderr, wait_until};
 
 /// What a hook with this body writes to stderr, without its last newline.
 fn said(body: &str) -> String {
@@ -186,15 +186,6 @@ fn is_running(pid: &str) -> bool {
     state.is_some_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
 }
 
-/// Waits for what another process does soon, up to the test's patience.
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
-        thread::yield_now();
-    }
-}
-
 #[test]
 fn out_of_time_the_whole_process_group_is_asked_to_end() {
     alone("native::out_of_time_the_whole_process_group_is_asked_to_end", || {
@@ -208,7 +199,7 @@ fn out_of_time_the_whole_process_group_is_asked_to_end() {
         let said = stderr(&report);
         let (sleeper, asked) = said.split_once('\n').unwrap();
         assert_eq!((report.decision, report.exit_status(), asked), (Decision::Vetoed, 124, "asked\n"));
-        eventually("the background process ends", || !is_running(sleeper));
+        wait_until("the background process ends", || !is_running(sleeper));
         Leftovers::assert_none_since(&before, "a timeout");
     });
 }
@@ -233,7 +224,7 @@ fn what_does_not_end_when_asked_is_killed_after_the_grace() {
             assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: limits.timeout }, "{body}");
             let said = stderr(&report);
             let member = said.lines().next().unwrap();
-            eventually("the group's other member is killed", || !is_running(member));
+            wait_until("the group's other member is killed", || !is_running(member));
             Leftovers::assert_none_since(&before, body);
         }
     });
@@ -289,54 +280,12 @@ fn a_death_by_any_signal_is_named() {
 }
 
 #[test]
-fn a_host_that_takes_its_children_s_statuses_gets_a_veto_and_not_a_guess() {
-    alone("native::a_host_that_takes_its_children_s_statuses_gets_a_veto_and_not_a_guess", || {
-        let hooks = Hooks::new().script(DRIVER, "exit 1");
-        let runtime = hooks.runtime();
-        ignore(Signal::SIGCHLD);
-        let before = Leftovers::now();
-        let report = runtime.run(&event("web1", "start"));
-        Leftovers::assert_none_since(&before, "a lost status");
-        assert_eq!(report.decision, Decision::Vetoed);
-        assert!([1, 125].contains(&report.exit_status()), "{report}");
-        reset(Signal::SIGCHLD);
-        assert_eq!(runtime.run(&event("web1", "start")).exit_status(), 1);
-    });
-}
-
-#[test]
 fn a_host_that_does_not_ignore_sigpipe_survives_a_hook_that_does_not_read() {
     alone("native::a_host_that_does_not_ignore_sigpipe_survives_a_hook_that_does_not_read", || {
         reset(Signal::SIGPIPE);
         let hooks = Hooks::new().script(DRIVER, "exec <&-; sleep 0.1; exit 0");
         let event = event("web1", "start").with_document(vec![b'x'; 50_000_000]);
         assert_eq!(hooks.runtime().run(&event).decision, Decision::Proceed);
-    });
-}
-
-#[test]
-fn without_descriptors_a_start_is_vetoed_in_words() {
-    alone("native::without_descriptors_a_start_is_vetoed_in_words", || {
-        let hooks = Hooks::new().script(DRIVER, "exit 0");
-        let runtime = hooks.runtime();
-        let event = event("web1", "start");
-        let mut hoard: Vec<File> = Vec::new();
-        nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 64, 64).unwrap();
-        while let Ok(file) = File::open("/dev/null") {
-            hoard.push(file);
-        }
-        // With each one given back, the launch gets a step further, until it succeeds.
-        let mut reports: Vec<Report> = Vec::new();
-        while reports.last().is_none_or(|report| report.decision == Decision::Vetoed) {
-            reports.push(runtime.run(&event));
-            hoard.pop().expect("it succeeds before all are given back");
-        }
-        reports.pop();
-        assert!(reports.len() > 3);
-        for report in reports {
-            let said = report.to_string();
-            assert!(said.contains("could not be run: ") && said.contains("Too many open files"), "{said}");
-        }
     });
 }
 

@@ -17,7 +17,8 @@ pub(crate) mod recorder;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use hookvisor::{Event, Limits, Report, Runtime, RuntimeBuilder};
 use tempfile::TempDir;
@@ -101,4 +102,14 @@ pub(crate) fn start(hooks: &Hooks) -> Report {
 /// The stderr of the first hook in a report.
 pub(crate) fn stderr(report: &Report) -> String {
     String::from_utf8_lossy(&report.hooks[0].stderr).into_owned()
+}
+
+/// Waits for what another process or thread does soon.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -26,7 +26,7 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg, pthread_sigmask};
 use nix::unistd::{Pid, pipe2};
 
 use super::guard::Pass;
@@ -86,6 +86,10 @@ const EXECVE: u8 = 5;
 
 /// How long an emulated vfork is waited for, in milliseconds.
 const EXEC_WAIT_MS: u16 = 1000;
+/// How long another's wait may take from its beginning to its end, in milliseconds.
+const REAP_WAIT_MS: u16 = 1000;
+/// pidfd_send_signal's flag for the group that the process leads (linux/pidfd.h, 6.9).
+const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
 /// The descriptor number at which the child keeps the pipe for its errno.
 const ERROR_FD: c_int = 3;
 /// The kernel's number of signals, and the bytes of its `sigset_t`, which has a bit for each.
@@ -315,6 +319,22 @@ impl Child {
     pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
+
+    /// Sends a signal to its process group, if anything is left of that.
+    ///
+    /// By the pidfd, since a number may have passed to somebody else where the host waits for every child itself. A kernel
+    /// before 6.9 knows only the number.
+    pub(super) fn signal_group(&self, signal: Signal) {
+        let (pidfd, flags) = (self.pidfd.as_raw_fd(), PIDFD_SIGNAL_PROCESS_GROUP);
+        // SAFETY: a system call on numbers; without a siginfo_t the kernel makes one as for kill(2).
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, pidfd, signal as c_int, ptr::null::<libc::siginfo_t>(), flags)
+        };
+        if sent == -1 && matches!(Errno::last(), Errno::EINVAL | Errno::ENOSYS) {
+            // ESRCH: all of it has gone by itself. EPERM: it has become somebody else, and there is nothing more to do.
+            let _ = killpg(self.pid, signal);
+        }
+    }
 }
 
 /// Waits for a process by its pidfd. `None` if it has not ended yet.
@@ -345,6 +365,40 @@ pub(super) fn wait(pidfd: BorrowedFd<'_>, what: WaitFor) -> Result<Option<ExitSt
     }
 }
 
+/// The end of a process that somebody else has waited for: the host, or the kernel for a host that ignores SIGCHLD. `None`
+/// where the kernel does not keep it, as before 6.15.
+pub(super) fn end_of_reaped(pidfd: BorrowedFd<'_>) -> Option<ExitState> {
+    match recorded(ask_for_end(pidfd)) {
+        // The other's wait is still under way. The hang-up, for which nothing need be asked, is its end.
+        Ok(None) => {
+            let _ = poll(&mut [PollFd::new(pidfd, PollFlags::empty())], REAP_WAIT_MS);
+            recorded(ask_for_end(pidfd)).ok().flatten()
+        }
+        told => told.ok().flatten(),
+    }
+}
+
+/// The answer to PIDFD_GET_INFO: which of its parts are there, and the wait status.
+fn ask_for_end(pidfd: BorrowedFd<'_>) -> Result<(u64, c_int), Errno> {
+    // SAFETY: `info` is all integers, for which zero is a value, and the kernel writes no more of it than the size that is
+    // part of the request's number.
+    unsafe {
+        let mut info: libc::pidfd_info = std::mem::zeroed();
+        info.mask = libc::PIDFD_INFO_EXIT.into();
+        let asked = Errno::result(libc::ioctl(pidfd.as_raw_fd(), libc::PIDFD_GET_INFO, &raw mut info));
+        asked.map(|_| (info.mask, info.exit_code))
+    }
+}
+
+/// What the kernel recorded, if it says so: one before 6.15 may answer, and leave the end out.
+fn recorded(answer: Result<(u64, c_int), Errno>) -> Result<Option<ExitState>, Errno> {
+    let (mask, status) = answer?;
+    Ok((mask & u64::from(libc::PIDFD_INFO_EXIT) != 0).then(|| match libc::WIFEXITED(status) {
+        true => ExitState::Exited(libc::WEXITSTATUS(status).to_le_bytes()[0]),
+        false => ExitState::Signaled(libc::WTERMSIG(status)),
+    }))
+}
+
 /// Takes a SIGPIPE away that is pending for this thread, which must have it blocked.
 pub(super) fn discard_pending_sigpipe() {
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -367,3 +421,6 @@ pub(super) fn sigpipe_is_pending() -> bool {
         libc::sigpending(&raw mut set) == 0 && libc::sigismember(&raw const set, libc::SIGPIPE) == 1
     }
 }
+
+#[cfg(test)]
+mod tests;

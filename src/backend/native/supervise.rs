@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 
 use super::guard::Ward;
@@ -104,19 +104,19 @@ impl<'a> Supervisor<'a> {
                     Clock::Over(over) => {
                         self.over = Some(over);
                         self.stdin.close();
-                        self.signal_group(Signal::SIGTERM);
+                        self.child.signal_group(Signal::SIGTERM);
                         // A stopped process cannot act on SIGTERM.
-                        self.signal_group(Signal::SIGCONT);
+                        self.child.signal_group(Signal::SIGCONT);
                         *phase = Phase::Terminating { kill_at: now + self.grace };
                     }
                 },
                 // The process itself is not waited for until the group is killed: so its number, and with it the group's,
-                // cannot have passed to somebody else.
+                // cannot have passed to somebody else (unless the host waits for all its children).
                 Phase::Terminating { kill_at } => {
                     if now < kill_at && !(self.exited && streams_closed) {
                         return Some(kill_at - now);
                     }
-                    self.signal_group(Signal::SIGKILL);
+                    self.child.signal_group(Signal::SIGKILL);
                     *phase = Phase::Killed { give_up_at: now + KILL_WAIT };
                 }
                 Phase::Killed { give_up_at } => {
@@ -173,11 +173,6 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    fn signal_group(&self, signal: Signal) {
-        // ESRCH: all of it has gone by itself. EPERM: it has become somebody else, and there is nothing more to do.
-        let _ = killpg(self.child.pid, signal);
-    }
-
     fn finish(mut self, mut buffer: Vec<u8>) -> Completion {
         for stream in [&mut self.stdout, &mut self.stderr] {
             // What was written before the exit is there, however late this thread is; a pipe's content is bounded, and
@@ -205,12 +200,18 @@ impl<'a> Supervisor<'a> {
     }
 
     fn reap(&self) -> End {
-        match spawn::wait(self.child.pidfd(), WaitFor::Exit) {
+        let pidfd = self.child.pidfd();
+        let state = match spawn::wait(pidfd, WaitFor::Exit) {
+            Err(Errno::ECHILD) => spawn::end_of_reaped(pidfd).map(Some).ok_or(Errno::ECHILD),
+            waited => waited,
+        };
+        match state {
             Ok(Some(ExitState::Exited(status))) => End::Exited(status),
             Ok(Some(ExitState::Signaled(signal))) => End::Signaled { signal, name: signal_name(signal) },
             Ok(None) => End::Lost("it has ended and cannot be waited for".to_owned()),
             Err(Errno::ECHILD) => End::Lost(
-                "the host process ignores SIGCHLD or waits for every child itself, and so took its exit status"
+                "the host process ignores SIGCHLD or waits for every child itself, and so took its exit status, which \
+                 Linux keeps from 6.15 on"
                     .to_owned(),
             ),
             Err(errno) => End::Lost(format!("its exit status could not be read: {}", errno.desc())),

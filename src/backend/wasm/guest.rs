@@ -1,8 +1,10 @@
 //! One call of a guest: what it gets, what it may use, and how it ended.
 
+use std::any::Any;
 use std::fs;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -197,7 +199,9 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
     });
     let watch = sandbox.clock.watch(&call.deadline);
     let interrupts = call.deadline.wakes(|| Arc::new(Interrupt(sandbox.engine.clone())).into());
-    let outcome = drive::to_end(execute(&hook.code, &mut store), sandbox.clock.reactor(), &call.deadline);
+    let driven = || drive::to_end(execute(&hook.code, &mut store), sandbox.clock.reactor(), &call.deadline);
+    // wasmtime-wasi panics where it cannot have a thread to open a file on. The store is not used any more after that.
+    let outcome = catch_unwind(AssertUnwindSafe(driven)).map_err(|panic| panicked(&*panic))?;
     drop((watch, interrupts));
     let guest = store.into_data();
     let exceeded = guest.quota.exceeded;
@@ -215,6 +219,12 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
         Ok(Err(stopped)) => end_of(stopped, &mut notes)?,
     };
     Ok(Completion { end, stdout: stdout.finish(), stderr: stderr.finish(), notes })
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> LaunchError {
+    let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let why = why.unwrap_or("it does not say why").replace('\n', "; ");
+    LaunchError::Host { what: "the sandbox has failed", why }
 }
 
 /// Makes a busy guest look at its deadline.

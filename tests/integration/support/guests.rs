@@ -22,6 +22,13 @@ pub(crate) fn wasm_component_probe() -> &'static Path {
     &PROBE
 }
 
+/// A module that leaves with this status, soon compiled.
+pub(crate) fn module_that_exits(status: u8) -> Vec<u8> {
+    let exit = "(import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32)))";
+    let start = format!("(func (export \"_start\") (call $exit (i32.const {status})))");
+    wat::parse_str(format!("(module {exit} (memory (export \"memory\") 1) {start})")).unwrap()
+}
+
 /// A package of this workspace as a WebAssembly module.
 pub(crate) fn wasm(package: &str) -> PathBuf {
     wasm_for(package, "wasm32-wasip1")

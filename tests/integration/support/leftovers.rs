@@ -48,3 +48,10 @@ impl Leftovers {
         assert_eq!(&Self::now(), before, "after {what}");
     }
 }
+
+/// How much of the process is in memory.
+pub(crate) fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

@@ -11,12 +11,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::program::tell;
+use super::wait_until;
 
 /// What a world needs of the machine.
 const PROGRAMS: [&str; 6] = ["libvirtd", "virsh", "qemu-system-x86_64", "unshare", "nsenter", "ip"];
@@ -26,8 +25,6 @@ const ETC: [&str; 9] =
 /// The directories that are its own, and where they lie in the test's directory.
 const OWN: [(&str, &str); 5] =
     [("etc", "/etc"), ("run", "/run"), ("lib", "/var/lib"), ("log", "/var/log/libvirt"), ("cache", "/var/cache")];
-/// Longer than anything here takes, but for what is shown to hang.
-const PATIENCE: Duration = Duration::from_secs(60);
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// The hook of a world that writes down every event: `<operation> <sub-operation>`.
 const RECORDER: &str = "echo \"$2 $3\" >> /var/log/libvirt/calls";
@@ -231,14 +228,6 @@ pub(crate) fn guest(name: &str) -> String {
 
 pub(crate) fn script(body: &str) -> String {
     format!("#!/bin/sh\n{body}\n")
-}
-
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn text(bytes: &[u8]) -> String {
