@@ -5,16 +5,23 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at its first error, and prints")]
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hookvisor::{Cache, Event, Runtime};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use tempfile::TempDir;
 
+const STARTS: usize = 1000;
+const CALLERS: usize = 64;
+/// The argument by which this program is one that launches hooks.
+const LAUNCHES: &str = "--launches";
 const SCRIPT: &str = "#!/bin/sh\necho 'guest web2 has no owner' >&2\nexit 1\n";
 
 fn install(directory: &Path, name: &str, content: impl AsRef<[u8]>) {
@@ -41,21 +48,28 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-fn times(count: usize, mut call: impl FnMut()) -> Vec<Duration> {
-    (0..count)
-        .map(|_| {
-            let began = Instant::now();
-            call();
-            began.elapsed()
-        })
-        .collect()
+fn timed(call: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    call();
+    began.elapsed()
 }
 
-/// The process's resident memory, in KiB.
-fn resident() -> usize {
+/// One row of the table.
+fn row(case: &str, seen: &str, target: &str, met: Option<bool>) {
+    let met = met.map_or("", |met| if met { "met" } else { "missed" });
+    println!("| {case} | {seen} | {target} | {met} |");
+}
+
+/// The process's resident memory, in KiB: what it is now (`VmRSS`), or the most that it was (`VmHWM`).
+fn resident(which: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    let line = status.lines().find_map(|line| line.strip_prefix(which)).unwrap();
+    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// From now on `VmHWM` is the most since now.
+fn forget_the_most_resident() {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
 /// Touches this much memory, in pages of 4 KiB each.
@@ -86,104 +100,177 @@ fn by_fork(program: &Path) {
     drop(child.wait_with_output().unwrap());
 }
 
-fn large() {
+/// A launch by hookvisor, and one by a plain fork, as often as a line comes; answers with how long they took.
+fn launches() {
     let directory = TempDir::new().unwrap();
     install(directory.path(), "10-dash", SCRIPT);
     let runtime = Runtime::open(directory.path()).unwrap();
-    let event = start();
-    let hook = directory.path().join("qemu.d/10-dash");
-    let both = || {
-        let ours = median(times(300, || drop(runtime.run(&event))));
-        let fork = median(times(300, || by_fork(&hook)));
-        (ours, fork)
-    };
-    let (small, small_fork) = both();
-    large_host(4 << 30);
-    let (large, large_fork) = both();
-    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
-    println!(
-        "native hook from a host of 4 GiB:   {large:?}, from a small one {small:?}: ratio {:.3}",
-        ratio(large, small)
-    );
-    println!(
-        "the same by a plain fork:           {large_fork:?}, {small_fork:?}: ratio {:.3}",
-        ratio(large_fork, small_fork)
-    );
+    let (event, hook) = (start(), directory.path().join("qemu.d/10-dash"));
+    let bytes: usize = std::env::args().nth(2).and_then(|bytes| bytes.parse().ok()).unwrap();
+    if bytes > 0 {
+        large_host(bytes);
+    }
+    for line in std::io::stdin().lines() {
+        let ours = timed(|| drop(runtime.run(&event)));
+        let fork = if line.unwrap() == "both" { timed(|| by_fork(&hook)) } else { Duration::ZERO };
+        println!("{} {}", ours.as_nanos(), fork.as_nanos());
+    }
 }
 
-fn storm() {
-    const STARTS: usize = 1000;
-    const CALLERS: usize = 64;
-    let directory = TempDir::new().unwrap();
-    install(directory.path(), "10-dash", "#!/bin/sh\nexit 0\n");
-    install(directory.path(), "20-policy.wasm", policy());
-    let runtime = Runtime::open(directory.path()).unwrap();
-    let event = start();
-    drop(runtime.run(&event));
-    let (next, before) = (AtomicUsize::new(0), resident());
+/// A process of its own that launches on demand.
+struct Host(Child, BufReader<std::process::ChildStdout>);
+
+impl Host {
+    fn of(bytes: usize) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([LAUNCHES, &bytes.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self(child, answers)
+    }
+
+    fn launch(&mut self, what: &str) -> [Duration; 2] {
+        writeln!(self.0.stdin.as_ref().unwrap(), "{what}").unwrap();
+        let mut answer = String::new();
+        self.1.read_line(&mut answer).unwrap();
+        let times: Vec<u64> = answer.split_whitespace().map(|time| time.parse().unwrap()).collect();
+        [times[0], times[1]].map(Duration::from_nanos)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
+    }
+}
+
+/// In turns, so that what disturbs one disturbs both.
+fn large() {
+    let (mut small, mut large) = (Host::of(0), Host::of(4 << 30));
+    let mut times = [(); 4].map(|()| Vec::new());
+    for turn in 0..500 {
+        // A plain fork of the large one takes its time.
+        let what = if turn % 10 == 0 { "both" } else { "ours" };
+        let [ours, fork] = small.launch(what);
+        let [ours_large, fork_large] = large.launch(what);
+        times[0].push(ours);
+        times[1].push(ours_large);
+        if what == "both" {
+            times[2].push(fork);
+            times[3].push(fork_large);
+        }
+    }
+    let [small, large, small_fork, large_fork] = times.map(median);
+    let ratio = |a: Duration, b: Duration| a.as_secs_f64() / b.as_secs_f64();
+    let [ours, fork] = [ratio(large, small), ratio(large_fork, small_fork)];
+    row(
+        "native hook from a host of 4 GiB, against a small one",
+        &format!("{large:.0?} / {small:.0?} = {ours:.3}"),
+        "1.1 or less",
+        Some(ours <= 1.1),
+    );
+    row("the same by a plain fork", &format!("{large_fork:.0?} / {small_fork:.0?} = {fork:.1}"), "", None);
+}
+
+/// `STARTS` events from `CALLERS` threads: how long each took, and all together.
+fn from_many(runtime: &Runtime, event: &Event) -> (Vec<Duration>, Duration) {
+    let next = AtomicUsize::new(0);
     let began = Instant::now();
-    let mut latencies: Vec<Duration> = thread::scope(|scope| {
-        let caller = || {
-            let mut mine = Vec::new();
-            while next.fetch_add(1, Ordering::Relaxed) < STARTS {
-                let began = Instant::now();
-                assert_eq!(runtime.run(&event).exit_status(), 1);
-                mine.push(began.elapsed());
-            }
-            mine
-        };
+    let caller = || {
+        let mut mine = Vec::new();
+        while next.fetch_add(1, Ordering::Relaxed) < STARTS {
+            mine.push(timed(|| assert_eq!(runtime.run(event).exit_status(), 1)));
+        }
+        mine
+    };
+    let mut times: Vec<Duration> = thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
         callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
     });
     let took = began.elapsed();
-    latencies.sort();
-    let per_second = 2.0 * STARTS as f64 / took.as_secs_f64();
-    let [p50, p99] = [50, 99].map(|percent| latencies[latencies.len() * percent / 100]);
-    let grown = (resident().saturating_sub(before)) / CALLERS;
-    println!(
-        "storm of {STARTS} starts, {CALLERS} callers:    {per_second:.0} hooks/s, p50 {p50:?}, p99 {p99:?}, {grown} KiB resident a caller"
+    times.sort();
+    (times, took)
+}
+
+fn storm() {
+    let directory = TempDir::new().unwrap();
+    install(directory.path(), "20-policy.wasm", policy());
+    let (event, runtime) = (start(), Runtime::open(directory.path()).unwrap());
+    drop(runtime.run(&event));
+    let before = resident("VmRSS");
+    forget_the_most_resident();
+    from_many(&runtime, &event);
+    let each = resident("VmHWM").saturating_sub(before) / CALLERS;
+    row(
+        &format!("{CALLERS} callers of a wasm hook, with their threads"),
+        &format!("{each} KiB resident each"),
+        "1 MiB or less",
+        Some(each <= 1024),
     );
+
+    install(directory.path(), "10-dash", "#!/bin/sh\nexit 0\n");
+    runtime.reload().unwrap();
+    let (times, took) = from_many(&runtime, &event);
+    let per_second = 2.0 * STARTS as f64 / took.as_secs_f64();
+    let [p50, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
+    let seen = format!("{per_second:.0} hooks/s; a start: p50 {p50:.0?}, p99 {p99:.0?}");
+    row(&format!("storm: {STARTS} starts of a dash and a wasm hook, {CALLERS} callers"), &seen, "", None);
+}
+
+/// What this process has computed for.
+fn computed() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let time = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
+    time(usage.user_time()) + time(usage.system_time())
+}
+
+/// How often the process's other threads have been woken.
+fn woken() -> u64 {
+    let own = std::process::id().to_string();
+    let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let count = |line: &str| line.split_whitespace().last()?.parse::<u64>().ok();
+    tasks
+        .filter(|task| !task.ends_with(&own))
+        .map(|task| fs::read_to_string(task.join("status")).unwrap())
+        .flat_map(|status| status.lines().filter(|line| line.contains("ctxt")).filter_map(count).collect::<Vec<_>>())
+        .sum()
 }
 
 fn idle() {
     let directory = TempDir::new().unwrap();
     for number in 0..10 {
         // Ten different modules: a custom section tells them apart.
-        let section = [0, 2, 1, number];
-        install(directory.path(), &format!("{number}.wasm"), [policy(), section.to_vec()].concat());
+        install(directory.path(), &format!("{number}.wasm"), [policy(), vec![0, 2, 1, number]].concat());
     }
     let cache = Cache::open(directory.path().join("cache")).unwrap();
     let build = || Runtime::builder(directory.path()).cache(cache.clone()).build().unwrap();
-    drop(build());
-    let before = resident();
-    let began = Instant::now();
+    let before = computed();
+    let took = timed(|| drop(build()));
+    let cores = (computed() - before).as_secs_f64() / took.as_secs_f64();
+    let all = thread::available_parallelism().unwrap().get() as f64;
+    let seen = format!("{took:.0?}, {cores:.2} of {all} cores busy");
+    row("load ten wasm hooks, from nothing", &seen, "all cores used", Some(cores > 0.75 * all));
+
+    let before = resident("VmRSS");
     let runtime = build();
-    println!(
-        "ten wasm hooks from a warm cache:   loaded in {:?}, {} KiB resident",
-        began.elapsed(),
-        resident() - before
-    );
-    let woken = || -> u64 {
-        let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
-        let own = format!("{}", std::process::id());
-        let switches =
-            tasks.filter(|task| !task.ends_with(&own)).map(|task| fs::read_to_string(task.join("status")).unwrap());
-        switches
-            .flat_map(|s| {
-                s.lines()
-                    .filter(|l| l.contains("ctxt"))
-                    .filter_map(|l| l.split_whitespace().last()?.parse::<u64>().ok())
-                    .collect::<Vec<_>>()
-            })
-            .sum()
-    };
+    let more = resident("VmRSS").saturating_sub(before);
+    row("ten wasm hooks loaded", &format!("{more} KiB resident"), "15 MiB or less", Some(more <= 15 << 10));
     let before = woken();
     thread::sleep(Duration::from_secs(3));
-    println!("idle for 3 s:                       {} wake-ups", woken() - before);
+    let woken = woken() - before;
+    row("idle for 3 s", &format!("{woken} wake-ups"), "none", Some(woken == 0));
     drop(runtime);
 }
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(LAUNCHES) {
+        return launches();
+    }
+    println!("\n| case | seen | target | |\n|---|---|---|---|");
     idle();
     storm();
     large();

@@ -1,0 +1,110 @@
+//! Measuring: criterion for what takes microseconds, turns for what starts processes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use nix::sys::resource::{Usage, UsageWho, getrusage};
+
+/// What was seen of a case, a call of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    /// In seconds.
+    pub(crate) median: f64,
+    /// The tenth part of all calls took no longer: less disturbed by others than the median.
+    pub(crate) fast: f64,
+    /// Page faults and context switches, of this process and those that it started.
+    pub(crate) faults: f64,
+    pub(crate) switches: f64,
+}
+
+/// One case: its name, and what to do.
+pub(crate) type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
+
+pub(crate) struct Measured {
+    criterion: Criterion,
+    pub(crate) cases: BTreeMap<String, Seen>,
+}
+
+impl Measured {
+    pub(crate) fn new() -> Self {
+        let criterion = Criterion::default()
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(2))
+            .sample_size(50)
+            .without_plots()
+            .configure_from_args();
+        Self { criterion, cases: BTreeMap::new() }
+    }
+
+    /// A case that takes microseconds.
+    pub(crate) fn case(&mut self, name: &str, mut run: impl FnMut()) {
+        self.criterion.bench_function(name, |bencher| bencher.iter(&mut run));
+        // Criterion passes over what was not asked for on the command line.
+        let Some(median) = median(name) else { return };
+        let mut counted = turns(100, &mut [(name, Box::new(run))]);
+        let Some(seen) = counted.remove(0) else { return };
+        self.cases.insert(name.to_owned(), Seen { median, ..seen });
+    }
+
+    /// Cases that are compared with each other, each of them once in every turn: what disturbs one disturbs them all.
+    pub(crate) fn in_turns(&mut self, count: usize, mut cases: Vec<Case<'_>>) {
+        turns(count.div_ceil(10), &mut cases);
+        let seen = turns(count, &mut cases);
+        for ((name, _), seen) in cases.iter().zip(seen) {
+            self.cases.extend(seen.map(|seen| ((*name).to_owned(), seen)));
+        }
+    }
+
+    pub(crate) fn finish(&mut self) {
+        self.criterion.final_summary();
+    }
+}
+
+fn turns(count: usize, cases: &mut [Case<'_>]) -> Vec<Option<Seen>> {
+    let mut times = vec![Vec::with_capacity(count); cases.len()];
+    let mut counts = vec![[0; 2]; cases.len()];
+    for _ in 0..count {
+        for (((_, run), times), counts) in cases.iter_mut().zip(&mut times).zip(&mut counts) {
+            let before = usage();
+            let began = Instant::now();
+            run();
+            times.push(began.elapsed().as_secs_f64());
+            let after = usage();
+            for (sum, (after, before)) in counts.iter_mut().zip(after.into_iter().zip(before)) {
+                *sum += after - before;
+            }
+        }
+    }
+    let seen = |(times, counts): (&mut Vec<f64>, &[i64; 2])| {
+        times.sort_by(f64::total_cmp);
+        let [faults, switches] = counts.map(|sum| sum as f64 / count as f64);
+        Some(Seen { median: *times.get(count / 2)?, fast: *times.get(count / 10)?, faults, switches })
+    };
+    times.iter_mut().zip(&counts).map(seen).collect()
+}
+
+/// Page faults and context switches so far, of this process and of those that it waited for.
+fn usage() -> [i64; 2] {
+    let of = |who| getrusage(who).map(|usage: Usage| [usage.minor_page_faults(), switches(&usage)]).unwrap_or_default();
+    let [own, children] = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].map(of);
+    [own[0] + children[0], own[1] + children[1]]
+}
+
+fn switches(usage: &Usage) -> i64 {
+    usage.voluntary_context_switches() + usage.involuntary_context_switches()
+}
+
+/// A case's median, in seconds, as criterion has just measured it.
+fn median(name: &str) -> Option<f64> {
+    let estimates = target_directory().join("criterion").join(name).join("new/estimates.json");
+    let estimates: serde_json::Value = serde_json::from_str(&fs::read_to_string(estimates).ok()?).ok()?;
+    Some(estimates["median"]["point_estimate"].as_f64()? / 1e9)
+}
+
+/// Where cargo builds.
+pub(crate) fn target_directory() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target")).to_owned()
+}
