@@ -9,7 +9,7 @@ use super::WasmHook;
 use crate::backend::{Call, Completion, End, Program};
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Names, lines_to_grant};
-use crate::limits::{Deadline, Limits};
+use crate::limits::{Clock, Deadline, Limits, Over};
 
 /// How many notes the report has.
 const NOTES: usize = 10;
@@ -53,13 +53,22 @@ impl Broker {
         }
     }
 
-    /// Runs a command to its end, or to the end of the hook's own time.
+    /// Runs a command to its end. Where the hook's own time ends before that, so does the hook: the guest is not asked what
+    /// it makes of a command that ran out of its time.
     pub(super) fn run(
         &mut self,
         program: &str,
         arguments: &[String],
         stdin: Bytes,
-    ) -> Result<Completion, CommandError> {
+    ) -> Result<Result<Completion, CommandError>, Over> {
+        let ran = self.launch(program, arguments, stdin);
+        match self.deadline.look() {
+            Clock::Over(over) => Err(over),
+            Clock::Running { .. } => Ok(ran),
+        }
+    }
+
+    fn launch(&mut self, program: &str, arguments: &[String], stdin: Bytes) -> Result<Completion, CommandError> {
         let names = Names { object: &self.object, operation: &self.operation };
         let Some(granted) = self.settings.commands.iter().find(|command| command.allows(program, arguments, names))
         else {

@@ -36,7 +36,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
 fn command_run(mut caller: Caller<'_, Guest>, at: u32, len: u32, response_len: u32) -> wasmtime::Result<u32> {
     let request = Bytes::from(read(&mut caller, at, len)?);
     let (program, arguments, stdin) = parse(request).ok_or_else(|| format_err!("a malformed request for a command"))?;
-    let (result, response) = match caller.data_mut().broker()?.run(&program, &arguments, stdin) {
+    let (result, response) = match caller.data_mut().broker()?.run(&program, &arguments, stdin)? {
         Ok(ended) => (RAN, encode(&ended)),
         Err(CommandError::Refused(why)) => (REFUSED, why.into_bytes()),
         Err(CommandError::Failed(why)) => (FAILED, why.into_bytes()),
@@ -180,7 +180,7 @@ pub(super) fn add_to_component_linker(linker: &mut component::Linker<Guest>) -> 
     linker.instance(COMMANDS)?.func_wrap(
         "run",
         |mut store: StoreContextMut<'_, Guest>, (program, arguments, stdin): Request| {
-            let ran = store.data_mut().broker()?.run(&program, &arguments, stdin.into());
+            let ran = store.data_mut().broker()?.run(&program, &arguments, stdin.into())?;
             Ok((ran.map(Output::from).map_err(Error::from),))
         },
     )?;
