@@ -18,7 +18,8 @@ use wasmtime_wasi::p2::{FsError, FsResult};
 use wiggle::GuestMemory;
 
 use super::guest::Guest;
-use super::{PREVIEW_1, interface};
+use super::interface;
+use super::preview_1::MODULE as PREVIEW_1;
 
 /// The interface whose functions are replaced, in wasmtime-wasi's version of WASI.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";

@@ -16,6 +16,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::broker::Broker;
 use super::drive;
+use super::preview_1::Strings;
 use super::streams::{Document, Sink};
 use super::{Code, START, WasmHook, interface, one_line};
 use crate::backend::{Call, Completion, End, LaunchError};
@@ -27,7 +28,7 @@ use crate::hook::trust::Trust;
 use crate::limits::{self, Over};
 
 /// How many of the guest's functions are named where it trapped.
-const NAMED_FRAMES: usize = 8;
+pub(super) const NAMED_FRAMES: usize = 8;
 /// How many instances, tables and memories one call may have. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
 
@@ -38,6 +39,8 @@ const DESCRIPTORS: usize = 512;
 pub(super) struct Guest {
     /// It serves components as well, which see its WASI 0.2 side.
     wasi: WasiP1Ctx,
+    pub(super) arguments: Strings,
+    pub(super) environment: Strings,
     quota: Quota,
     broker: Option<Broker>,
     /// What the last command left for the guest to fetch.
@@ -55,7 +58,17 @@ impl Guest {
     pub(super) fn without_rights() -> Self {
         let quota = Quota { memory: 0, table_elements: 0, exceeded: false };
         let wasi = WasiCtxBuilder::new().build_p1();
-        Self { wasi, quota, broker: None, response: Vec::new(), path: Path::new("").into(), messages: 0 }
+        let (arguments, environment) = Default::default();
+        Self {
+            wasi,
+            arguments,
+            environment,
+            quota,
+            broker: None,
+            response: Vec::new(),
+            path: Path::new("").into(),
+            messages: 0,
+        }
     }
 
     pub(super) fn broker(&mut self) -> wasmtime::Result<&mut Broker> {
@@ -178,8 +191,14 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
             return Ok(Completion { end: over.into(), stdout: stdout.finish(), stderr: stderr.finish(), notes });
         }
     };
+    let (mut arguments, mut environment) = (Strings::default(), Strings::default());
+    arguments.push(&[call.path.to_string_lossy().as_bytes()]);
+    call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
+    call.env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
     let guest = Guest {
         wasi: wasi(hook, call, &stdout, &stderr)?,
+        arguments,
+        environment,
         quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements, exceeded: false },
         broker: Some(Broker::new(hook, call)),
         response: Vec::new(),
@@ -247,8 +266,10 @@ async fn execute(code: &Code, store: &mut Store<Guest>) -> Result<End, Stopped> 
 fn wasi(hook: &WasmHook, call: &Call<'_>, stdout: &Sink, stderr: &Sink) -> Result<WasiP1Ctx, LaunchError> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdin(Document::new(call.stdin.clone())).stdout(stdout.clone()).stderr(stderr.clone());
-    wasi.arg(call.path.to_string_lossy()).args(call.arguments);
-    wasi.envs(call.env).allow_udp(false).allow_tcp(!hook.settings.connections.is_empty());
+    if matches!(hook.code, Code::Component(_)) {
+        wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
+    }
+    wasi.allow_udp(false).allow_tcp(!hook.settings.connections.is_empty());
     for directory in &hook.settings.directories {
         let rights = match directory.access {
             Access::Read => FsPerms::ReadOnly,
