@@ -114,7 +114,9 @@ async fn is_refused(
 }
 
 /// What WASI's functions work on, with the fuel that each call of a guest gets: as much as it may make the host copy.
-fn memory_and_wasi<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut WasiP1Ctx)> {
+pub(super) fn memory_and_wasi<'a>(
+    caller: &'a mut Caller<'_, Guest>,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut WasiP1Ctx)> {
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (memory, guest) = interface::memory_and_guest(caller)?;
     let wasi = guest.preview_1();

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Wake;
 
+use bytes::Bytes;
 use bytesize::ByteSize;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace, format_err};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -16,7 +17,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::broker::Broker;
 use super::drive;
-use super::preview_1::Strings;
+use super::preview_1::{Standard, Strings};
 use super::streams::{Document, Sink};
 use super::{Code, START, WasmHook, interface, one_line};
 use crate::backend::{Call, Completion, End, LaunchError};
@@ -41,6 +42,7 @@ pub(super) struct Guest {
     wasi: WasiP1Ctx,
     pub(super) arguments: Strings,
     pub(super) environment: Strings,
+    pub(super) standard: Standard,
     quota: Quota,
     broker: Option<Broker>,
     /// What the last command left for the guest to fetch.
@@ -59,10 +61,14 @@ impl Guest {
         let quota = Quota { memory: 0, table_elements: 0, exceeded: false };
         let wasi = WasiCtxBuilder::new().build_p1();
         let (arguments, environment) = Default::default();
+        let sink = || Sink::new(Capture::beginning(0));
+        let (stdin, stdout, stderr) = (Document::new(Bytes::new()), sink(), sink());
+        let standard = Standard { stdin, stdout, stderr, in_place: false };
         Self {
             wasi,
             arguments,
             environment,
+            standard,
             quota,
             broker: None,
             response: Vec::new(),
@@ -195,10 +201,13 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
     arguments.push(&[call.path.to_string_lossy().as_bytes()]);
     call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
     call.env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+    let stdin = Document::new(call.stdin.clone());
+    let standard = Standard { stdin, stdout: stdout.clone(), stderr: stderr.clone(), in_place: true };
     let guest = Guest {
-        wasi: wasi(hook, call, &stdout, &stderr)?,
+        wasi: wasi(hook, call, &standard)?,
         arguments,
         environment,
+        standard,
         quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements, exceeded: false },
         broker: Some(Broker::new(hook, call)),
         response: Vec::new(),
@@ -263,9 +272,9 @@ async fn execute(code: &Code, store: &mut Store<Guest>) -> Result<End, Stopped> 
 }
 
 /// What the guest finds: by default its arguments, its streams, clocks and randomness; more only by its settings.
-fn wasi(hook: &WasmHook, call: &Call<'_>, stdout: &Sink, stderr: &Sink) -> Result<WasiP1Ctx, LaunchError> {
+fn wasi(hook: &WasmHook, call: &Call<'_>, standard: &Standard) -> Result<WasiP1Ctx, LaunchError> {
     let mut wasi = WasiCtxBuilder::new();
-    wasi.stdin(Document::new(call.stdin.clone())).stdout(stdout.clone()).stderr(stderr.clone());
+    wasi.stdin(standard.stdin.clone()).stdout(standard.stdout.clone()).stderr(standard.stderr.clone());
     if matches!(hook.code, Code::Component(_)) {
         wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
     }
