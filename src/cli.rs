@@ -4,7 +4,7 @@ mod binfmt;
 #[cfg(feature = "wasm")]
 mod cache;
 mod check;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod compile;
 mod driver;
 mod exec;
@@ -54,7 +54,7 @@ enum Command {
     List(list::Args),
     Check(check::Args),
     Exec(exec::Args),
-    #[cfg(feature = "wasm")]
+    #[cfg(feature = "compiler")]
     Compile(compile::Args),
     New(new::Args),
     Libvirt(libvirt::Args),
@@ -115,7 +115,7 @@ fn command_line() -> anyhow::Result<u8> {
         Command::List(args) => list::list(args),
         Command::Check(args) => check::check(args),
         Command::Exec(args) => exec::exec(args),
-        #[cfg(feature = "wasm")]
+        #[cfg(feature = "compiler")]
         Command::Compile(args) => compile::compile(args),
         Command::New(args) => new::new(args),
         Command::Libvirt(args) => libvirt::libvirt(args),

@@ -49,6 +49,8 @@
 //!
 //! # Features
 //! - `wasm` (default): WebAssembly hooks. Without it, such a hook vetoes.
+//! - `compiler` (default): compiles them. Without it, those run that `hookvisor compile` of a full build of the same version
+//!   has put into the cache, and any other vetoes: for a program that is small and starts soon.
 //! - `async`: calls that do not block the thread of an async task (tokio).
 //! - `metrics`: counts and durations for the `metrics` facade; their names are in the module `metrics`.
 //! - `capi`: the functions of `hookvisor.h`, for a library that C can link.

@@ -19,7 +19,7 @@ use self::guest::Guest;
 use crate::backend::Backend;
 use crate::backend::native::Native;
 #[cfg(feature = "wasm")]
-use crate::backend::wasm::{Wasm, cache::Cache};
+use crate::backend::wasm::{Calls, Wasm, cache::Cache};
 use crate::cancel::Cancel;
 use crate::event::Event;
 use crate::hook::discovery::{self, Directory, LoadError};
@@ -102,11 +102,20 @@ pub struct RuntimeBuilder {
     cancels: Vec<Cancel>,
     max_in_flight: Option<NonZeroUsize>,
     end_with_host: bool,
+    calls: Calls,
 }
 
 /// There is nothing to keep.
 #[cfg(not(feature = "wasm"))]
 type Cache = std::convert::Infallible;
+
+/// A process costs the same each time.
+#[cfg(not(feature = "wasm"))]
+#[derive(Debug, Clone, Copy)]
+enum Calls {
+    One,
+    Many,
+}
 
 impl RuntimeBuilder {
     /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
@@ -159,6 +168,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Makes a runtime for a process that runs one event and ends: nothing is kept ready for the next call, so that the
+    /// first comes sooner. Further calls work all the same, and take longer.
+    pub fn for_one_event(mut self) -> Self {
+        self.calls = Calls::One;
+        self
+    }
+
     /// Finds, checks and compiles the hooks.
     ///
     /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
@@ -176,7 +192,7 @@ impl RuntimeBuilder {
             cancels: self.cancels,
             places: self.max_in_flight.map(|hooks| Places::new(hooks.get())),
             trust,
-            backends: backends(trust, self.end_with_host, self.cache),
+            backends: backends(trust, self.end_with_host, self.cache, self.calls),
             hooks: RwLock::default(),
             reloading: Mutex::default(),
         }));
@@ -186,13 +202,13 @@ impl RuntimeBuilder {
 }
 
 /// All back-ends; the first that claims a file runs it.
-fn backends(trust: Trust, end_with_host: bool, cache: Option<Cache>) -> Vec<Box<dyn Backend>> {
+fn backends(trust: Trust, end_with_host: bool, cache: Option<Cache>, calls: Calls) -> Vec<Box<dyn Backend>> {
     let native = Native::new(trust, end_with_host);
     #[cfg(not(feature = "wasm"))]
-    let _ = cache;
+    let _ = (cache, calls);
     vec![
         #[cfg(feature = "wasm")]
-        Box::new(Wasm::new(Arc::new(native.clone()), trust, cache)),
+        Box::new(Wasm::new(Arc::new(native.clone()), trust, cache, calls)),
         Box::new(native),
     ]
 }
@@ -216,6 +232,7 @@ impl Runtime {
             cancels: Vec::new(),
             max_in_flight: None,
             end_with_host: false,
+            calls: Calls::Many,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use hookvisor::{Cache, CacheError};
+use hookvisor::Cache;
+#[cfg(feature = "compiler")]
+use hookvisor::CacheError;
 
 /// The cache of compiled WebAssembly.
 #[derive(Debug, clap::Args)]
@@ -25,6 +27,7 @@ impl CacheArgs {
     }
 
     /// The cache, ready for use; `None` where there is no place for one.
+    #[cfg(feature = "compiler")]
     pub(super) fn required(self) -> Result<Option<Cache>, CacheError> {
         self.directory.or_else(by_default).map(Cache::open).transpose()
     }

@@ -40,8 +40,11 @@ impl Hook {
         log::as_configured(config.log.as_ref())?;
         let event = self.event(&texts(arguments)?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
-        let runtime =
-            Runtime::builder(config.hooks).limits(config.limits).only_driver(self.driver).cancel(&interrupts.cancel);
+        let runtime = Runtime::builder(config.hooks)
+            .limits(config.limits)
+            .only_driver(self.driver)
+            .cancel(&interrupts.cancel)
+            .for_one_event();
         #[cfg(feature = "wasm")]
         let runtime = {
             let cache = config.cache.or_else(|| self.layout.cache());
@@ -49,6 +52,8 @@ impl Hook {
         };
         let runtime = runtime.build()?;
         let report = runtime.run(&event);
+        // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
+        std::mem::forget(runtime);
         complain(&report.to_text());
         if let Some(document) = &report.document {
             let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));

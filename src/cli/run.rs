@@ -46,8 +46,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     let mut limits = Limits::default();
     limits.timeout = args.timeout.unwrap_or(limits.timeout);
     let interrupts = Interrupts::catch()?;
-    let runtime = args.hooks.builder().limits(limits).only_driver(event.driver()).cancel(&interrupts.cancel).build()?;
+    let runtime = args
+        .hooks
+        .builder()
+        .limits(limits)
+        .only_driver(event.driver())
+        .cancel(&interrupts.cancel)
+        .for_one_event()
+        .build()?;
     let report = runtime.run(&event);
+    // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
+    std::mem::forget(runtime);
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
         Format::Text => {

@@ -2,6 +2,8 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
+#[cfg(feature = "wasm")]
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,9 @@ use crate::backend::LaunchError;
 
 /// As much of a script's first line as the kernel looks at (`BINPRM_BUF_SIZE`).
 const HEAD: u64 = 256;
+/// How much of a module is read at once.
+#[cfg(feature = "wasm")]
+const PIECE: usize = 16 << 10;
 
 /// A hook's file, open, trusted, and known to be a regular one.
 #[derive(Debug)]
@@ -43,12 +48,23 @@ impl HookFile {
         self.executable
     }
 
-    /// All of it, from the file that was checked.
+    /// All of it, piece by piece, from the file that was checked.
     #[cfg(feature = "wasm")]
-    pub(crate) fn read(&self) -> Result<Vec<u8>, LaunchError> {
-        let mut bytes = self.head.clone();
-        (&self.file).take(self.size).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
-        Ok(bytes)
+    pub(crate) fn each_piece(&self, mut take: impl FnMut(&[u8])) -> Result<(), LaunchError> {
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        loop {
+            let at_once = PIECE.min(usize::try_from(self.size - at).unwrap_or(PIECE));
+            match self.file.read_at(&mut piece[..at_once], at) {
+                Ok(0) => return Ok(()),
+                Ok(read) => {
+                    take(&piece[..read]);
+                    at += read as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(unreadable(&e)),
+            }
+        }
     }
 }
 

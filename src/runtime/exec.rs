@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::call::{self, Terms};
-use super::{Cache, backends};
+use super::{Cache, Calls, backends};
 use crate::backend::LaunchError;
 use crate::cancel::Cancel;
 use crate::hook::trust::Trust;
@@ -61,7 +61,7 @@ impl Exec {
     #[must_use = "the hook may have failed"]
     pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
         let trust = Trust::of_this_process();
-        let backends = backends(trust, false, self.cache);
+        let backends = backends(trust, false, self.cache, Calls::One);
         let loader = Loader { backends: &backends, limits: &self.limits, trust };
         let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
         let mut hook = loader.load(path, Scope::default());

@@ -41,15 +41,17 @@ pub(super) fn finished(event: &Event, ended: &HookReport) {
     let (driver, object, operation) = (event.driver(), event.object(), event.operation());
     let (hook, status) = (ended.path.display(), ended.termination.exit_status());
     let duration_us = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX);
-    match ended.entry(Some(driver)) {
-        None => tracing::info!(
+    if ended.termination.is_success() {
+        tracing::info!(
             target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
             "Hook script {hook} {driver} succeeded"
-        ),
-        Some(entry) => tracing::warn!(
+        );
+    } else {
+        // The entry is written only if somebody wants it.
+        tracing::warn!(
             target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
-            "{}", String::from_utf8_lossy(&entry)
-        ),
+            "{}", String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
+        );
     }
 }
 

@@ -264,6 +264,7 @@ fn exec_says_how_much_of_an_endless_output_it_dropped() {
 #[cfg(feature = "wasm")]
 mod wasm {
     use super::*;
+    use crate::support::event;
     use crate::support::guests::wasm_probe;
 
     #[test]
@@ -308,6 +309,23 @@ mod wasm {
         // And so it could have been seen.
         let hooks = hooks.copy("test.d/20.wasm", wasm_probe());
         assert!(threads(&hooks).lines().any(|name| name == "hookvisor-clock"));
+    }
+
+    /// A pool of instances reserves more addresses than anything else does.
+    #[test]
+    fn a_command_makes_no_pool_for_its_one_event() {
+        let hooks = Hooks::new()
+            .copy("test.d/10.wasm", wasm_probe())
+            .script("test.d/20", "grep VmSize: /proc/$PPID/status >&2");
+        let mut report = hooks.runtime().run(&event("exit=0", "start"));
+        let kibibytes = |said: &str| -> u64 {
+            let size = said.split_once("VmSize:").and_then(|(_, size)| size.split_whitespace().next());
+            size.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
+        };
+        const TIB: u64 = 1 << 30;
+        assert!(kibibytes(&String::from_utf8_lossy(&report.hooks.remove(1).stderr)) > TIB, "so that it could be seen");
+        let ran = hooks.call(&["run", "--format", "json", DRIVER, "exit=0", "start"]);
+        assert!(kibibytes(&ran.stdout.replace("\\t", " ")) < TIB, "{}", ran.stdout);
     }
 }
 

@@ -30,6 +30,8 @@ mod new;
 mod parity;
 #[cfg(feature = "wasm")]
 mod ported;
+#[cfg(all(feature = "wasm", not(feature = "compiler")))]
+mod precompiled;
 mod progress;
 #[cfg(feature = "wasm")]
 mod public_api;

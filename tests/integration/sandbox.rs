@@ -280,3 +280,41 @@ fn a_cache_that_others_may_write_is_refused() {
     let refused = Cache::open(directory.path()).map(drop).unwrap_err().to_string();
     assert!(refused.contains("cannot be trusted: it must belong to user "), "{refused}");
 }
+
+#[test]
+fn what_becomes_of_a_cache_entry_later_does_not_matter_to_what_runs() {
+    let hooks = probe();
+    let directory = tempfile::tempdir().unwrap();
+    loaded(&hooks, directory.path());
+    let runtime = loaded(&hooks, directory.path());
+    for entry in fs::read_dir(directory.path()).unwrap() {
+        fs::File::options().write(true).truncate(true).open(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(runtime.run(&event("exit=7", "start")).exit_status(), 7);
+}
+
+#[test]
+fn a_stream_that_has_been_moved_is_where_it_was_moved_to() {
+    let moved = r#"(module
+        (import "wasi_snapshot_preview1" "fd_renumber" (func $renumber (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "\10\00\00\00\05\00\00\00")
+        (data (i32.const 16) "hello")
+        (func $must (param i32) (if (local.get 0) (then unreachable)))
+        (func (export "_start")
+            (call $must (call $renumber (i32.const 2) (i32.const 1)))
+            (call $must (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 32)))
+            (call $must (call $close (i32.const 0)))
+            ;; Both are gone: `errno.badf` is 8.
+            (call $exit (i32.add
+                (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32))
+                (i32.mul (i32.const 10) (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 32)))))))"#;
+    let hooks = Hooks::new();
+    hooks.file(DRIVER, wat::parse_str(moved).unwrap(), 0o755);
+    let report = hooks.runtime().run(&event("web1", "start"));
+    assert_eq!((report.exit_status(), stderr(&report).as_str()), (88, "hello"), "{report}");
+}

@@ -4,22 +4,30 @@
 //! directory and its file belong to the runtime's own user and nobody else may write them, and if it is whole. Anything
 //! odd about an entry means that the module is compiled again.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::borrow::Cow;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use nix::fcntl::OFlag;
-use sha2::{Digest, Sha256};
-use wasmtime::Engine;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use xxhash_rust::xxh3::Xxh3;
+#[cfg(feature = "compiler")]
+use xxhash_rust::xxh3::xxh3_128;
 
-/// An entry begins with this, then comes the SHA-256 of the rest.
-const MAGIC: &[u8] = b"hookvisor compiled code 1\n";
-const DIGEST: usize = 32;
+use super::Calls;
+
+/// An entry ends with the checksum of what comes before, and this. The checksum is against damage; whoever could forge an
+/// entry could run anything as this user anyway.
+const MAGIC: &[u8; 26] = b"hookvisor compiled code 2\n";
+const CHECKSUM: usize = 16;
+const TRAILER: usize = CHECKSUM + MAGIC.len();
 /// More than any module within the limits compiles to.
 const LARGEST: u64 = 1 << 30;
+/// How much is read at once.
+const PIECE: usize = 16 << 10;
 
 /// A directory of compiled modules.
 ///
@@ -108,7 +116,7 @@ impl Cache {
     }
 
     /// The compiled form of a module, if there is one to be trusted.
-    pub(super) fn get(&self, key: &Key) -> Option<Verified> {
+    pub(super) fn get(&self, key: &Key, calls: Calls) -> Option<Verified> {
         if !self.is_usable() {
             return None;
         }
@@ -123,25 +131,25 @@ impl Cache {
             tracing::warn!("cache entry {} is not to be trusted, and is not used", path.display());
             return None;
         }
-        let mut entry = Vec::with_capacity(usize::try_from(found.len()).ok()?);
-        file.take(LARGEST).read_to_end(&mut entry).ok()?;
-        let verified = Verified::check(entry);
-        if verified.is_none() {
-            tracing::warn!("cache entry {} is damaged, and is not used", path.display());
+        let verified = Verified::check(file, found.len(), calls);
+        if let Err(error) = &verified {
+            tracing::warn!("cache entry {} is damaged, and is not used: {error}", path.display());
         }
-        verified
+        verified.ok()
     }
 
-    /// Keeps the compiled form of a module. That it could not be kept changes nothing but the time of the next load.
+    /// Keeps the compiled form of a module, in place of the entry that may be there. That it could not be kept changes
+    /// nothing but the time of the next load.
+    #[cfg(feature = "compiler")]
     pub(super) fn put(&self, key: &Key, code: &[u8]) {
         if !self.is_usable() {
             return;
         }
         let path = self.directory.join(&key.0);
         let written = tempfile::NamedTempFile::new_in(&self.directory).and_then(|mut file| {
-            file.write_all(MAGIC)?;
-            file.write_all(&Sha256::digest(code))?;
             file.write_all(code)?;
+            file.write_all(&xxh3_128(code).to_le_bytes())?;
+            file.write_all(MAGIC)?;
             // A name that appears only once the content is whole.
             file.persist(&path).map_err(|failed| failed.error)
         });
@@ -149,42 +157,105 @@ impl Cache {
             tracing::info!("compiled code could not be kept in {}: {error}", path.display());
         }
     }
-
-    /// Takes away an entry that wasmtime refused.
-    pub(super) fn remove(&self, key: &Key) {
-        // Should it stay, it is replaced by the next `put`.
-        let _ = fs::remove_file(self.directory.join(&key.0));
-    }
 }
 
 fn is_private(found: &Metadata, user: u32) -> bool {
     found.uid() == user && found.mode() & 0o022 == 0
 }
 
-/// What an entry is named by: the module's content, and all that its compiled form depends on.
+/// What an entry is named by: the module's content, and the version of what compiled it. That it fits this processor and
+/// this engine's settings is checked by wasmtime when the entry is loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key(String);
 
 impl Key {
-    pub(super) fn new(engine: &Engine, module: &[u8]) -> Self {
-        let mut compatibility = DefaultHasher::new();
-        engine.precompile_compatibility_hash().hash(&mut compatibility);
-        Self(format!("{}-{:016x}", hex(&Sha256::digest(module)), compatibility.finish()))
+    /// For the module of this SHA-256.
+    pub(super) fn new(digest: &[u8]) -> Self {
+        Self(format!("{}-{}-{}", hex(digest), std::env::consts::ARCH, env!("CARGO_PKG_VERSION")))
     }
 }
 
 /// Compiled code that may be run.
-pub(super) struct Verified(Vec<u8>);
+pub(super) enum Verified {
+    /// In a file that can be mapped.
+    File(File),
+    /// As it came from the compiler.
+    #[cfg(feature = "compiler")]
+    Bytes(Vec<u8>),
+}
 
 impl Verified {
-    fn check(entry: Vec<u8>) -> Option<Self> {
-        let (digest, code) = entry.strip_prefix(MAGIC)?.split_at_checked(DIGEST)?;
-        (Sha256::digest(code).as_slice() == digest).then_some(Self(entry))
+    #[cfg(feature = "compiler")]
+    pub(super) fn compiled(code: Vec<u8>) -> Self {
+        Self::Bytes(code)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.0.get(MAGIC.len() + DIGEST..).unwrap_or_default()
+    /// The code of an entry, if the entry is whole.
+    ///
+    /// For many calls it is a copy in memory that nobody can change any more, so that what becomes of the entry later does
+    /// not matter to what runs. A process that ends after one call maps the entry itself: entries are replaced and not
+    /// rewritten.
+    fn check(entry: File, size: u64, calls: Calls) -> io::Result<Self> {
+        let copy = match calls {
+            Calls::One => None,
+            Calls::Many => {
+                let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+                Some(File::from(memfd_create(c"hookvisor-code", flags)?))
+            }
+        };
+        let mut checksum = Xxh3::new();
+        let (mut piece, mut at) = (vec![0; PIECE], 0);
+        let end = size.checked_sub(TRAILER as u64).ok_or_else(|| damaged("it is too short"))?;
+        while at < end {
+            let at_once = PIECE.min(usize::try_from(end - at).unwrap_or(PIECE));
+            let piece = &mut piece[..at_once];
+            entry.read_exact_at(piece, at)?;
+            checksum.update(piece);
+            if let Some(mut copy) = copy.as_ref() {
+                copy.write_all(piece)?;
+            }
+            at += at_once as u64;
+        }
+        let mut trailer = [0; TRAILER];
+        entry.read_exact_at(&mut trailer, end)?;
+        let (expected, magic) = trailer.split_at(CHECKSUM);
+        if magic != MAGIC {
+            return Err(damaged("it does not end as an entry does"));
+        }
+        if expected != checksum.digest128().to_le_bytes() {
+            return Err(damaged("its checksum is wrong"));
+        }
+        let Some(copy) = copy else { return Ok(Self::File(entry)) };
+        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(Self::File(copy))
     }
+
+    /// The file that holds it, if one does.
+    pub(super) fn file(&self) -> io::Result<Option<File>> {
+        match self {
+            Self::File(file) => file.try_clone().map(Some),
+            #[cfg(feature = "compiler")]
+            Self::Bytes(_) => Ok(None),
+        }
+    }
+
+    /// Its content; what may follow the code does not matter.
+    pub(super) fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::File(file) => {
+                let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX)];
+                file.read_exact_at(&mut bytes, 0)?;
+                Ok(bytes.into())
+            }
+            #[cfg(feature = "compiler")]
+            Self::Bytes(bytes) => Ok(bytes.into()),
+        }
+    }
+}
+
+fn damaged(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 /// Bytes as people write a digest.

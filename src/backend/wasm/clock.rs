@@ -10,11 +10,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
-use tokio::runtime::{self, Handle};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::Notify;
 use wasmtime::Engine;
 
@@ -57,23 +57,27 @@ pub(super) struct Watch<'a> {
 impl Clock {
     pub(super) fn start(engine: Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let (send, receive) = mpsc::sync_channel(1);
-        let theirs = Arc::clone(&shared);
+        let reactor = runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = reactor.handle().clone();
         // The reactor lives and dies on the thread: dropped elsewhere, it could be inside somebody's async task, where
         // tokio does not allow that.
+        let reactor = Arc::new(Mutex::new(Some(reactor)));
+        let (its_reactor, its_shared) = (Arc::clone(&reactor), Arc::clone(&shared));
         let thread = Builder::new().name("hookvisor-clock".to_owned()).spawn(move || {
-            match runtime::Builder::new_current_thread().enable_all().build() {
-                Err(error) => drop(send.send(Err(error))),
-                Ok(reactor) => {
-                    drop(send.send(Ok(reactor.handle().clone())));
-                    reactor.block_on(interrupt(&theirs, &engine));
-                    // Blocking work that a guest left behind, such as opening a FIFO, must not hold up the host.
+            let Some(reactor) = take(&its_reactor) else { return };
+            reactor.block_on(interrupt(&its_shared, &engine));
+            // Blocking work that a guest left behind, such as opening a FIFO, must not hold up the host.
+            reactor.shutdown_background();
+        });
+        match thread {
+            Ok(thread) => Ok(Self { shared, reactor: handle, thread: Some(thread) }),
+            Err(error) => {
+                if let Some(reactor) = take(&reactor) {
                     reactor.shutdown_background();
                 }
+                Err(error)
             }
-        })?;
-        let reactor = receive.recv().map_err(io::Error::other)??;
-        Ok(Self { shared, reactor, thread: Some(thread) })
+        }
     }
 
     /// Where timers and other sources of readiness are registered.
@@ -119,6 +123,10 @@ impl Drop for Clock {
             let _ = thread.join();
         }
     }
+}
+
+fn take(reactor: &Mutex<Option<Runtime>>) -> Option<Runtime> {
+    reactor.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 async fn interrupt(shared: &Shared, engine: &Engine) {

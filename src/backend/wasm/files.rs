@@ -18,7 +18,8 @@ use wasmtime_wasi::p2::{FsError, FsResult};
 use wiggle::GuestMemory;
 
 use super::guest::Guest;
-use super::{PREVIEW_1, interface};
+use super::interface;
+use super::preview_1::MODULE as PREVIEW_1;
 
 /// The interface whose functions are replaced, in wasmtime-wasi's version of WASI.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
@@ -113,7 +114,9 @@ async fn is_refused(
 }
 
 /// What WASI's functions work on, with the fuel that each call of a guest gets: as much as it may make the host copy.
-fn memory_and_wasi<'a>(caller: &'a mut Caller<'_, Guest>) -> wasmtime::Result<(GuestMemory<'a>, &'a mut WasiP1Ctx)> {
+pub(super) fn memory_and_wasi<'a>(
+    caller: &'a mut Caller<'_, Guest>,
+) -> wasmtime::Result<(GuestMemory<'a>, &'a mut WasiP1Ctx)> {
     let fuel = caller.as_context_mut().hostcall_fuel();
     let (memory, guest) = interface::memory_and_guest(caller)?;
     let wasi = guest.preview_1();

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Wake;
 
+use bytes::Bytes;
 use bytesize::ByteSize;
 use wasmtime::{Engine, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace, format_err};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -18,6 +19,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::broker::Broker;
 use super::drive;
+use super::preview_1::{Standard, Strings};
 use super::streams::{Document, Sink};
 use super::{Code, START, WasmHook, interface, one_line};
 use crate::backend::{Call, Completion, End, LaunchError};
@@ -29,7 +31,7 @@ use crate::hook::trust::Trust;
 use crate::limits::{self, Over};
 
 /// How many of the guest's functions are named where it trapped.
-const NAMED_FRAMES: usize = 8;
+pub(super) const NAMED_FRAMES: usize = 8;
 /// How many instances, tables and memories one call may have. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
 
@@ -40,6 +42,9 @@ const DESCRIPTORS: usize = 512;
 pub(super) struct Guest {
     /// It serves components as well, which see its WASI 0.2 side.
     wasi: WasiP1Ctx,
+    pub(super) arguments: Strings,
+    pub(super) environment: Strings,
+    pub(super) standard: Standard,
     quota: Quota,
     broker: Option<Broker>,
     /// What the last command left for the guest to fetch.
@@ -57,7 +62,21 @@ impl Guest {
     pub(super) fn without_rights() -> Self {
         let quota = Quota { memory: 0, table_elements: 0, exceeded: false };
         let wasi = WasiCtxBuilder::new().build_p1();
-        Self { wasi, quota, broker: None, response: Vec::new(), path: Path::new("").into(), messages: 0 }
+        let (arguments, environment) = Default::default();
+        let sink = || Sink::new(Capture::beginning(0));
+        let (stdin, stdout, stderr) = (Document::new(Bytes::new()), sink(), sink());
+        let standard = Standard { stdin, stdout, stderr, in_place: false };
+        Self {
+            wasi,
+            arguments,
+            environment,
+            standard,
+            quota,
+            broker: None,
+            response: Vec::new(),
+            path: Path::new("").into(),
+            messages: 0,
+        }
     }
 
     pub(super) fn broker(&mut self) -> wasmtime::Result<&mut Broker> {
@@ -180,8 +199,17 @@ pub(super) fn run(hook: &WasmHook, call: &Call<'_>) -> Result<Completion, Launch
             return Ok(Completion { end: over.into(), stdout: stdout.finish(), stderr: stderr.finish(), notes });
         }
     };
+    let (mut arguments, mut environment) = (Strings::default(), Strings::default());
+    arguments.push(&[call.path.to_string_lossy().as_bytes()]);
+    call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
+    call.env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+    let stdin = Document::new(call.stdin.clone());
+    let standard = Standard { stdin, stdout: stdout.clone(), stderr: stderr.clone(), in_place: true };
     let guest = Guest {
-        wasi: wasi(hook, call, &stdout, &stderr)?,
+        wasi: wasi(hook, call, &standard)?,
+        arguments,
+        environment,
+        standard,
         quota: Quota { memory: hook.memory, table_elements: call.limits.table_elements, exceeded: false },
         broker: Some(Broker::new(hook, call)),
         response: Vec::new(),
@@ -254,11 +282,13 @@ async fn execute(code: &Code, store: &mut Store<Guest>) -> Result<End, Stopped> 
 }
 
 /// What the guest finds: by default its arguments, its streams, clocks and randomness; more only by its settings.
-fn wasi(hook: &WasmHook, call: &Call<'_>, stdout: &Sink, stderr: &Sink) -> Result<WasiP1Ctx, LaunchError> {
+fn wasi(hook: &WasmHook, call: &Call<'_>, standard: &Standard) -> Result<WasiP1Ctx, LaunchError> {
     let mut wasi = WasiCtxBuilder::new();
-    wasi.stdin(Document::new(call.stdin.clone())).stdout(stdout.clone()).stderr(stderr.clone());
-    wasi.arg(call.path.to_string_lossy()).args(call.arguments);
-    wasi.envs(call.env).allow_udp(false).allow_tcp(!hook.settings.connections.is_empty());
+    wasi.stdin(standard.stdin.clone()).stdout(standard.stdout.clone()).stderr(standard.stderr.clone());
+    if matches!(hook.code, Code::Component(_)) {
+        wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
+    }
+    wasi.allow_udp(false).allow_tcp(!hook.settings.connections.is_empty());
     for directory in &hook.settings.directories {
         let rights = match directory.access {
             Access::Read => FsPerms::ReadOnly,

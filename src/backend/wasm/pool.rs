@@ -1,7 +1,9 @@
 //! Where instances come from: a pool of memory and stacks that are kept for the next call. How many calls are under way at
 //! once is bounded, so that the pool is never found empty.
 
-use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use std::num::NonZeroUsize;
+
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::limits::Limits;
 
@@ -21,13 +23,43 @@ const KEPT_TABLE: usize = 16 << 10;
 /// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
 const HOST_STACK: usize = 1 << 20;
 
-/// The engine: with a pool if the system lets it reserve the addresses (`ulimit -v` may not), else without.
-pub(super) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
-    let mut config = wasmtime::Config::new();
+/// How many calls an engine is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One, and the process ends. A pool would take longer to make than it could save.
+    One,
+    Many,
+}
+
+/// An engine that compiles, and runs nothing.
+#[cfg(feature = "compiler")]
+pub(super) fn compiler() -> wasmtime::Result<Engine> {
+    let mut config = config();
+    config.enable_compiler(true);
+    Engine::new(&config)
+}
+
+/// What compiled code depends on.
+fn config() -> Config {
+    let mut config = Config::new();
+    // For a trap, functions are named and not lines, and nothing unwinds through a guest: there is less to load.
+    config.epoch_interruption(true).generate_address_map(false).native_unwind_info(false);
     config
-        .epoch_interruption(true)
+}
+
+/// The engine that runs what was compiled: with a pool, if one is worth it and the system lets it reserve the addresses
+/// (`ulimit -v` may not), else without.
+pub(super) fn engine(limits: &Limits, calls: Calls) -> wasmtime::Result<Engine> {
+    let mut config = config();
+    #[cfg(feature = "compiler")]
+    config.enable_compiler(false);
+    config
         .max_wasm_stack(limits.stack)
-        .async_stack_size(limits.stack.saturating_add(HOST_STACK));
+        .async_stack_size(limits.stack.saturating_add(HOST_STACK))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(super::guest::NAMED_FRAMES));
+    if calls == Calls::One {
+        return Engine::new(&config);
+    }
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(SLOTS)
         .total_component_instances(SLOTS)

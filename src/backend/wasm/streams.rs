@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 use crate::capture::{Capture, Captured};
 
 /// What a guest may write at once.
-const WRITE_AT_ONCE: usize = 1 << 20;
+pub(super) const WRITE_AT_ONCE: usize = 1 << 20;
 
 /// The document, from where the last read ended. Clones read on from the same place.
 #[derive(Clone)]
@@ -26,7 +26,8 @@ impl Document {
         Self(Arc::new(Mutex::new(document)))
     }
 
-    fn take(&self, at_most: usize) -> Bytes {
+    /// What comes next of it, no more than so many bytes; nothing at its end.
+    pub(super) fn take(&self, at_most: usize) -> Bytes {
         let mut rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let size = at_most.min(rest.len());
         rest.split_to(size)
@@ -78,6 +79,10 @@ impl Sink {
         Self(Arc::new(Mutex::new(capture)))
     }
 
+    pub(super) fn push(&self, bytes: &[u8]) {
+        self.capture().push(bytes);
+    }
+
     fn capture(&self) -> MutexGuard<'_, Capture> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,7 +101,7 @@ impl Pollable for Sink {
 #[async_trait]
 impl OutputStream for Sink {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.capture().push(&bytes);
+        self.push(&bytes);
         Ok(())
     }
 
@@ -111,7 +116,7 @@ impl OutputStream for Sink {
 
 impl AsyncWrite for Sink {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.capture().push(bytes);
+        self.push(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

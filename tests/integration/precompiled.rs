@@ -1,0 +1,55 @@
+//! A build without the compiler: it runs what a full build has compiled, and nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::support::Hooks;
+
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hooks/qemu.d/20-policy.wasm");
+
+/// A full build of this version.
+fn full_build(target: &Path) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--bin", "hookvisor", "--target-dir"])
+        .arg(target)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(built.unwrap().success());
+    target.join("debug/hookvisor")
+}
+
+#[test]
+fn only_what_was_compiled_beforehand_runs() {
+    let hooks = Hooks::new().copy("qemu.d/20-policy.wasm", Path::new(POLICY));
+    let directory = tempfile::tempdir().unwrap();
+    // The full build takes the place of this one.
+    let own = directory.path().join("hookvisor");
+    fs::copy(env!("CARGO_BIN_EXE_hookvisor"), &own).unwrap();
+    let cache = directory.path().join("cache");
+    let called = |program: &Path, arguments: &[&str]| -> Output {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        let mut command = Command::new(program);
+        command.arg(subcommand).arg("--hooks").arg(hooks.path()).arg("--cache").arg(&cache).args(rest);
+        command.output().unwrap()
+    };
+    let run = || called(&own, &["run", "qemu", "web1", "prepare"]);
+
+    let refused = run();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(126), "{said}");
+    let remedy = format!(
+        "could not be run: it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile \
+         --cache {}` of a full build of the same version",
+        cache.display()
+    );
+    assert!(said.contains(&remedy), "{said}");
+    assert_eq!(called(&own, &["compile"]).status.code(), Some(2), "it has no such subcommand");
+
+    let full = full_build(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
+    let compiled = called(&full, &["compile"]);
+    assert!(compiled.status.success(), "{compiled:?}");
+    let (ours, theirs) = (run(), called(&full, &["run", "qemu", "web1", "prepare"]));
+    assert_ne!(ours.status.code(), Some(126), "{ours:?}");
+    assert_eq!((ours.status, ours.stderr), (theirs.status, theirs.stderr), "both run it alike");
+}
