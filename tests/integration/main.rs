@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 #[cfg(feature = "compiler")]
 mod brokered;
+#[cfg(feature = "compiler")]
 mod capi;
 mod cli;
 mod daemon;
