@@ -169,11 +169,11 @@ fn large() {
     let [ours, fork] = [ratio(large, small), ratio(large_fork, small_fork)];
     row(
         "native hook from a host of 4 GiB, against a small one",
-        &format!("{large:.0?} / {small:.0?} = {ours:.3}"),
+        &format!("{large:.2?} / {small:.2?} = {ours:.3}"),
         "1.1 or less",
         Some(ours <= 1.1),
     );
-    row("the same by a plain fork", &format!("{large_fork:.0?} / {small_fork:.0?} = {fork:.1}"), "", None);
+    row("the same by a plain fork", &format!("{large_fork:.2?} / {small_fork:.2?} = {fork:.1}"), "", None);
 }
 
 /// `STARTS` events from `CALLERS` threads: how long each took, and all together.
@@ -217,7 +217,7 @@ fn storm() {
     let (times, took) = from_many(&runtime, &event);
     let per_second = 2.0 * STARTS as f64 / took.as_secs_f64();
     let [p50, p99] = [50, 99].map(|percent| times[times.len() * percent / 100]);
-    let seen = format!("{per_second:.0} hooks/s; a start: p50 {p50:.0?}, p99 {p99:.0?}");
+    let seen = format!("{per_second:.0} hooks/s; a start: p50 {p50:.2?}, p99 {p99:.2?}");
     row(&format!("storm: {STARTS} starts of a dash and a wasm hook, {CALLERS} callers"), &seen, "", None);
 }
 
@@ -252,7 +252,7 @@ fn idle() {
     let took = timed(|| drop(build()));
     let cores = (computed() - before).as_secs_f64() / took.as_secs_f64();
     let all = thread::available_parallelism().unwrap().get() as f64;
-    let seen = format!("{took:.0?}, {cores:.2} of {all} cores busy");
+    let seen = format!("{took:.2?}, {cores:.2} of {all} cores busy");
     row("load ten wasm hooks, from nothing", &seen, "all cores used", Some(cores > 0.75 * all));
 
     let before = resident("VmRSS");

@@ -7,8 +7,9 @@
 mod support;
 
 mod bad_input;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod brokered;
+#[cfg(feature = "compiler")]
 mod capi;
 mod cli;
 mod daemon;
@@ -16,32 +17,32 @@ mod dropin;
 mod embedding;
 mod faults;
 mod guard;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod hostile;
 mod interrupt;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod languages;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod libvirtd;
 mod native;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod new;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod parity;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod ported;
 #[cfg(all(feature = "wasm", not(feature = "compiler")))]
 mod precompiled;
 mod progress;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod public_api;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod readme;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod sandbox;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod sdk;
-#[cfg(feature = "wasm")]
+#[cfg(feature = "compiler")]
 mod seeds;
 mod storm;
 mod takeover;
