@@ -71,7 +71,7 @@ pub(crate) fn print(seen: &BTreeMap<String, Seen>) {
         println!(
             "| {name} | {} | {} | {:.0} | {:.1} | {against} | {} | {:.3} | {target} | {met} |",
             time(case.median),
-            time(case.fast),
+            case.fast.map(time).unwrap_or_default(),
             case.faults,
             case.switches,
             time(base.median),
