@@ -29,6 +29,14 @@ pub(crate) trait Backend: Send + Sync {
     fn load(&self, file: HookFile, settings: &Settings, limits: &Limits) -> Result<Box<dyn Program>, LaunchError>;
 }
 
+/// How many calls a back-end is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One, and the process ends. What makes many calls cheaper would take longer to make than it could save.
+    One,
+    Many,
+}
+
 /// A hook that is ready to be called, from many threads at once.
 ///
 /// The native one runs whatever program a call's path names; so it is by this that the sandbox has commands run for its

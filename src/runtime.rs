@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod exec;
 pub(crate) mod guest;
+mod load;
 #[cfg(feature = "async")]
 mod nonblocking;
 mod observe;
@@ -16,10 +17,10 @@ use std::time::Duration;
 use self::call::Invocation;
 use self::guest::Guest;
 
-use crate::backend::Backend;
 use crate::backend::native::Native;
 #[cfg(feature = "wasm")]
-use crate::backend::wasm::{Calls, Wasm, cache::Cache};
+use crate::backend::wasm::{Wasm, cache::Cache};
+use crate::backend::{Backend, Calls};
 use crate::cancel::Cancel;
 use crate::event::Event;
 use crate::hook::discovery::{self, Directory, LoadError};
@@ -63,6 +64,7 @@ struct Shared {
     directory: PathBuf,
     limits: Limits,
     only_driver: Option<String>,
+    calls: Calls,
     cancels: Vec<Cancel>,
     /// The bound on hooks under way, if there is one.
     places: Option<Places>,
@@ -108,14 +110,6 @@ pub struct RuntimeBuilder {
 /// There is nothing to keep.
 #[cfg(not(feature = "wasm"))]
 type Cache = std::convert::Infallible;
-
-/// A process costs the same each time.
-#[cfg(not(feature = "wasm"))]
-#[derive(Debug, Clone, Copy)]
-enum Calls {
-    One,
-    Many,
-}
 
 impl RuntimeBuilder {
     /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
@@ -189,6 +183,7 @@ impl RuntimeBuilder {
             directory,
             limits: self.limits,
             only_driver: self.only_driver,
+            calls: self.calls,
             cancels: self.cancels,
             places: self.max_in_flight.map(|hooks| Places::new(hooks.get())),
             trust,
@@ -337,10 +332,19 @@ impl Shared {
     fn load(&self) -> Result<Option<HookSet>, LoadError> {
         let findings = discovery::find(&self.directory, self.only_driver.as_deref(), self.trust)?;
         let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust };
-        let load = |(driver, found): (String, Vec<_>)| {
-            (driver, found.into_iter().map(|found| loader.load_found(found)).collect::<Vec<Hook>>())
+        let mut found = Vec::new();
+        for (driver, hooks) in findings.drivers {
+            found.extend(hooks.into_iter().map(|hook| (driver.clone(), hook)));
+        }
+        let load = |(driver, found)| (driver, loader.load_found(found));
+        let loaded: Vec<(String, Hook)> = match self.calls {
+            Calls::One => found.into_iter().map(load).collect(),
+            Calls::Many => load::in_parallel(found, load),
         };
-        let set = HookSet { drivers: findings.drivers.into_iter().map(load).collect(), strays: findings.strays };
+        let mut set = HookSet { strays: findings.strays, ..HookSet::default() };
+        for (driver, hook) in loaded {
+            set.drivers.entry(driver).or_default().push(hook);
+        }
         Ok(findings.directories.iter().all(Directory::is_unchanged).then_some(set))
     }
 

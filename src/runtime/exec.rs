@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::call::{self, Terms};
-use super::{Cache, Calls, backends};
-use crate::backend::LaunchError;
+use super::{Cache, backends};
+use crate::backend::{Calls, LaunchError};
 use crate::cancel::Cancel;
 use crate::hook::trust::Trust;
 use crate::hook::{Loader, Scope, State};

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::Xxh3;
 #[cfg(feature = "compiler")]
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::Calls;
+use crate::backend::Calls;
 
 /// An entry ends with the checksum of what comes before, and this. The checksum is against damage; whoever could forge an
 /// entry could run anything as this user anyway.

@@ -7,8 +7,8 @@ use wasmtime::{Engine, Module};
 use super::cache::{self, Cache, Key, Verified};
 #[cfg(feature = "compiler")]
 use super::pool;
-use super::{Calls, one_line, precompiled, refused};
-use crate::backend::LaunchError;
+use super::{one_line, precompiled, refused};
+use crate::backend::{Calls, LaunchError};
 use crate::hook::file::HookFile;
 
 /// A module's or component's file, and its SHA-256.

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::backend::Calls;
 use crate::limits::Limits;
 
 /// How many wasm hooks run at once; one more waits for a place, within its own time.
@@ -22,14 +23,6 @@ const KEPT_MEMORY: usize = 256 << 10;
 const KEPT_TABLE: usize = 16 << 10;
 /// What the host's side of a call may use of the fiber's stack, beyond the guest's limit.
 const HOST_STACK: usize = 1 << 20;
-
-/// How many calls an engine is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Calls {
-    /// One, and the process ends. A pool would take longer to make than it could save.
-    One,
-    Many,
-}
 
 /// An engine that compiles, and runs nothing.
 #[cfg(feature = "compiler")]

@@ -5,11 +5,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The process's descriptors, threads and children.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Leftovers {
     descriptors: Vec<String>,
     threads: Vec<String>,
     children: String,
+}
+
+/// Threads count by their number: one that has just begun still has the name of the one that began it.
+impl PartialEq for Leftovers {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.descriptors, self.threads.len(), &self.children)
+            == (&other.descriptors, other.threads.len(), &other.children)
+    }
 }
 
 impl Leftovers {
