@@ -123,7 +123,7 @@ fn a_command_ends_with_the_hook_s_time_and_so_does_its_group() {
         for target in TARGETS {
             let hooks = hook(target, "");
             told(&hooks, "/bin/sh -c true");
-            let before = Leftovers::now();
+            let before = Leftovers::before();
             for (command, marker) in [
                 ("/bin/sh -c sleep_72611", "72611"),
                 ("/bin/sh -c sleep_72612_&_sleep_72612_&_wait", "72612"),
@@ -148,7 +148,7 @@ fn a_command_s_output_is_bounded_and_what_it_leaves_unread_is_no_error() {
         for target in TARGETS {
             let hooks = hook(target, "memory = '512MiB'");
             told(&hooks, "/bin/sh -c true");
-            let before = Leftovers::now();
+            let before = Leftovers::before();
             let flood = told(&hooks, "/bin/sh -c head_-c_2G_/dev/zero;_exit_7");
             assert_eq!(flood, "it exited with 7, wrote 8388608 bytes and said \"\"\n", "{target}");
             let stderr_flood = told(&hooks, "/bin/sh -c head_-c_1G_/dev/zero_>&2;_exit_8");
@@ -169,7 +169,7 @@ fn a_background_process_of_a_command_holds_up_nobody() {
         for target in TARGETS {
             let hooks = hook(target, "");
             told(&hooks, "/bin/sh -c true");
-            let before = Leftovers::now();
+            let before = Leftovers::before();
             // A grandchild in a session of its own, with all three pipes open.
             let (report, took) =
                 run(&hooks, limits(PATIENT), "/bin/sh -c (setsid_sleep_31_&)_;_echo_done;_exit_5", "<domain/>");

@@ -44,7 +44,7 @@ fn a_cancelled_process_is_ended_with_its_group_and_the_call_returns() {
         let runtime = hooks.builder().cancel(&cancel).build().unwrap();
         // The switch's own descriptor, which comes with the first call.
         drop(runtime.run(&Event::new("none", "web1", "start").unwrap()));
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let report = thread::scope(|scope| {
             scope.spawn(|| cancel_once_there(&cancel, &hooks.path().join("test.d/10-waits.bak")));
             runtime.run(&event("web1", "start"))
@@ -197,7 +197,7 @@ fn async_calls_leave_their_worker_free_and_end_their_hooks_when_nobody_waits() {
         let hooks = Hooks::new()
             .script(DRIVER, "if [ \"$1\" = waits ]; then : > \"$0.bak\"; exec sleep 3600; fi; exit ${1#exit}");
         let runtime: Runtime = hooks.runtime();
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         tokio.block_on(async {
             let verdict = runtime.start_async(&event("exit7", "start")).await;

@@ -162,7 +162,7 @@ fn a_guardian_that_has_ended_or_does_not_answer_is_replaced_and_none_is_left() {
         // SAFETY: the default disposition runs no code.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.unwrap();
         let hooks = Hooks::new().script("test", ":");
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let runtime = hooks.builder().end_with_host().build().unwrap();
         assert_eq!(children(std::process::id(), GUARDIAN), [""; 0], "there is nothing to guard yet");
         let start = || runtime.run(&event("web1", "start"));
@@ -200,7 +200,7 @@ fn a_guardian_that_has_ended_or_does_not_answer_is_replaced_and_none_is_left() {
 fn hooks_of_many_threads_are_guarded_while_guardians_come_and_go() {
     alone("guard::hooks_of_many_threads_are_guarded_while_guardians_come_and_go", || {
         let hooks = Hooks::new().script("test", "exit $((${1#web} % 3))");
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let runtime = hooks.builder().end_with_host().max_in_flight(NonZeroUsize::new(8).unwrap()).build().unwrap();
         thread::scope(|scope| {
             for thread in 0..16_u16 {

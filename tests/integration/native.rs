@@ -191,7 +191,7 @@ fn out_of_time_the_whole_process_group_is_asked_to_end() {
     alone("native::out_of_time_the_whole_process_group_is_asked_to_end", || {
         let hooks = Hooks::new().script(DRIVER, "sleep 3600 & echo $! >&2; trap 'echo asked >&2; exit 0' TERM; wait");
         let runtime = hooks.impatient_runtime();
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let began = Instant::now();
         let report = runtime.run(&event("web1", "start"));
         // Well before the grace of half a minute is over.
@@ -217,7 +217,7 @@ fn what_does_not_end_when_asked_is_killed_after_the_grace() {
         for body in [stubborn, stopped, left_behind] {
             let hooks = Hooks::new().script(DRIVER, body);
             let runtime = hooks.builder().limits(limits.clone()).build().unwrap();
-            let before = Leftovers::now();
+            let before = Leftovers::before();
             let began = Instant::now();
             let report = runtime.run(&event("web1", "start"));
             assert!(began.elapsed() < Duration::from_secs(20), "{body}: {:?}", began.elapsed());
@@ -241,7 +241,7 @@ fn a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller() {
             let body = daemon.replace("PIDFILE", &pidfile.display().to_string()).replace("STATUS", &status.to_string());
             let hooks = hooks.script(DRIVER, &body);
             let runtime = hooks.runtime();
-            let before = Leftovers::now();
+            let before = Leftovers::before();
             let began = Instant::now();
             let report = runtime.run(&event("web1", "start"));
             assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -294,7 +294,7 @@ fn many_threads_get_each_their_own_answer() {
     alone("native::many_threads_get_each_their_own_answer", || {
         let hooks = Hooks::new().script(DRIVER, r#"cat >&2; exit "$1""#);
         let runtime = hooks.runtime();
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         thread::scope(|scope| {
             for caller in 0..16_u8 {
                 let runtime = &runtime;

@@ -134,7 +134,7 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
         let hooks = probes();
         let patient = runtimes(&hooks);
         let impatient = hooks.each_ref().map(Hooks::impatient_runtime);
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let mut cases = 0;
         for Case { steps, document, expected } in table() {
             let runs_out = matches!(&expected, Expected::Same(said) if said.starts_with("timed out"));

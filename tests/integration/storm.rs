@@ -209,11 +209,11 @@ fn a_thousand_starts_from_64_threads_get_each_the_right_verdict_and_leave_nothin
         let mut limits = Limits::default();
         limits.grace = Duration::from_secs(30);
         let hooks = hooks();
-        let at_first = Leftovers::now();
+        let at_first = Leftovers::before();
         let unbounded = hooks.builder().limits(limits);
         let bounded = unbounded.clone().max_in_flight(NonZeroUsize::new(BOUND).unwrap());
         let runtimes = [unbounded.build().unwrap(), bounded.build().unwrap()];
-        let before = Leftovers::now();
+        let before = Leftovers::before();
         let mut resident = Vec::new();
         for number in 1..=rounds {
             be_patient();

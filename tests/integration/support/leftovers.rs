@@ -21,6 +21,19 @@ impl PartialEq for Leftovers {
 }
 
 impl Leftovers {
+    /// What there is before something is tried: once nothing of what was tried before is on its way out any more.
+    pub(crate) fn before() -> Self {
+        let mut seen = Self::now();
+        loop {
+            thread::sleep(Duration::from_millis(10));
+            let now = Self::now();
+            if now == seen {
+                return now;
+            }
+            seen = now;
+        }
+    }
+
     /// What there is now.
     pub(crate) fn now() -> Self {
         let mut descriptors: Vec<String> = fs::read_dir("/proc/self/fd")
