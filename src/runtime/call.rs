@@ -12,8 +12,9 @@ use crate::cancel::Cancel;
 use crate::convention::{self, AfterVeto};
 use crate::document::Format;
 use crate::event::{Event, Stage};
-use crate::hook::{Hook, State};
+use crate::hook::{Hook, HookSet, State};
 use crate::limits::{Deadline, Limits, Over};
+use crate::places::Places;
 use crate::report::{Decision, HookReport, Report, Skipped, Termination, Verdict, Veto};
 
 /// One call of a runtime, with terms of its own: made by [`Runtime::call`], and run by the last of its methods.
@@ -97,7 +98,7 @@ impl Invocation {
         let shared = &*self.runtime.0;
         let mut terms = Terms::new(self.limits.as_ref().unwrap_or(&shared.limits), self.cancels);
         terms.within = self.within.map(|time| (Instant::now(), time));
-        terms.runtime = Some(&self.runtime);
+        terms.places = shared.places.as_ref();
         let report = run(&self.event, stage, &shared.hooks(), &terms);
         observe::decided(&report);
         report
@@ -124,13 +125,13 @@ pub(super) struct Terms<'a> {
     cancels: Vec<Cancel>,
     /// How much time all hooks of a call have together, and since when.
     within: Option<(Instant, Duration)>,
-    /// Whose bound on calls under way holds.
-    runtime: Option<&'a Runtime>,
+    /// The bound on hooks under way, if there is one.
+    places: Option<&'a Places>,
 }
 
 impl<'a> Terms<'a> {
     pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
-        Self { limits, cancels, within: None, runtime: None }
+        Self { limits, cancels, within: None, places: None }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -149,7 +150,7 @@ impl<'a> Terms<'a> {
     }
 }
 
-fn run(event: &Event, stage: Stage, hooks: &crate::hook::HookSet, terms: &Terms<'_>) -> Report {
+fn run(event: &Event, stage: Stage, hooks: &HookSet, terms: &Terms<'_>) -> Report {
     let filter = event.filter_format().filter(|_| stage == Stage::Start);
     let stops = stage == Stage::Start && convention::of_driver(event.driver()).after_veto == AfterVeto::Stop;
     let mut report = Report::new(event, stage);
@@ -189,8 +190,8 @@ pub(super) fn hook(hook: &Hook, arguments: &[&str], stdin: Bytes, terms: &Terms<
     }
     let limit = hook.settings.timeout.unwrap_or(terms.limits.timeout);
     let start = |timeout, slow| Deadline::start(Arc::clone(&hook.path), timeout, slow, terms.cancels.clone());
-    let places = terms.runtime.and_then(|runtime| runtime.0.places.as_ref());
-    let _place = match places.map(|places| places.take(&start(terms.time_left(limit), Duration::MAX))).transpose() {
+    let _place = match terms.places.map(|places| places.take(&start(terms.time_left(limit), Duration::MAX))).transpose()
+    {
         Ok(place) => place,
         Err(Over::Cancelled) => return not_run(hook, Termination::Cancelled),
         Err(Over::TimedOut) => {

@@ -1,31 +1,27 @@
 //! Loading many hooks at once: to compile one takes a processor its time, and there may be several of both.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
 
 use tracing::dispatcher;
 
 /// Does `each` for every item, on all processors, and returns the results in the items' order. The threads are gone
 /// afterwards; where none can be had, this one does it all.
-pub(super) fn in_parallel<T: Send, R: Send + Sync>(items: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let items: Vec<(Mutex<Option<T>>, OnceLock<R>)> =
-        items.into_iter().map(|item| (Mutex::new(Some(item)), OnceLock::new())).collect();
-    let next = AtomicUsize::new(0);
+pub(super) fn in_parallel<T: Send, R: Send>(items: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
+    let (items, results) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
     let work = || {
-        while let Some((item, result)) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let item = item.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(item) = item {
-                let _ = result.set(each(item));
-            }
+        loop {
+            let Some((at, item)) = items.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
+            let result = each(item);
+            results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
         }
     };
     // Whoever listens to this thread listens to those that do its work.
     let log = dispatcher::get_default(Clone::clone);
-    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     thread::scope(|scope| {
-        for _ in 1..processors.min(items.len()) {
+        for _ in 1..threads {
             let work = || dispatcher::with_default(&log, work);
             if Builder::new().name("hookvisor-load".to_owned()).spawn_scoped(scope, work).is_err() {
                 break;
@@ -33,7 +29,9 @@ pub(super) fn in_parallel<T: Send, R: Send + Sync>(items: Vec<T>, each: impl Fn(
         }
         work();
     });
-    items.into_iter().filter_map(|(_, result)| result.into_inner()).collect()
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

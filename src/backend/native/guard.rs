@@ -27,7 +27,8 @@ use super::spawn::{self, Child, Launch, SpawnError};
 use super::supervise;
 use crate::backend::LaunchError;
 
-/// The guardian; its arguments are the groups that are under way already. It needs no program but the shell's own commands, and ends by no signal that can be ignored.
+/// The guardian; its arguments are the groups that are under way already. It needs no program but the shell's own commands,
+/// and ends by no signal that can be ignored.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT PIPE TERM TSTP
 groups=" $* "
