@@ -1,7 +1,7 @@
-//! The README is a promise: what it shows is run, and prints what it says.
+//! The README and the book are promises: each command that they show is run, and prints what they say.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::Hooks;
@@ -10,8 +10,13 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The README's code blocks of a language.
 fn blocks(language: &str) -> Vec<String> {
-    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
-    let mut blocks = readme.split("\n```");
+    blocks_of(&Path::new(ROOT).join("README.md"), language)
+}
+
+/// A page's code blocks of a language.
+fn blocks_of(page: &Path, language: &str) -> Vec<String> {
+    let page = fs::read_to_string(page).unwrap();
+    let mut blocks = page.split("\n```");
     let mut found = Vec::new();
     while let (Some(_), Some(block)) = (blocks.next(), blocks.next()) {
         let (info, body) = block.split_once('\n').unwrap();
@@ -42,10 +47,56 @@ fn is_as_shown(line: &str, shown: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || shown.ends_with('…'))
 }
 
+/// The pages of the book, in the order of their names.
+fn pages() -> Vec<PathBuf> {
+    let names = fs::read_dir(Path::new(ROOT).join("docs/src")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> = names.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
+    pages.sort();
+    pages
+}
+
 #[test]
 fn every_command_prints_what_the_readme_shows() {
+    assert!(commands_print_what_is_shown(&Path::new(ROOT).join("README.md")) >= 7);
+}
+
+#[test]
+fn every_command_prints_what_the_book_shows() {
+    assert!(pages().iter().map(|page| commands_print_what_is_shown(page)).sum::<usize>() >= 1);
+}
+
+#[test]
+fn every_page_is_in_the_summary_and_every_link_leads_somewhere() {
+    let summary = fs::read_to_string(Path::new(ROOT).join("docs/src/SUMMARY.md")).unwrap();
+    let mut texts = pages();
+    for page in &texts {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(name == "SUMMARY.md" || summary.contains(&format!("({name})")), "{name} is not in SUMMARY.md");
+    }
+    texts.extend(
+        ["README.md", "SECURITY.md", "CONTRIBUTING.md", "ARCHITECTURE.md"].map(|name| Path::new(ROOT).join(name)),
+    );
+    for page in texts {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            let is_elsewhere = link.contains("://") || file.is_empty();
+            assert!(is_elsewhere || page.parent().unwrap().join(file).exists(), "{}: {link}", page.display());
+        }
+    }
+}
+
+#[test]
+fn the_book_s_picture_is_what_its_script_draws() {
+    let drawn = Command::new(Path::new(ROOT).join("scripts/event-picture")).output().unwrap();
+    let picture = fs::read(Path::new(ROOT).join("docs/src/event.svg")).unwrap();
+    assert!(drawn.stdout == picture, "run scripts/event-picture > docs/src/event.svg");
+}
+
+/// Runs the commands of a page, and gives how many they were.
+fn commands_print_what_is_shown(page: &Path) -> usize {
     let mut commands = 0;
-    for block in blocks("console") {
+    for block in blocks_of(page, "console") {
         // The first block's only command is its first line: what follows is printed by the script itself.
         let of_script = block.starts_with("$ sh ");
         let mut lines = block.lines().peekable();
@@ -58,11 +109,11 @@ fn every_command_prints_what_the_readme_shows() {
             let printed = printed(command);
             let same = printed.lines().count() == shown.len()
                 && printed.lines().zip(&shown).all(|(line, shown)| is_as_shown(line, shown));
-            assert!(same, "$ {command}\nprinted:\n{printed}\nthe README shows:\n{}", shown.join("\n"));
+            assert!(same, "$ {command}\nprinted:\n{printed}\n{} shows:\n{}", page.display(), shown.join("\n"));
             commands += 1;
         }
     }
-    assert!(commands >= 7, "{commands}");
+    commands
 }
 
 #[test]
