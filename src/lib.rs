@@ -1,9 +1,8 @@
-//! A hook runtime for host daemons.
+//! Runs hook scripts for host daemons.
 //!
-//! A daemon that starts guests (virtual machines, containers, services) asks before it starts one, and tells after it
-//! has stopped one; hooks answer. A hook is an ordinary executable script or binary, or a WebAssembly module in a WASI
-//! sandbox. Both get the same arguments and the same document on stdin, both answer by exit status and stderr, and both
-//! end in the same [`Report`].
+//! A daemon starts guests: virtual machines, containers, services. It calls hooks before a guest starts and after it stops.
+//! Before a start, any failing hook vetoes it. A hook is an ordinary executable, or a WebAssembly module in a WASI sandbox. Both
+//! kinds get the same arguments and the same document on stdin, answer by exit status and stderr, and end in the same [`Report`].
 //!
 //! ```no_run
 //! use hookvisor::{Event, Runtime};
@@ -19,40 +18,40 @@
 //! ```
 //!
 //! # The map
-//! - [`Event`]: what is about to happen or has happened, and its [`Stage`]. Conventions (libvirt's, and a generic one) say
-//!   which operations there are.
-//! - [`Runtime`]: a directory of hooks, ready to be called. [`Exec`] runs a single one.
-//! - [`Guest`]: the handle of a guest that was allowed to start, by which its end is told.
-//! - [`Invocation`]: one call with terms of its own. [`Cancel`] ends running calls.
-//! - [`Verdict`], [`Report`]: what came of it.
+//! - [`Event`]: what is about to happen, or has happened, to a guest. Its driver's convention gives the [`Stage`].
+//! - [`Runtime`]: the hooks of a directory, ready to be called. [`Exec`] runs a single hook file.
+//! - [`Guest`]: the handle of a guest that was allowed to start. Its end is reported to the hooks once.
+//! - [`Invocation`]: options for one call. [`Cancel`] ends running calls.
+//! - [`Verdict`], [`Report`]: the answer, and what each hook did.
 //! - [`Limits`]: time, memory, output.
-//! - [`Config`]: `hookvisor.toml`, for the installed hookvisor.
-//! - [`Inventory`]: what is in the hooks directory, and what will happen with it.
+//! - [`Config`]: `hookvisor.toml`, for the installed program.
+//! - [`Inventory`]: what the hooks directory contains, and how each file is treated.
 //!
-//! # What is promised
-//! Fail closed: a start proceeds only if every hook ran to its end and exited with 0. A call comes back within the hooks'
-//! timeout and grace, whatever they do, and leaves no process of theirs that it could end, no descriptor and no thread.
+//! # Guarantees
+//! A start proceeds only if every hook ran to its end and exited with 0. A call returns within its hooks' timeout and grace. It leaves no
+//! descriptor, no thread, and no process that it could end.
 //!
-//! Needs Linux 5.4 or later (pidfds that can be waited for).
+//! Needs Linux 5.4 or later, for pidfds that can be waited for.
 //!
-//! # What operators see
-//! Events of [`tracing`], in the spans `event` (driver, object, operation, stage) and `hook` (path, kind):
+//! # Logging
+//! All activity is logged through [`tracing`], in the spans `event` (driver, object, operation, stage) and `hook` (path, kind):
 //!
 //! | target | level | when |
 //! |---|---|---|
-//! | `hookvisor::loaded`, `hookvisor::broken` | debug, warn | a hook is ready to be called; cannot be run, and vetoes |
+//! | `hookvisor::loaded` | debug | a hook is ready to be called |
+//! | `hookvisor::broken` | warn | a hook cannot be run, and fails when it is called |
 //! | `hookvisor::started` | debug | a hook is called |
-//! | `hookvisor::slow` | warn | it is still running after [`Limits::slow`] |
+//! | `hookvisor::slow` | warn | it still runs after [`Limits::slow`] |
 //! | `hookvisor::call` | info, warn | it has ended; warn if it failed |
-//! | `hookvisor::vetoed` | info | a start must not go on |
-//! | `hookvisor::guest` | the guest's own | what a sandboxed hook logs |
+//! | `hookvisor::vetoed` | info | a start is vetoed |
+//! | `hookvisor::guest` | the guest's own | a sandboxed hook logs |
 //!
 //! # Features
 //! - `wasm` (default): WebAssembly hooks. Without it, such a hook vetoes.
-//! - `compiler` (default): compiles them. Without it, those run that `hookvisor compile` of a full build of the same version
-//!   has put into the cache, and any other vetoes: for a program that is small and starts soon.
+//! - `compiler` (default): compiles them. Without it, only modules run that `hookvisor compile` of a full build of the same version
+//!   has put into the cache; any other vetoes. Such a program is small and starts fast.
 //! - `async`: calls that do not block the thread of an async task (tokio).
-//! - `metrics`: counts and durations for the `metrics` facade; their names are in the module `metrics`.
+//! - `metrics`: counts and durations for the `metrics` facade; the module `metrics` names them.
 //! - `capi`: the functions of `hookvisor.h`, for a library that C can link.
 
 #![deny(unsafe_code)]
