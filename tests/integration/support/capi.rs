@@ -58,7 +58,7 @@ impl Tool {
         let found = compiled.is_ok_and(|leak| run(self, &leak, &[]).0 == Some(FOUND));
         if !found {
             tell(&format!(
-                "capi: {self:?} finds no leak here (scripts/install-valgrind, or a cc with sanitizers): skipped"
+                "capi: {self:?} finds no leak here (scripts/install-test-tools valgrind, or a cc with sanitizers): skipped"
             ));
         }
         found

@@ -240,7 +240,7 @@ fn why_not() -> Option<String> {
     }
     let missing = |name: &&&str| !PATH.split(':').any(|directory| Path::new(directory).join(name).exists());
     if let Some(missing) = PROGRAMS.iter().find(missing) {
-        return Some(format!("{missing} is not installed (scripts/install-libvirt installs it on Debian)"));
+        return Some(format!("{missing} is not installed (scripts/install-test-tools installs it on Debian)"));
     }
     let tried =
         Command::new("unshare").args(["--user", "--net", "--mount", "--pid", "--fork", "true"]).output().unwrap();
