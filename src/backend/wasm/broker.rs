@@ -1,20 +1,19 @@
-//! Commands that the runtime runs for a guest: those that the hook's settings list, and no others.
+//! Runs commands for a guest: the commands that the hook's settings list, and no others.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::WasmHook;
 use crate::backend::{Call, Completion, End, Program};
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Names, lines_to_grant};
 use crate::limits::{Clock, Deadline, Limits, Over};
 
-/// How many notes the report has.
+/// Notes in one report.
 const NOTES: usize = 10;
 
-/// What a call's guest may have run.
+/// Runs one call's commands.
 pub(super) struct Broker {
     launcher: Arc<dyn Program>,
     settings: Arc<Settings>,
@@ -23,28 +22,33 @@ pub(super) struct Broker {
     operation: String,
     deadline: Deadline,
     limits: Limits,
-    /// What the report is to tell.
+    /// Notes for the report.
     pub(super) notes: Vec<String>,
 }
 
-/// Why the guest gets no command's output. The texts are for the guest to read.
+/// Why a command has no output. The guest reads the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CommandError {
-    /// The settings do not list it.
+    /// The settings do not list the command.
     #[error("{0}")]
     Refused(String),
-    /// It is listed, and could not be run.
+    /// The command is listed and could not be run.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Broker {
-    pub(super) fn new(hook: &WasmHook, call: &Call<'_>) -> Self {
+    pub(super) fn new(
+        launcher: Arc<dyn Program>,
+        settings: Arc<Settings>,
+        settings_file: Arc<Path>,
+        call: &Call<'_>,
+    ) -> Self {
         let argument = |at: usize| call.arguments.get(at).map_or("-", |a| a).to_owned();
         Self {
-            launcher: Arc::clone(&hook.launcher),
-            settings: Arc::clone(&hook.settings),
-            settings_file: Arc::clone(&hook.settings_file),
+            launcher,
+            settings,
+            settings_file,
             object: argument(0),
             operation: argument(1),
             deadline: call.deadline.clone(),
@@ -53,8 +57,7 @@ impl Broker {
         }
     }
 
-    /// Runs a command to its end. Where the hook's own time ends before that, so does the hook: the guest is not asked what
-    /// it makes of a command that ran out of its time.
+    /// Runs a command to its end. If the hook's own time is up by then, the hook ends as well.
     pub(super) fn run(
         &mut self,
         program: &str,
@@ -108,7 +111,7 @@ impl Broker {
         CommandError::Refused(format!("the hook's settings do not list this command; to allow it: {lines}"))
     }
 
-    /// Adds to what the report is to tell, as long as it is not too much.
+    /// Adds a note to the report, unless there are too many.
     pub(super) fn note(&mut self, note: String) {
         if self.notes.len() < NOTES {
             self.notes.push(shortened(note));
@@ -116,7 +119,7 @@ impl Broker {
     }
 }
 
-/// A guest chooses these texts, so they are kept within what a person reads.
+/// A guest chooses these texts, so their length is limited.
 fn shortened(mut text: String) -> String {
     const LONGEST: usize = 1000;
     if text.len() > LONGEST {

@@ -1,8 +1,8 @@
-//! The cache of compiled code: what was compiled once is not compiled again.
+//! The cache of compiled code.
 //!
-//! Compiled code runs outside of the sandbox, so an entry is as dangerous as a native program. It is used only if its
-//! directory and its file belong to the runtime's own user and nobody else may write them, and if it is whole. Anything
-//! odd about an entry means that the module is compiled again.
+//! Compiled code runs outside of the sandbox, so an entry is as dangerous as a native program. An entry is used only if it
+//! is complete, and if it and its directory belong to the runtime's own user and nobody else may write them. Otherwise the
+//! module is compiled again.
 
 use std::borrow::Cow;
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
@@ -116,7 +116,7 @@ impl Cache {
     }
 
     /// The compiled form of a module, if there is one to be trusted.
-    pub(super) fn get(&self, key: &Key, calls: Calls) -> Option<Verified> {
+    pub(super) fn get(&self, key: &Key, calls: Calls) -> Option<CompiledCode> {
         if !self.is_usable() {
             return None;
         }
@@ -131,7 +131,7 @@ impl Cache {
             tracing::warn!("cache entry {} is not to be trusted, and is not used", path.display());
             return None;
         }
-        let verified = Verified::check(file, found.len(), calls);
+        let verified = CompiledCode::check(file, found.len(), calls);
         if let Err(error) = &verified {
             tracing::warn!("cache entry {} is damaged, and is not used: {error}", path.display());
         }
@@ -176,7 +176,7 @@ impl Key {
 }
 
 /// Compiled code that may be run.
-pub(super) enum Verified {
+pub(super) enum CompiledCode {
     /// In a file that can be mapped.
     File(File),
     /// As it came from the compiler.
@@ -184,7 +184,7 @@ pub(super) enum Verified {
     Bytes(Vec<u8>),
 }
 
-impl Verified {
+impl CompiledCode {
     #[cfg(feature = "compiler")]
     pub(super) fn compiled(code: Vec<u8>) -> Self {
         Self::Bytes(code)

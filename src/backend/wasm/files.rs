@@ -1,52 +1,51 @@
-//! What a guest may open in a granted directory: files and directories, and nothing else.
+//! Opening paths in granted directories. A guest may open files and directories, and nothing else.
 //!
-//! To open a FIFO is to wait for its other end, on a thread that nothing can call back; reading a terminal is no better. So
-//! what is neither file nor directory can be seen and not opened. WASI itself looks at it, by the path and in the sandbox
-//! that it would be opened by. What takes its place between the look and the opening is closed again; only a FIFO that is
-//! put there just then, by somebody who may write the directory, is still waited for, and so until somebody opens its other
-//! end. The hook ends at its deadline all the same.
+//! Opening a FIFO waits for its other end on a thread that nothing can call back, and reading a terminal is no better. So a
+//! path is looked up first, by WASI and in the same sandbox, and what was opened is examined again. If somebody who may
+//! write the directory puts a FIFO there between the two, a thread waits until its other end is opened. The hook still ends
+//! at its deadline.
 
 use wasmtime::component::{self, Resource};
-use wasmtime::{AsContextMut, Caller, Linker, StoreContextMut};
+use wasmtime::{Caller, Linker, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
-use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as preview1, WasiSnapshotPreview1};
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wiggle::GuestMemory;
 
-use super::guest::Guest;
-use super::interface;
+use super::memory;
 use super::preview_1::MODULE as PREVIEW_1;
+use super::store::StoreData;
 
-/// The interface whose functions are replaced, in wasmtime-wasi's version of WASI.
+/// The interface with the replaced functions, in wasmtime-wasi's version of WASI 0.2.
 const TYPES: &str = "wasi:filesystem/types@0.2.12";
 
 /// `errno.perm`
 const NOT_PERMITTED: i32 = 63;
-/// `filetype`'s `directory`, `regular_file` and `symbolic_link`; a link is seen only where it is not followed.
-const OPENED: [u8; 3] = [3, 4, 7];
-/// A `filestat`: how long it is, what its address is a multiple of, and where the `filetype` stands in it.
+/// `filetype`: `directory`, `regular_file` and `symbolic_link`, which is seen only where links are not followed.
+const OPENABLE: [u8; 3] = [3, 4, 7];
+/// A `filestat`: its size, its alignment, and the offset of the `filetype` in it.
 const FILESTAT: usize = 64;
-const ALIGNED: usize = 8;
+const ALIGNMENT: usize = 8;
 const FILETYPE: usize = 16;
 
 type SetTimes = (i32, i32, i32, i32, i64, i64, i32);
 type Open = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
-/// For modules. Setting times by a path opens it too.
-pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+/// For modules. Setting times by path opens the path too.
+pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     linker.func_wrap_async(
         PREVIEW_1,
         "path_open",
-        |mut caller: Caller<'_, Guest>, (dir, lookup, path, len, oflags, base, inheriting, fdflags, opened): Open| {
+        |mut caller: Caller<'_, StoreData>,
+         (dir, lookup, path, len, oflags, base, inheriting, fdflags, opened): Open| {
             Box::new(async move {
                 if is_refused(&mut caller, dir, lookup, path, len).await? {
                     return Ok(NOT_PERMITTED);
                 }
-                let (mut memory, wasi) = memory_and_wasi(&mut caller)?;
+                let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                 let errno = preview1::path_open(
                     wasi,
                     &mut memory,
@@ -65,10 +64,10 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
                     return Ok(errno);
                 }
                 let fd: i32 = memory.read(wiggle::GuestPtr::new(opened.cast_unsigned()))?;
-                let mut look = Look::at(&[]);
-                let at = look.at;
-                let seen = preview1::fd_filestat_get(wasi, &mut look.memory(), fd, at).await?;
-                if seen == 0 && look.is_opened() {
+                let mut scratch = ScratchMemory::with_path(&[]);
+                let at = scratch.at;
+                let seen = preview1::fd_filestat_get(wasi, &mut scratch.memory(), fd, at).await?;
+                if seen == 0 && scratch.is_openable() {
                     return Ok(errno);
                 }
                 preview1::fd_close(wasi, &mut memory, fd).await?;
@@ -79,12 +78,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     linker.func_wrap_async(
         PREVIEW_1,
         "path_filestat_set_times",
-        |mut caller: Caller<'_, Guest>, (dir, lookup, path, len, accessed, modified, flags): SetTimes| {
+        |mut caller: Caller<'_, StoreData>, (dir, lookup, path, len, accessed, modified, flags): SetTimes| {
             Box::new(async move {
                 if is_refused(&mut caller, dir, lookup, path, len).await? {
                     return Ok(NOT_PERMITTED);
                 }
-                let (mut memory, wasi) = memory_and_wasi(&mut caller)?;
+                let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                 preview1::path_filestat_set_times(wasi, &mut memory, dir, lookup, path, len, accessed, modified, flags)
                     .await
             })
@@ -93,50 +92,40 @@ pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     Ok(())
 }
 
-/// Whether a module's path leads to what is not to be opened. What cannot be looked at is left to the opening.
+/// Whether a module's path leads to something that may not be opened. A path that cannot be looked up is left to the open
+/// call, which fails.
 async fn is_refused(
-    caller: &mut Caller<'_, Guest>,
+    caller: &mut Caller<'_, StoreData>,
     dir: i32,
     lookup: i32,
     path: i32,
     len: i32,
 ) -> wasmtime::Result<bool> {
-    let path = interface::read(caller, path.cast_unsigned(), len.cast_unsigned())?;
-    let mut look = Look::at(&path);
-    let (at, path_at) = (look.at, look.path);
-    let (_, wasi) = memory_and_wasi(caller)?;
-    let errno = preview1::path_filestat_get(wasi, &mut look.memory(), dir, lookup, path_at, len, at).await?;
-    let refused = errno == 0 && !look.is_opened();
+    let path = memory::read(caller, path.cast_unsigned(), len.cast_unsigned())?;
+    let mut scratch = ScratchMemory::with_path(&path);
+    let (at, path_at) = (scratch.at, scratch.path);
+    let (_, wasi) = memory::with_wasi(caller)?;
+    let errno = preview1::path_filestat_get(wasi, &mut scratch.memory(), dir, lookup, path_at, len, at).await?;
+    let refused = errno == 0 && !scratch.is_openable();
     if refused {
-        caller.data_mut().refused(&String::from_utf8_lossy(&path));
+        caller.data_mut().note_unopened(&String::from_utf8_lossy(&path));
     }
     Ok(refused)
 }
 
-/// What WASI's functions work on, with the fuel that each call of a guest gets: as much as it may make the host copy.
-pub(super) fn memory_and_wasi<'a>(
-    caller: &'a mut Caller<'_, Guest>,
-) -> wasmtime::Result<(GuestMemory<'a>, &'a mut WasiP1Ctx)> {
-    let fuel = caller.as_context_mut().hostcall_fuel();
-    let (memory, guest) = interface::memory_and_guest(caller)?;
-    let wasi = guest.preview_1();
-    wasi.set_hostcall_fuel(fuel);
-    Ok((GuestMemory::Unshared(memory), wasi))
-}
-
-/// A memory beside the guest's, for a look that the guest does not see: a `filestat`, and a path behind it.
-struct Look {
+/// Memory for a call of WASI that the guest does not see. It holds a `filestat`, followed by a path.
+struct ScratchMemory {
     bytes: Vec<u8>,
-    /// Where the `filestat` is, as WASI's functions are told it.
+    /// The address of the `filestat`.
     at: i32,
     path: i32,
 }
 
-impl Look {
-    fn at(path: &[u8]) -> Self {
-        let mut bytes = Vec::<u8>::with_capacity(ALIGNED + FILESTAT + path.len());
-        // WASI wants it at an address of this machine that is a multiple of eight.
-        let at = bytes.as_ptr().align_offset(ALIGNED);
+impl ScratchMemory {
+    fn with_path(path: &[u8]) -> Self {
+        let mut bytes = Vec::<u8>::with_capacity(ALIGNMENT + FILESTAT + path.len());
+        // WASI checks the alignment of the host address.
+        let at = bytes.as_ptr().align_offset(ALIGNMENT);
         bytes.resize(at + FILESTAT, 0);
         bytes.extend_from_slice(path);
         let [at, path] = [at, at + FILESTAT].map(|offset| offset as i32);
@@ -147,32 +136,32 @@ impl Look {
         GuestMemory::Unshared(&mut self.bytes)
     }
 
-    fn is_opened(&self) -> bool {
-        self.bytes.get(self.at as usize + FILETYPE).is_some_and(|kind| OPENED.contains(kind))
+    fn is_openable(&self) -> bool {
+        self.bytes.get(self.at as usize + FILETYPE).is_some_and(|kind| OPENABLE.contains(kind))
     }
 }
 
 /// For components.
-pub(super) fn add_to_component_linker(linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>) -> wasmtime::Result<()> {
     type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
     type SetTimes = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
     let mut types = linker.instance(TYPES)?;
     types.func_wrap_async(
         "[method]descriptor.open-at",
-        |mut store: StoreContextMut<'_, Guest>, (dir, lookup, path, how, flags): Open| {
+        |mut store: StoreContextMut<'_, StoreData>, (dir, lookup, path, how, flags): Open| {
             Box::new(async move { answer(open_at(store.data_mut(), dir, lookup, path, how, flags).await) })
         },
     )?;
     types.func_wrap_async(
         "[method]descriptor.set-times-at",
-        |mut store: StoreContextMut<'_, Guest>, (dir, lookup, path, accessed, modified): SetTimes| {
+        |mut store: StoreContextMut<'_, StoreData>, (dir, lookup, path, accessed, modified): SetTimes| {
             Box::new(async move { answer(set_times_at(store.data_mut(), dir, lookup, path, accessed, modified).await) })
         },
     )?;
     Ok(())
 }
 
-/// What a component gets: a value, or an error of its own; others end it.
+/// The result for a component. An error that is not its own ends the component.
 fn answer<T>(result: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     Ok((match result {
         Ok(value) => Ok(value),
@@ -181,17 +170,17 @@ fn answer<T>(result: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
 }
 
 async fn open_at(
-    guest: &mut Guest,
+    data: &mut StoreData,
     dir: Resource<Descriptor>,
     lookup: PathFlags,
     path: String,
     how: OpenFlags,
     flags: DescriptorFlags,
 ) -> FsResult<Resource<Descriptor>> {
-    check(guest, &dir, lookup, &path).await?;
-    let mut files = guest.filesystem();
+    check(data, &dir, lookup, &path).await?;
+    let mut files = data.filesystem();
     let opened = files.open_at(dir, lookup, path, how, flags).await?;
-    if is_opened(files.get_type(borrowed(&opened)).await?) {
+    if is_openable(files.get_type(borrowed(&opened)).await?) {
         return Ok(opened);
     }
     HostDescriptor::drop(&mut files, opened).map_err(FsError::trap)?;
@@ -199,30 +188,30 @@ async fn open_at(
 }
 
 async fn set_times_at(
-    guest: &mut Guest,
+    data: &mut StoreData,
     dir: Resource<Descriptor>,
     lookup: PathFlags,
     path: String,
     accessed: NewTimestamp,
     modified: NewTimestamp,
 ) -> FsResult<()> {
-    check(guest, &dir, lookup, &path).await?;
-    guest.filesystem().set_times_at(dir, lookup, path, accessed, modified).await
+    check(data, &dir, lookup, &path).await?;
+    data.filesystem().set_times_at(dir, lookup, path, accessed, modified).await
 }
 
-/// Refuses a component's path that leads to what is not to be opened.
-async fn check(guest: &mut Guest, dir: &Resource<Descriptor>, lookup: PathFlags, path: &str) -> FsResult<()> {
-    let seen = guest.filesystem().stat_at(borrowed(dir), lookup, path.to_owned()).await;
+/// Refuses a component's path that leads to something that may not be opened.
+async fn check(data: &mut StoreData, dir: &Resource<Descriptor>, lookup: PathFlags, path: &str) -> FsResult<()> {
+    let seen = data.filesystem().stat_at(borrowed(dir), lookup, path.to_owned()).await;
     match seen {
-        Ok(found) if !is_opened(found.type_) => {
-            guest.refused(path);
+        Ok(found) if !is_openable(found.type_) => {
+            data.note_unopened(path);
             Err(ErrorCode::NotPermitted.into())
         }
         _ => Ok(()),
     }
 }
 
-fn is_opened(kind: DescriptorType) -> bool {
+fn is_openable(kind: DescriptorType) -> bool {
     matches!(kind, DescriptorType::Directory | DescriptorType::RegularFile | DescriptorType::SymbolicLink)
 }
 

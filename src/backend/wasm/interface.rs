@@ -1,12 +1,13 @@
-//! What the runtime offers a guest beyond WASI: commands and a log. For modules it is the import module `hookvisor`, for
-//! components the interfaces in `guest-sdk/wit`; `guest-sdk` documents both.
+//! The host functions beyond WASI: commands and the log. Modules import them from `hookvisor`, components by the interfaces
+//! in `guest-sdk/wit`. `guest-sdk` documents both.
 
 use bytes::Bytes;
 use wasmtime::component::{self, ComponentType, Lift, Lower};
-use wasmtime::{Caller, Extern, Linker, Memory, StoreContextMut, format_err};
+use wasmtime::{Caller, Linker, StoreContextMut, format_err};
 
 use super::broker::CommandError;
-use super::guest::Guest;
+use super::memory;
+use super::store::StoreData;
 use crate::backend::{Completion, End};
 
 const MODULE: &str = "hookvisor";
@@ -18,71 +19,49 @@ const RAN: u32 = 0;
 const REFUSED: u32 = 1;
 const FAILED: u32 = 2;
 
-/// How long a message to the log may be, in bytes, and how many messages one call may send.
-const MESSAGE: usize = 8 << 10;
-pub(super) const MESSAGES: u32 = 1000;
+/// Bytes of a log message that are kept.
+const LOG_MESSAGE: usize = 8 << 10;
 
-pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     linker.func_wrap(MODULE, "command_run", command_run)?;
     linker.func_wrap(MODULE, "command_response", command_response)?;
-    linker.func_wrap(MODULE, "log", |mut caller: Caller<'_, Guest>, level: u32, at: u32, len: u32| {
-        let message = read(&mut caller, at, len.min(MESSAGE as u32))?;
+    linker.func_wrap(MODULE, "log", |mut caller: Caller<'_, StoreData>, level: u32, at: u32, len: u32| {
+        let message = memory::read(&mut caller, at, len.min(LOG_MESSAGE as u32))?;
         caller.data_mut().log(level, &message);
         Ok(())
     })?;
     Ok(())
 }
 
-fn command_run(mut caller: Caller<'_, Guest>, at: u32, len: u32, response_len: u32) -> wasmtime::Result<u32> {
-    let request = Bytes::from(read(&mut caller, at, len)?);
-    let (program, arguments, stdin) = parse(request).ok_or_else(|| format_err!("a malformed request for a command"))?;
+fn command_run(mut caller: Caller<'_, StoreData>, at: u32, len: u32, response_len: u32) -> wasmtime::Result<u32> {
+    let request = Bytes::from(memory::read(&mut caller, at, len)?);
+    let (program, arguments, stdin) = parse(request).ok_or_else(|| format_err!("a malformed command request"))?;
     let (result, response) = match caller.data_mut().broker()?.run(&program, &arguments, stdin)? {
         Ok(ended) => (RAN, encode(&ended)),
         Err(CommandError::Refused(why)) => (REFUSED, why.into_bytes()),
         Err(CommandError::Failed(why)) => (FAILED, why.into_bytes()),
     };
     let size = u32::try_from(response.len())?.to_le_bytes();
-    memory(&mut caller)?.write(&mut caller, response_len as usize, &size)?;
+    memory::exported(&mut caller)?.write(&mut caller, response_len as usize, &size)?;
     caller.data_mut().response = response;
     Ok(result)
 }
 
-fn command_response(mut caller: Caller<'_, Guest>, at: u32, len: u32) -> wasmtime::Result<u32> {
+fn command_response(mut caller: Caller<'_, StoreData>, at: u32, len: u32) -> wasmtime::Result<u32> {
     let response = std::mem::take(&mut caller.data_mut().response);
     if response.len() != len as usize {
         caller.data_mut().response = response;
         return Ok(1);
     }
-    memory(&mut caller)?.write(&mut caller, at as usize, &response)?;
+    memory::exported(&mut caller)?.write(&mut caller, at as usize, &response)?;
     Ok(0)
 }
 
-/// A module's memory, beside the rest of its call.
-pub(super) fn memory_and_guest<'a>(
-    caller: &'a mut Caller<'_, Guest>,
-) -> wasmtime::Result<(&'a mut [u8], &'a mut Guest)> {
-    Ok(memory(caller)?.data_and_store_mut(caller))
-}
-
-fn memory(caller: &mut Caller<'_, Guest>) -> wasmtime::Result<Memory> {
-    match caller.get_export("memory") {
-        Some(Extern::Memory(memory)) => Ok(memory),
-        _ => Err(format_err!("the module exports no memory named `memory`")),
-    }
-}
-
-pub(super) fn read(caller: &mut Caller<'_, Guest>, at: u32, len: u32) -> wasmtime::Result<Vec<u8>> {
-    let memory = memory(caller)?;
-    let (at, len) = (at as usize, len as usize);
-    let bytes = memory.data(&caller).get(at..).and_then(|rest| rest.get(..len));
-    bytes.map(<[u8]>::to_vec).ok_or_else(|| format_err!("{len} bytes at {at} lie outside of the guest's memory"))
-}
-
-/// A request is the program, the number of arguments, the arguments and stdin; each piece is its length and its bytes,
-/// each number four bytes, little-endian.
+/// A request: the program, the number of arguments, the arguments, and stdin. Each piece is its length and its bytes. Numbers
+/// are four bytes, little-endian.
 fn parse(mut request: Bytes) -> Option<(String, Vec<String>, Bytes)> {
     let program = text(&mut request)?;
-    // Each argument takes four bytes at least, so that the number cannot promise more than is there.
+    // Each argument takes at least four bytes, so a false count ends soon.
     let count = number(&mut request)?;
     let arguments = (0..count).map(|_| text(&mut request)).collect::<Option<Vec<String>>>()?;
     let stdin = piece(&mut request)?;
@@ -103,8 +82,8 @@ fn text(from: &mut Bytes) -> Option<String> {
     String::from_utf8(piece(from)?.to_vec()).ok()
 }
 
-/// How it ended (0 exited, 1 signaled, 2 timed out) and its status or signal, stdout, stderr, and how many bytes of each
-/// were dropped.
+/// A response: how the command ended (0 exited, 1 signaled, 2 timed out), its status or signal, stdout, stderr, and the
+/// number of bytes dropped from each.
 fn encode(ended: &Completion) -> Vec<u8> {
     let (kind, code) = match &ended.end {
         End::Exited(status) => (0, u32::from(*status)),
@@ -116,7 +95,7 @@ fn encode(ended: &Completion) -> Vec<u8> {
     bytes.extend(u32::to_le_bytes(kind));
     bytes.extend(code.to_le_bytes());
     for output in [&ended.stdout.bytes, &stderr] {
-        // Both are kept within limits far below this.
+        // The limits on output are far below this.
         bytes.extend(u32::try_from(output.len()).unwrap_or(u32::MAX).to_le_bytes());
         bytes.extend_from_slice(output);
     }
@@ -127,8 +106,8 @@ fn encode(ended: &Completion) -> Vec<u8> {
 
 #[derive(ComponentType, Lower)]
 #[component(record)]
-struct Output {
-    termination: Termination,
+struct CommandOutput {
+    termination: CommandTermination,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     #[component(name = "stdout-dropped")]
@@ -139,7 +118,7 @@ struct Output {
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
-enum Termination {
+enum CommandTermination {
     #[component(name = "exited")]
     Exited(u8),
     #[component(name = "signaled")]
@@ -150,7 +129,7 @@ enum Termination {
 
 #[derive(ComponentType, Lower)]
 #[component(variant)]
-enum Error {
+enum CommandFailure {
     #[component(name = "refused")]
     Refused(String),
     #[component(name = "failed")]
@@ -161,7 +140,7 @@ enum Error {
 #[component(enum)]
 #[repr(u8)]
 #[expect(dead_code, reason = "the guest makes them")]
-enum Level {
+enum LogLevel {
     #[component(name = "error")]
     Error,
     #[component(name = "warn")]
@@ -176,32 +155,32 @@ enum Level {
 
 type Request = (String, Vec<String>, Vec<u8>);
 
-pub(super) fn add_to_component_linker(linker: &mut component::Linker<Guest>) -> wasmtime::Result<()> {
+pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>) -> wasmtime::Result<()> {
     linker.instance(COMMANDS)?.func_wrap(
         "run",
-        |mut store: StoreContextMut<'_, Guest>, (program, arguments, stdin): Request| {
+        |mut store: StoreContextMut<'_, StoreData>, (program, arguments, stdin): Request| {
             let ran = store.data_mut().broker()?.run(&program, &arguments, stdin.into())?;
-            Ok((ran.map(Output::from).map_err(Error::from),))
+            Ok((ran.map(CommandOutput::from).map_err(CommandFailure::from),))
         },
     )?;
     linker.instance(LOGGING)?.func_wrap(
         "log",
-        |mut store: StoreContextMut<'_, Guest>, (level, message): (Level, String)| {
+        |mut store: StoreContextMut<'_, StoreData>, (level, message): (LogLevel, String)| {
             let message = message.as_bytes();
-            store.data_mut().log(level as u32 + 1, &message[..message.len().min(MESSAGE)]);
+            store.data_mut().log(level as u32 + 1, &message[..message.len().min(LOG_MESSAGE)]);
             Ok(())
         },
     )?;
     Ok(())
 }
 
-impl From<Completion> for Output {
+impl From<Completion> for CommandOutput {
     fn from(ended: Completion) -> Self {
         Self {
             termination: match ended.end {
-                End::Exited(status) => Termination::Exited(status),
-                End::Signaled { signal, .. } => Termination::Signaled(signal.unsigned_abs()),
-                End::TimedOut | End::Cancelled | End::Trapped(_) | End::Lost(_) => Termination::TimedOut,
+                End::Exited(status) => CommandTermination::Exited(status),
+                End::Signaled { signal, .. } => CommandTermination::Signaled(signal.unsigned_abs()),
+                End::TimedOut | End::Cancelled | End::Trapped(_) | End::Lost(_) => CommandTermination::TimedOut,
             },
             stderr: ended.stderr.shown(),
             stdout: ended.stdout.bytes,
@@ -211,7 +190,7 @@ impl From<Completion> for Output {
     }
 }
 
-impl From<CommandError> for Error {
+impl From<CommandError> for CommandFailure {
     fn from(error: CommandError) -> Self {
         match error {
             CommandError::Refused(why) => Self::Refused(why),

@@ -1,29 +1,29 @@
-//! Machine code that was compiled before: the one step of the sandbox that takes bytes on trust.
-#![expect(unsafe_code, reason = "wasmtime cannot check machine code, so it asks for the caller's word")]
+//! Loads compiled code: the one step of the sandbox that trusts bytes.
+#![expect(unsafe_code, reason = "wasmtime cannot verify machine code")]
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::cache::Verified;
+use super::cache::CompiledCode;
 
-/// A module from its compiled form. wasmtime itself refuses one of another version, processor or configuration.
-pub(super) fn module(engine: &Engine, code: &Verified) -> wasmtime::Result<Module> {
+/// Loads a module. wasmtime refuses code for another version, processor or configuration.
+pub(super) fn module(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Module> {
     if let Some(file) = code.file()? {
-        // SAFETY: a `Verified` is what a process of this user got from wasmtime's own compiler, unchanged: it comes from
-        // there, or from a file that belongs to this user, that nobody else may write, and that matches its checksum.
-        // Nothing changes under the mapping: the file is a sealed one, or one that this user's processes only replace.
+        // SAFETY: a `CompiledCode` is the unchanged output of wasmtime's compiler. It comes from the compiler, or from a
+        // file that belongs to this user, that nobody else may write, and that matches its checksum. The mapping does not
+        // change: the file is sealed, or one that this user's processes replace and never rewrite.
         if let Ok(module) = unsafe { Module::deserialize_open_file(engine, file) } {
             return Ok(module);
         }
-        // Where no such file may be mapped to be executed, a copy may.
+        // Some file systems do not allow mapping a file as executable. A copy works there.
     }
     let bytes = code.bytes()?;
     // SAFETY: as above.
     unsafe { Module::deserialize(engine, bytes) }
 }
 
-/// The same for a component.
-pub(super) fn component(engine: &Engine, code: &Verified) -> wasmtime::Result<Component> {
+/// Loads a component.
+pub(super) fn component(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Component> {
     let bytes = code.bytes()?;
     // SAFETY: as above.
     unsafe { Component::deserialize(engine, bytes) }

@@ -1,5 +1,5 @@
-//! A guest's three streams: always ready, so that no call of the guest waits for anything, and never failing, so that
-//! output past the limit is dropped and counted as it is for a process.
+//! A guest's stdin, stdout and stderr. They are always ready, so a guest never waits for them. They never fail: output past
+//! the limit is dropped and counted, as it is for a process.
 
 use std::io;
 use std::pin::Pin;
@@ -14,19 +14,34 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use crate::capture::{Capture, Captured};
 
-/// What a guest may write at once.
+/// Bytes that a guest may write at once.
 pub(super) const WRITE_AT_ONCE: usize = 1 << 20;
 
-/// The document, from where the last read ended. Clones read on from the same place.
-#[derive(Clone)]
-pub(super) struct Document(Arc<Mutex<Bytes>>);
+/// A module's streams, while they are still descriptors 0, 1 and 2.
+pub(super) struct StandardStreams {
+    pub(super) stdin: Stdin,
+    pub(super) stdout: Output,
+    pub(super) stderr: Output,
+    /// Cleared once the guest has closed or renumbered any descriptor.
+    pub(super) in_place: bool,
+}
 
-impl Document {
+impl StandardStreams {
+    pub(super) fn new(stdin: Stdin, stdout: Output, stderr: Output) -> Self {
+        Self { stdin, stdout, stderr, in_place: true }
+    }
+}
+
+/// The rest of the event's document. Clones share the position.
+#[derive(Clone)]
+pub(super) struct Stdin(Arc<Mutex<Bytes>>);
+
+impl Stdin {
     pub(super) fn new(document: Bytes) -> Self {
         Self(Arc::new(Mutex::new(document)))
     }
 
-    /// What comes next of it, no more than so many bytes; nothing at its end.
+    /// The next bytes, `at_most` of them. Empty at the end.
     pub(super) fn take(&self, at_most: usize) -> Bytes {
         let mut rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let size = at_most.min(rest.len());
@@ -35,32 +50,32 @@ impl Document {
 }
 
 #[async_trait]
-impl Pollable for Document {
+impl Pollable for Stdin {
     async fn ready(&mut self) {}
 }
 
 #[async_trait]
-impl InputStream for Document {
+impl InputStream for Stdin {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         let read = self.take(size);
         if read.is_empty() && size > 0 { Err(StreamError::Closed) } else { Ok(read) }
     }
 }
 
-impl AsyncRead for Document {
+impl AsyncRead for Stdin {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         buffer.put_slice(&self.take(buffer.remaining()));
         Poll::Ready(Ok(()))
     }
 }
 
-impl IsTerminal for Document {
+impl IsTerminal for Stdin {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdinStream for Document {
+impl StdinStream for Stdin {
     fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
         Box::new(self.clone())
     }
@@ -70,11 +85,11 @@ impl StdinStream for Document {
     }
 }
 
-/// Where a guest's stdout or stderr goes. Clones write to the same place.
+/// A guest's stdout or stderr. Clones write to the same capture.
 #[derive(Clone)]
-pub(super) struct Sink(Arc<Mutex<Capture>>);
+pub(super) struct Output(Arc<Mutex<Capture>>);
 
-impl Sink {
+impl Output {
     pub(super) fn new(capture: Capture) -> Self {
         Self(Arc::new(Mutex::new(capture)))
     }
@@ -87,19 +102,19 @@ impl Sink {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was written so far; what comes later is lost.
+    /// Takes the output so far. Later output is lost.
     pub(super) fn finish(&self) -> Captured {
         std::mem::take(&mut *self.capture()).finish()
     }
 }
 
 #[async_trait]
-impl Pollable for Sink {
+impl Pollable for Output {
     async fn ready(&mut self) {}
 }
 
 #[async_trait]
-impl OutputStream for Sink {
+impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.push(&bytes);
         Ok(())
@@ -114,7 +129,7 @@ impl OutputStream for Sink {
     }
 }
 
-impl AsyncWrite for Sink {
+impl AsyncWrite for Output {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.push(bytes);
         Poll::Ready(Ok(bytes.len()))
@@ -129,13 +144,13 @@ impl AsyncWrite for Sink {
     }
 }
 
-impl IsTerminal for Sink {
+impl IsTerminal for Output {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Sink {
+impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }

@@ -74,7 +74,7 @@ const NO_DESCRIPTOR: &str = "Too many open files";
 /// wasmtime keeps the reason to itself where it is a module's memory that cannot be kept.
 fn is_clear(said: &str) -> bool {
     said.contains(NO_DESCRIPTOR)
-        || said.ends_with("could not keep the first image of its memory: cannot create a memfd")
+        || said.ends_with("could not keep the initial image of its memory: cannot create a memfd")
 }
 
 #[test]

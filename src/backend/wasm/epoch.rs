@@ -1,11 +1,8 @@
-//! The one thread of the sandbox: it interrupts guests whose time is up, and wakes those that sleep.
+//! The one thread of the sandbox. It interrupts guests at their deadline and drives the timers of guests that sleep.
 //!
-//! wasmtime interrupts a busy guest when its engine's epoch changes. Nothing ticks here: the epoch changes only when the
-//! deadline of a call that is under way has come. Each call then looks at its own deadline, so that one hook's end of
-//! time never trips another. While no call is under way the thread sleeps without a timer.
-//!
-//! The same thread drives the timers that wasmtime-wasi makes for a guest that sleeps; the guest itself runs on its
-//! caller's thread, which waits for them.
+//! wasmtime interrupts a busy guest when its engine's epoch changes. The epoch changes only at the deadline of a running
+//! call. Each call then checks its own deadline, so one hook's timeout never ends another. While no call runs, the thread
+//! sleeps without a timer.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,7 +17,7 @@ use wasmtime::Engine;
 
 use crate::limits::Deadline;
 
-pub(super) struct Clock {
+pub(super) struct EpochTimer {
     shared: Arc<Shared>,
     reactor: Handle,
     thread: Option<JoinHandle<()>>,
@@ -28,45 +25,44 @@ pub(super) struct Clock {
 
 #[derive(Default)]
 struct Shared {
-    times: Mutex<Times>,
+    times: Mutex<Schedule>,
     changed: Notify,
     next_id: AtomicU64,
 }
 
 #[derive(Default)]
-struct Times {
-    /// When to interrupt, soonest first; the number tells calls apart whose times are the same.
+struct Schedule {
+    /// When to interrupt, soonest first. The number tells calls with the same time apart.
     marks: BTreeSet<(Instant, u64)>,
-    /// When the thread will look next, if it will by itself.
+    /// When the thread wakes up by itself.
     wakes_at: Option<Instant>,
     stopping: bool,
 }
 
 impl Shared {
-    fn times(&self) -> MutexGuard<'_, Times> {
+    fn times(&self) -> MutexGuard<'_, Schedule> {
         self.times.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A call's place in the clock, given up when it is dropped.
-pub(super) struct Watch<'a> {
+/// A call's entries in the schedule, removed on drop.
+pub(super) struct EpochGuard<'a> {
     shared: &'a Shared,
     marks: [Option<(Instant, u64)>; 2],
 }
 
-impl Clock {
+impl EpochTimer {
     pub(super) fn start(engine: Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let reactor = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = reactor.handle().clone();
-        // The reactor lives and dies on the thread: dropped elsewhere, it could be inside somebody's async task, where
-        // tokio does not allow that.
+        // The thread owns the reactor: tokio does not allow dropping one inside an async task.
         let reactor = Arc::new(Mutex::new(Some(reactor)));
         let (its_reactor, its_shared) = (Arc::clone(&reactor), Arc::clone(&shared));
         let thread = Builder::new().name("hookvisor-clock".to_owned()).spawn(move || {
             let Some(reactor) = take(&its_reactor) else { return };
             reactor.block_on(interrupt(&its_shared, &engine));
-            // Blocking work that a guest left behind, such as opening a FIFO, must not hold up the host.
+            // Blocking work that a guest left behind must not delay the host.
             reactor.shutdown_background();
         });
         match thread {
@@ -80,13 +76,13 @@ impl Clock {
         }
     }
 
-    /// Where timers and other sources of readiness are registered.
+    /// Timers and sockets register here.
     pub(super) fn reactor(&self) -> &Handle {
         &self.reactor
     }
 
-    /// From now on the engine's epoch changes at the deadline's marks.
-    pub(super) fn watch(&self, deadline: &Deadline) -> Watch<'_> {
+    /// Changes the engine's epoch at the deadline's marks, until the guard is dropped.
+    pub(super) fn watch(&self, deadline: &Deadline) -> EpochGuard<'_> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let marks = deadline.marks().map(|mark| mark.map(|at| (at, id)));
         let mut times = self.shared.times();
@@ -100,13 +96,13 @@ impl Clock {
         if is_sooner {
             self.shared.changed.notify_one();
         }
-        Watch { shared: &self.shared, marks }
+        EpochGuard { shared: &self.shared, marks }
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for EpochGuard<'_> {
     fn drop(&mut self) {
-        // The thread is not told: it wakes once, finds nothing, and sleeps on.
+        // The thread need not know: it wakes up once and finds nothing to do.
         let mut times = self.shared.times();
         for mark in self.marks.iter().flatten() {
             times.marks.remove(mark);
@@ -114,12 +110,12 @@ impl Drop for Watch<'_> {
     }
 }
 
-impl Drop for Clock {
+impl Drop for EpochTimer {
     fn drop(&mut self) {
         self.shared.times().stopping = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // It holds nothing of ours that a panic could have left in disorder.
+            // A panic of the thread left nothing behind that needs care.
             let _ = thread.join();
         }
     }

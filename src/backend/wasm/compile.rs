@@ -1,30 +1,31 @@
-//! From a hook's file to machine code: out of the cache, or else by compiling it.
+//! Gets a hook's machine code: from the cache, or by compiling its file.
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::cache::{self, Cache, Key, Verified};
+use super::cache::{self, Cache, CompiledCode, Key};
 #[cfg(feature = "compiler")]
-use super::pool;
-use super::{one_line, precompiled, refused};
+use super::engine;
+use super::error::{one_line, refused};
+use super::precompiled;
 use crate::backend::{Calls, LaunchError};
 use crate::hook::file::HookFile;
 
-/// A module's or component's file, and its SHA-256.
-pub(super) struct Source<'a> {
+/// A hook's file and its SHA-256.
+pub(super) struct ModuleFile<'a> {
     file: &'a HookFile,
     digest: [u8; 32],
 }
 
-impl<'a> Source<'a> {
+impl<'a> ModuleFile<'a> {
     pub(super) fn new(file: &'a HookFile) -> Result<Self, LaunchError> {
         let mut digest = Sha256::new();
         file.each_piece(|piece| digest.update(piece))?;
         Ok(Self { file, digest: digest.finalize().into() })
     }
 
-    /// Refuses it if its settings want another one.
+    /// Refuses the file if the settings ask for another digest.
     pub(super) fn check(&self, expected: &str) -> Result<(), LaunchError> {
         let found = cache::hex(&self.digest);
         if found.eq_ignore_ascii_case(expected) {
@@ -35,7 +36,7 @@ impl<'a> Source<'a> {
         )))
     }
 
-    /// Whether these bytes are somewhere in it.
+    /// Whether the file contains these bytes.
     pub(super) fn holds(&self, what: &[u8]) -> bool {
         let mut bytes = Vec::new();
         self.file.each_piece(|piece| bytes.extend_from_slice(piece)).is_ok()
@@ -47,28 +48,28 @@ impl<'a> Source<'a> {
         let mut bytes = Vec::new();
         self.file.each_piece(|piece| bytes.extend_from_slice(piece))?;
         if Sha256::digest(&bytes).as_slice() != self.digest {
-            return Err(refused("it was changed while it was loaded: load the hooks again".to_owned()));
+            return Err(refused("it was changed while it was loaded: load the hooks again"));
         }
         Ok(bytes)
     }
 }
 
-/// One of the two forms that a program has.
-pub(super) trait Form: Sized {
+/// A module or a component.
+pub(super) trait Binary: Sized {
     #[cfg(feature = "compiler")]
     const NAME: &'static str;
 
-    fn load(engine: &Engine, code: &Verified) -> wasmtime::Result<Self>;
+    fn load(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Self>;
 
     #[cfg(feature = "compiler")]
     fn compile(compiler: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>>;
 }
 
-impl Form for Module {
+impl Binary for Module {
     #[cfg(feature = "compiler")]
     const NAME: &'static str = "module";
 
-    fn load(engine: &Engine, code: &Verified) -> wasmtime::Result<Self> {
+    fn load(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Self> {
         precompiled::module(engine, code)
     }
 
@@ -78,11 +79,11 @@ impl Form for Module {
     }
 }
 
-impl Form for Component {
+impl Binary for Component {
     #[cfg(feature = "compiler")]
     const NAME: &'static str = "component";
 
-    fn load(engine: &Engine, code: &Verified) -> wasmtime::Result<Self> {
+    fn load(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Self> {
         precompiled::component(engine, code)
     }
 
@@ -92,30 +93,29 @@ impl Form for Component {
     }
 }
 
-/// The code of a program, for an engine that is made for so many calls.
-pub(super) fn get<T: Form>(
+/// Loads a hook's code from the cache, or compiles it.
+pub(super) fn get<T: Binary>(
     engine: &Engine,
     calls: Calls,
     cache: Option<&Cache>,
-    source: &Source<'_>,
+    file: &ModuleFile<'_>,
 ) -> Result<T, LaunchError> {
-    let key = Key::new(&source.digest);
+    let key = Key::new(&file.digest);
     if let Some(code) = cache.and_then(|cache| cache.get(&key, calls)) {
         match T::load(engine, &code) {
             Ok(loaded) => return Ok(loaded),
-            Err(error) => tracing::warn!("compiled code in the cache is of no use: {}", one_line(&error)),
+            Err(error) => tracing::warn!("the cache entry cannot be used: {}", one_line(&error)),
         }
     }
-    let code = compile::<T>(cache, &key, source)?;
+    let code = compile::<T>(cache, &key, file)?;
     T::load(engine, &code).map_err(|e| refused(format!("it was compiled, and could not be loaded: {}", one_line(&e))))
 }
 
 #[cfg(feature = "compiler")]
-fn compile<T: Form>(cache: Option<&Cache>, key: &Key, source: &Source<'_>) -> Result<Verified, LaunchError> {
-    let bytes = source.bytes()?;
-    let compiler = pool::compiler().map_err(|e| super::no_engine(&e))?;
-    // On all cores, with threads that are gone afterwards: by itself wasmtime would use some of its process's own, and
-    // leave them there.
+fn compile<T: Binary>(cache: Option<&Cache>, key: &Key, file: &ModuleFile<'_>) -> Result<CompiledCode, LaunchError> {
+    let bytes = file.bytes()?;
+    let compiler = engine::compiler().map_err(|e| super::error::no_engine(&e))?;
+    // Uses all cores, with threads that end afterwards. By default wasmtime would start threads that stay in the process.
     let threads = rayon::ThreadPoolBuilder::new()
         .build()
         .map_err(|e| LaunchError::Host { what: "could not start the threads that compile it", why: e.to_string() })?;
@@ -126,11 +126,11 @@ fn compile<T: Form>(cache: Option<&Cache>, key: &Key, source: &Source<'_>) -> Re
     if let Some(cache) = cache {
         cache.put(key, &code);
     }
-    Ok(Verified::compiled(code))
+    Ok(CompiledCode::compiled(code))
 }
 
 #[cfg(not(feature = "compiler"))]
-fn compile<T: Form>(cache: Option<&Cache>, _: &Key, _: &Source<'_>) -> Result<Verified, LaunchError> {
+fn compile<T: Binary>(cache: Option<&Cache>, _: &Key, _: &ModuleFile<'_>) -> Result<CompiledCode, LaunchError> {
     let into = cache.map(|cache| format!(" --cache {}", cache.directory().display())).unwrap_or_default();
     Err(refused(format!(
         "it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile{into}` of a full \

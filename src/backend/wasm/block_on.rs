@@ -1,4 +1,4 @@
-//! Running a guest's future to its end on the caller's thread, wherever that is, or to its deadline.
+//! Runs a guest's future on the caller's thread, until it ends or its deadline passes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use tokio::runtime::Handle;
 use crate::limits::{Clock, Deadline, Over};
 use crate::signal::Signal;
 
-/// Polls on this thread. A future that is never pending, as is the rule, so costs no more than a call; one that sleeps
-/// is waited for here, up to the deadline, and then dropped.
+/// Polls on this thread. Most futures are never pending and cost no more than a call. One that sleeps is waited for, and
+/// dropped at the deadline.
 ///
-/// This is not tokio's `block_on`, which panics inside a task of the caller's own runtime; nor may the caller's runtime
-/// get the guest's timers, since the thread that would have to drive it may be this one.
-pub(super) fn to_end<F: Future>(future: F, reactor: &Handle, deadline: &Deadline) -> Result<F::Output, Over> {
+/// tokio's `block_on` would panic inside a task of the caller's own runtime. Nor may the caller's runtime have the guest's
+/// timers, since this may be the thread that drives it.
+pub(super) fn block_on<F: Future>(future: F, reactor: &Handle, deadline: &Deadline) -> Result<F::Output, Over> {
     thread_local! {
         static SIGNAL: Arc<Signal> = Arc::default();
     }
@@ -23,7 +23,7 @@ pub(super) fn to_end<F: Future>(future: F, reactor: &Handle, deadline: &Deadline
     let _wakes = deadline.wakes(|| waker.clone());
     let mut context = Context::from_waker(&waker);
     let _in_reactor = reactor.enter();
-    // The budget that tokio gives a task of the caller's is not for what runs nested in it.
+    // The guest does not count against the budget of a tokio task that may surround it.
     let mut future = pin!(tokio::task::unconstrained(future));
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {

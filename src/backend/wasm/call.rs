@@ -1,0 +1,198 @@
+//! One call of a hook: a new instance, run to its end.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Wake;
+
+use bytesize::ByteSize;
+use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
+use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiView};
+
+use super::block_on::block_on;
+use super::broker::Broker;
+use super::engine::NAMED_FRAMES;
+use super::error::{one_line, refused};
+use super::grants;
+use super::preview_1::ProcExit;
+use super::sandbox::{Linked, START, Sandbox};
+use super::store::{MemoryQuota, StoreData};
+use super::streams::{Output, StandardStreams, Stdin};
+use super::strings::Strings;
+use crate::backend::{Call, Completion, End, LaunchError, Program};
+use crate::capture::Capture;
+use crate::hook::settings::Settings;
+use crate::limits::{Clock, Over};
+
+/// Descriptors of the host that one guest may hold: files, streams and sockets.
+const DESCRIPTORS: usize = 512;
+
+/// A hook that is ready to be called.
+pub(super) struct WasmHook {
+    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) program: Linked,
+    /// Bytes that all its memories may have together.
+    pub(super) memory: usize,
+    pub(super) settings: Arc<Settings>,
+    pub(super) settings_file: Arc<Path>,
+    /// Runs the commands that the guest asks for.
+    pub(super) launcher: Arc<dyn Program>,
+}
+
+impl Program for WasmHook {
+    fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
+        let (stdout, stderr) = (Capture::beginning(call.keep_stdout), Capture::both_ends(call.limits.stderr));
+        let (stdout, stderr) = (Output::new(stdout), Output::new(stderr));
+        // First of all, so that a call that waits for its turn holds no descriptor.
+        let _place = match self.sandbox.places.take(&call.deadline) {
+            Ok(place) => place,
+            Err(over) => {
+                let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
+                return Ok(Completion { end: over.into(), stdout: stdout.finish(), stderr: stderr.finish(), notes });
+            }
+        };
+        let streams = StandardStreams::new(Stdin::new(call.stdin.clone()), stdout.clone(), stderr.clone());
+        let mut store = self.store(call, streams)?;
+        let sandbox = &*self.sandbox;
+        let epoch = sandbox.epoch.watch(&call.deadline);
+        let interrupts = call.deadline.wakes(|| Arc::new(Interrupt(sandbox.engine.clone())).into());
+        let run = || block_on(execute(&self.program, &mut store), sandbox.epoch.reactor(), &call.deadline);
+        // wasmtime-wasi panics if it cannot start a thread to open a file. The store is not used after that.
+        let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
+        drop((epoch, interrupts));
+        let data = store.into_data();
+        let exceeded = data.quota.exceeded;
+        let mut notes = data.into_notes();
+        let end = match outcome {
+            Err(over) => over.into(),
+            Ok(Ok(end)) => end,
+            // The need of a single memory was checked at load.
+            Ok(Err(Failure::Instantiating(error))) if exceeded && !error.is::<Trap>() => {
+                let limit = ByteSize(self.memory as u64);
+                return Err(refused(format!(
+                    "its memories together need more than its limit from the start, {limit}: set `memory` in its settings"
+                )));
+            }
+            Ok(Err(failure)) => end_of(failure, &mut notes)?,
+        };
+        Ok(Completion { end, stdout: stdout.finish(), stderr: stderr.finish(), notes })
+    }
+}
+
+impl WasmHook {
+    /// A store with all that the call grants and limits.
+    fn store(&self, call: &Call<'_>, streams: StandardStreams) -> Result<Store<StoreData>, LaunchError> {
+        let (mut arguments, mut environment) = (Strings::default(), Strings::default());
+        arguments.push(&[call.path.to_string_lossy().as_bytes()]);
+        call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
+        call.env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.stdin(streams.stdin.clone()).stdout(streams.stdout.clone()).stderr(streams.stderr.clone());
+        if matches!(self.program, Linked::Component(_)) {
+            wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
+        }
+        grants::apply(&self.settings, &mut wasi)?;
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(DESCRIPTORS);
+        let launcher = Arc::clone(&self.launcher);
+        let broker = Broker::new(launcher, Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
+        let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
+        let data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(broker));
+        let mut store = Store::new(&self.sandbox.engine, data);
+        store.limiter(|data| &mut data.quota);
+        store.set_epoch_deadline(1);
+        let deadline = call.deadline.clone();
+        store.epoch_deadline_callback(move |_| match deadline.look() {
+            Clock::Over(over) => Err(over.into()),
+            // The deadline was another call's.
+            Clock::Running { .. } => Ok(UpdateDeadline::Continue(1)),
+        });
+        Ok(store)
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> LaunchError {
+    let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let why = why.unwrap_or("it does not say why").replace('\n', "; ");
+    LaunchError::Host { what: "the sandbox has failed", why }
+}
+
+/// Makes a busy guest check its deadline.
+struct Interrupt(Engine);
+
+impl Wake for Interrupt {
+    fn wake(self: Arc<Self>) {
+        self.0.increment_epoch();
+    }
+}
+
+/// Makes an instance and runs it. `Ok` means that the program returned.
+async fn execute(program: &Linked, store: &mut Store<StoreData>) -> Result<End, Failure> {
+    match program {
+        Linked::Module(module) => {
+            let instance = module.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
+            let start = instance.get_typed_func::<(), ()>(&mut *store, START).map_err(Failure::Instantiating)?;
+            start.call_async(store, ()).await.map_err(Failure::Running)?;
+            Ok(End::Exited(0))
+        }
+        Linked::Component(component) => {
+            let command = component.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
+            let ran = command.wasi_cli_run().call_run(store).await.map_err(Failure::Running)?;
+            Ok(End::Exited(if ran.is_ok() { 0 } else { 1 }))
+        }
+    }
+}
+
+/// Why a guest ended before its program returned.
+enum Failure {
+    /// While the instance was made. The module's own start function runs then too.
+    Instantiating(wasmtime::Error),
+    Running(wasmtime::Error),
+}
+
+fn end_of(failure: Failure, notes: &mut Vec<String>) -> Result<End, LaunchError> {
+    let (error, began) = match failure {
+        Failure::Instantiating(error) => (error, false),
+        Failure::Running(error) => (error, true),
+    };
+    if let Some(ProcExit(status)) = error.downcast_ref() {
+        return Ok(End::Exited(u8::try_from(*status).unwrap_or_else(|_| {
+            notes.push(format!(
+                "it asked for the exit status {status}, which is more than a process has; 255 stands for it"
+            ));
+            u8::MAX
+        })));
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return Ok(End::Exited(u8::try_from(*status).unwrap_or(u8::MAX)));
+    }
+    if let Some(over) = error.downcast_ref::<Over>() {
+        return Ok((*over).into());
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        let what = trap.to_string();
+        let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
+        return Ok(End::Trapped(format!("{what}{}", names_of(error.downcast_ref()))));
+    }
+    if began {
+        return Ok(End::Trapped(one_line(&error)));
+    }
+    let what = "its instance could not be made";
+    // An error of the system is the host's fault. Anything else is a limit that the hook exceeds.
+    if error.chain().any(|cause| cause.is::<std::io::Error>()) {
+        return Err(LaunchError::Host { what, why: one_line(&error) });
+    }
+    Err(refused(format!("{what}: {}", one_line(&error))))
+}
+
+/// The functions that trapped, ` in inner < outer < main`, from the guest's name section.
+fn names_of(backtrace: Option<&WasmBacktrace>) -> String {
+    let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
+    let names: Vec<String> = frames.iter().take(NAMED_FRAMES).filter_map(|f| f.func_name().map(demangled)).collect();
+    if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
+}
+
+fn demangled(name: &str) -> String {
+    format!("{:#}", rustc_demangle::demangle(name))
+}

@@ -1,0 +1,73 @@
+//! What a hook may reach beyond its streams: the directories, programs and addresses in its settings.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use wasmtime_wasi::sockets::SocketAddrUse;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+use super::error::{one_line, refused};
+use crate::backend::LaunchError;
+use crate::hook::file::HookFile;
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::{Access, Connection};
+use crate::hook::trust::Trust;
+
+/// Refuses grants that a call could not use.
+pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError> {
+    let grants = |what: String| Err(refused(format!("its settings grant {what}")));
+    for directory in &settings.directories {
+        let host = directory.host.display();
+        match fs::metadata(&directory.host) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return grants(format!("the directory {host}, which is no directory")),
+            Err(error) => return grants(format!("the directory {host}, which cannot be used: {error}")),
+        }
+    }
+    for command in &settings.commands {
+        let program = command.program.display();
+        match HookFile::open(&command.program, trust) {
+            Ok(file) if file.is_executable() => {}
+            Ok(_) => return grants(format!("the program {program}, which is not executable")),
+            Err(LaunchError::NotFound(_)) => return grants(format!("the program {program}, which is not there")),
+            Err(why) => return grants(format!("the program {program}: {why}")),
+        }
+    }
+    Ok(())
+}
+
+/// Gives a guest its directories and connections, and nothing else.
+pub(super) fn apply(settings: &Settings, wasi: &mut WasiCtxBuilder) -> Result<(), LaunchError> {
+    wasi.allow_udp(false).allow_tcp(!settings.connections.is_empty());
+    for directory in &settings.directories {
+        let rights = match directory.access {
+            Access::Read => FsPerms::ReadOnly,
+            Access::ReadWrite => FsPerms::ReadWrite,
+        };
+        wasi.preopened_dir(&directory.host, directory.guest(), rights).map_err(|e| {
+            let host = directory.host.display();
+            refused(format!("its settings grant the directory {host}, which cannot be used: {}", one_line(&e)))
+        })?;
+    }
+    if !settings.connections.is_empty() {
+        let granted: Arc<[SocketAddr]> = settings.connections.iter().map(|Connection { to }| *to).collect();
+        wasi.socket_addr_check(move |address, use_| is_granted(&granted, address, use_));
+    }
+    Ok(())
+}
+
+/// Allows a connection to a granted address. It begins with binding to a port that the system chooses.
+fn is_granted(
+    granted: &[SocketAddr],
+    address: SocketAddr,
+    use_: SocketAddrUse,
+) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
+    let allowed = match use_ {
+        SocketAddrUse::TcpConnect => granted.contains(&address),
+        SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+        _ => false,
+    };
+    Box::pin(async move { allowed })
+}

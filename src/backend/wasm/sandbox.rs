@@ -1,0 +1,155 @@
+//! What all WebAssembly hooks of a runtime share: the engine, the functions that a hook may import, and the epoch timer.
+
+use std::sync::OnceLock;
+
+use bytesize::ByteSize;
+use wasmtime::component::{self, Component};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ResourcesRequired, Store};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use super::engine;
+use super::epoch::EpochTimer;
+use super::error::{no_engine, one_line, refused};
+use super::store::StoreData;
+use super::{files, interface, preview_1};
+use crate::backend::{Calls, LaunchError};
+use crate::limits::Limits;
+use crate::places::Places;
+
+/// The function at which a module's program starts.
+pub(super) const START: &str = "_start";
+/// The size of a WebAssembly memory page.
+const PAGE: u64 = 64 << 10;
+
+pub(super) struct Sandbox {
+    pub(super) engine: Engine,
+    module_imports: OnceLock<Result<Linker<StoreData>, LaunchError>>,
+    component_imports: OnceLock<Result<component::Linker<StoreData>, LaunchError>>,
+    pub(super) epoch: EpochTimer,
+    /// One place for each call that the engine has room for.
+    pub(super) places: Places,
+}
+
+/// A program with its imports resolved.
+pub(super) enum Linked {
+    Module(InstancePre<StoreData>),
+    Component(CommandPre<StoreData>),
+}
+
+impl Sandbox {
+    pub(super) fn new(limits: &Limits, calls: Calls) -> Result<Self, LaunchError> {
+        let engine = engine::new(limits, calls).map_err(|e| no_engine(&e))?;
+        let epoch = EpochTimer::start(engine.clone()).map_err(|e| LaunchError::Host {
+            what: "could not start the thread that interrupts WebAssembly hooks",
+            why: e.to_string(),
+        })?;
+        Ok(Self {
+            engine,
+            module_imports: OnceLock::new(),
+            component_imports: OnceLock::new(),
+            epoch,
+            places: Places::new(engine::CONCURRENT_CALLS),
+        })
+    }
+
+    fn module_imports(&self) -> Result<&Linker<StoreData>, LaunchError> {
+        let new = || {
+            let mut linker = Linker::new(&self.engine);
+            preview_1::add_to_linker(&mut linker)?;
+            files::add_to_linker(&mut linker)?;
+            interface::add_to_linker(&mut linker)?;
+            Ok(linker)
+        };
+        self.module_imports.get_or_init(|| new().map_err(|e| no_engine(&e))).as_ref().map_err(Clone::clone)
+    }
+
+    fn component_imports(&self) -> Result<&component::Linker<StoreData>, LaunchError> {
+        let new = || {
+            let mut linker = component::Linker::new(&self.engine);
+            wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+            linker.allow_shadowing(true);
+            files::add_to_component_linker(&mut linker)?;
+            interface::add_to_component_linker(&mut linker)?;
+            Ok(linker)
+        };
+        self.component_imports.get_or_init(|| new().map_err(|e| no_engine(&e))).as_ref().map_err(Clone::clone)
+    }
+
+    pub(super) fn link_module(&self, module: &Module, memory: usize, limits: &Limits) -> Result<Linked, LaunchError> {
+        let linker = self.module_imports()?;
+        if !matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0) {
+            return Err(refused(
+                "it exports no function `_start`, so it is a library and not a program: build it as a binary (in Rust, \
+                 with a `fn main`)",
+            ));
+        }
+        check_needs(&module.resources_required(), memory, limits)?;
+        // Otherwise the first call would do this, and leave a descriptor behind.
+        module.initialize_copy_on_write_image().map_err(no_image)?;
+        let linked = linker.instantiate_pre(module);
+        Ok(Linked::Module(linked.map_err(|e| self.unlinked(linker, module, &e))?))
+    }
+
+    pub(super) fn link_component(
+        &self,
+        component: &Component,
+        memory: usize,
+        limits: &Limits,
+    ) -> Result<Linked, LaunchError> {
+        if let Some(needs) = component.resources_required() {
+            check_needs(&needs, memory, limits)?;
+        }
+        component.initialize_copy_on_write_image().map_err(no_image)?;
+        let unlinked = |e| {
+            refused(format!(
+                "it could not be linked: {}; a hook may import WASI 0.2 and what guest-sdk/wit defines",
+                one_line(&e)
+            ))
+        };
+        let linked = self.component_imports()?.instantiate_pre(component).map_err(unlinked)?;
+        let command = CommandPre::new(linked).map_err(|e| {
+            refused(format!("it exports no `wasi:cli/run`, so it is a library and not a program: {}", one_line(&e)))
+        })?;
+        Ok(Linked::Component(command))
+    }
+
+    /// Names every missing import, where wasmtime's own error names the first.
+    fn unlinked(&self, linker: &Linker<StoreData>, module: &Module, error: &wasmtime::Error) -> LaunchError {
+        let mut store = Store::new(&self.engine, StoreData::empty());
+        let missing: Vec<String> = module
+            .imports()
+            .filter(|import| linker.get(&mut store, import.module(), import.name()).is_err())
+            .map(|import| format!("{}.{}", import.module(), import.name()))
+            .collect();
+        if missing.is_empty() {
+            return refused(format!("it could not be linked: {}", one_line(error)));
+        }
+        refused(format!(
+            "it imports what nothing provides: {}; a hook may import WASI preview 1 ({}) and what hookvisor-guest \
+             does",
+            missing.join(", "),
+            preview_1::MODULE
+        ))
+    }
+}
+
+/// Refuses at load what no call could allocate. Only the largest memory is known here. The sum of all memories is checked
+/// when an instance is made.
+fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
+    let initial = needs.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
+    if initial > memory as u64 {
+        let (needs, limit) = (ByteSize(initial), ByteSize(memory as u64));
+        return Err(refused(format!(
+            "it needs {needs} of memory from the start, and its limit is {limit}: set `memory` in its settings"
+        )));
+    }
+    if let Some(size) = needs.max_initial_table_size.filter(|&size| size > limits.table_elements as u64) {
+        let limit = limits.table_elements;
+        return Err(refused(format!("its table of {size} elements is over the limit, {limit}")));
+    }
+    Ok(())
+}
+
+fn no_image(error: wasmtime::Error) -> LaunchError {
+    LaunchError::Host { what: "could not keep the initial image of its memory", why: one_line(&error) }
+}

@@ -1,0 +1,149 @@
+//! The data of one call's store: everything that the host functions of a guest work on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::{ResourceLimiter, format_err};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::broker::Broker;
+use super::streams::{Output, StandardStreams, Stdin};
+use super::strings::Strings;
+use crate::capture::Capture;
+
+/// Instances, tables and memories that one call may have. A component of an interpreted language has some dozens.
+const COUNT: usize = 256;
+/// Messages that one call may send to the log.
+const LOG_MESSAGES: u32 = 1000;
+
+/// One call's data.
+pub(super) struct StoreData {
+    /// WASI for modules and components: a component uses the WASI 0.2 context inside.
+    wasi: WasiP1Ctx,
+    pub(super) arguments: Strings,
+    pub(super) environment: Strings,
+    pub(super) streams: StandardStreams,
+    pub(super) quota: MemoryQuota,
+    broker: Option<Broker>,
+    /// The last command's output, until the guest fetches it.
+    pub(super) response: Vec<u8>,
+    hook: Arc<Path>,
+    messages: u32,
+}
+
+impl StoreData {
+    pub(super) fn new(
+        hook: Arc<Path>,
+        wasi: WasiP1Ctx,
+        (arguments, environment): (Strings, Strings),
+        streams: StandardStreams,
+        quota: MemoryQuota,
+        broker: Option<Broker>,
+    ) -> Self {
+        Self { wasi, arguments, environment, streams, quota, broker, response: Vec::new(), hook, messages: 0 }
+    }
+
+    /// For a store in which nothing runs.
+    pub(super) fn empty() -> Self {
+        let output = || Output::new(Capture::beginning(0));
+        Self::new(
+            Path::new("").into(),
+            WasiCtxBuilder::new().build_p1(),
+            Default::default(),
+            StandardStreams::new(Stdin::new(Bytes::new()), output(), output()),
+            MemoryQuota::new(0, 0),
+            None,
+        )
+    }
+
+    pub(super) fn preview_1(&mut self) -> &mut WasiP1Ctx {
+        &mut self.wasi
+    }
+
+    pub(super) fn broker(&mut self) -> wasmtime::Result<&mut Broker> {
+        self.broker.as_mut().ok_or_else(|| format_err!("this store runs no hook"))
+    }
+
+    /// Notes in the report that the guest could not open this path.
+    pub(super) fn note_unopened(&mut self, path: &str) {
+        if let Some(broker) = &mut self.broker {
+            broker.note(format!("it was refused {path:?}: a hook can open files and directories, and nothing else"));
+        }
+    }
+
+    /// Puts a guest's message into the host's log.
+    pub(super) fn log(&mut self, level: u32, message: &[u8]) {
+        self.messages = self.messages.saturating_add(1);
+        if self.messages > LOG_MESSAGES {
+            return;
+        }
+        let (hook, message) = (self.hook.display(), String::from_utf8_lossy(message));
+        match level {
+            0 | 1 => tracing::error!(target: "hookvisor::guest", "{hook}: {message}"),
+            2 => tracing::warn!(target: "hookvisor::guest", "{hook}: {message}"),
+            3 => tracing::info!(target: "hookvisor::guest", "{hook}: {message}"),
+            4 => tracing::debug!(target: "hookvisor::guest", "{hook}: {message}"),
+            _ => tracing::trace!(target: "hookvisor::guest", "{hook}: {message}"),
+        }
+    }
+
+    /// Notes for the report.
+    pub(super) fn into_notes(self) -> Vec<String> {
+        let mut notes = self.broker.map(|broker| broker.notes).unwrap_or_default();
+        if let Some(dropped) = self.messages.checked_sub(LOG_MESSAGES).filter(|&dropped| dropped > 0) {
+            notes.push(format!("{dropped} of its log messages were dropped"));
+        }
+        notes
+    }
+}
+
+impl WasiView for StoreData {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
+/// The memory that a guest may still allocate, over all its memories.
+pub(super) struct MemoryQuota {
+    bytes: usize,
+    table_elements: usize,
+    /// Whether the guest asked for more than was left.
+    pub(super) exceeded: bool,
+}
+
+impl MemoryQuota {
+    pub(super) fn new(bytes: usize, table_elements: usize) -> Self {
+        Self { bytes, table_elements, exceeded: false }
+    }
+}
+
+impl ResourceLimiter for MemoryQuota {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let growth = desired.saturating_sub(current);
+        let granted = growth <= self.bytes && maximum.is_none_or(|maximum| desired <= maximum);
+        if granted {
+            self.bytes -= growth;
+        } else {
+            self.exceeded = true;
+        }
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.table_elements && maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn instances(&self) -> usize {
+        COUNT
+    }
+
+    fn tables(&self) -> usize {
+        COUNT
+    }
+
+    fn memories(&self) -> usize {
+        COUNT
+    }
+}
