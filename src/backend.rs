@@ -1,29 +1,30 @@
 //! What runs a hook: the one interface behind which the kinds differ.
 //!
-//! The back-ends meet in [`Completion`] alone. Which of them gets a hook is decided by what its file begins with; what a
-//! failure means is decided in [`crate::runtime`], never here.
+//! Back-ends share only [`Completion`]. [`Kind`] decides which back-end runs a hook. What a failure means is decided in
+//! [`crate::runtime`], never here.
 
 pub(crate) mod native;
 #[cfg(feature = "wasm")]
 pub(crate) mod wasm;
 
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::capture::Captured;
+use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
+use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
-use crate::limits::{Deadline, Limits, Over};
-use crate::report::Kind;
+use crate::limits::{Deadline, Expired, Limits};
+use crate::observe;
+use crate::report::termination::Termination;
 
 /// A way to run hooks.
 pub(crate) trait Backend: Send + Sync {
-    /// What its hooks are called in a report.
+    /// The kind of hooks that it runs.
     fn kind(&self) -> Kind;
-
-    /// Whether it is the one to run a file that begins with these bytes.
-    fn claims(&self, head: &[u8]) -> bool;
 
     /// Makes a hook ready to be called, as far as that can be done beforehand.
     fn load(&self, file: HookFile, settings: &Settings, limits: &Limits) -> Result<Box<dyn Program>, LaunchError>;
@@ -48,7 +49,10 @@ pub(crate) trait Program: Send + Sync {
 
 /// One call of a hook.
 pub(crate) struct Call<'a> {
+    /// The program to run.
     pub(crate) path: &'a Path,
+    /// The hook that this call is for: the program itself, or the hook that asked for this command.
+    pub(crate) hook: &'a Path,
     /// What follows the path in argv.
     pub(crate) arguments: &'a [&'a str],
     pub(crate) stdin: Bytes,
@@ -60,62 +64,27 @@ pub(crate) struct Call<'a> {
     pub(crate) keep_stdout: usize,
 }
 
-/// How a hook that did run came to its end.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Exited(u8),
-    Signaled {
-        signal: i32,
-        name: String,
-    },
-    TimedOut,
-    /// The host had it ended.
-    Cancelled,
-    #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "only WebAssembly traps"))]
-    Trapped(String),
-    /// The process is gone and its status with it.
-    Lost(String),
+impl Call<'_> {
+    /// Checks the deadline, and returns how long until the next check. Logs, once, that the hook is slow.
+    pub(crate) fn check_deadline(&self) -> Result<Duration, Expired> {
+        check_deadline(&self.deadline, self.hook)
+    }
 }
 
-impl From<Over> for End {
-    fn from(over: Over) -> Self {
-        match over {
-            Over::TimedOut => Self::TimedOut,
-            Over::Cancelled => Self::Cancelled,
-        }
+/// As [`Call::check_deadline`], for a deadline that outlives the borrow of its call.
+pub(crate) fn check_deadline(deadline: &Deadline, hook: &Path) -> Result<Duration, Expired> {
+    let left = deadline.check()?;
+    if left.is_newly_slow {
+        observe::slow(hook, deadline);
     }
+    Ok(left.wake_in)
 }
 
 /// All that a call leaves behind.
 #[derive(Debug)]
 pub(crate) struct Completion {
-    pub(crate) end: End,
+    pub(crate) termination: Termination,
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
     pub(crate) notes: Vec<String>,
-}
-
-/// Why a hook could not be run. The texts are fragments that fit "could not be run: …".
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LaunchError {
-    /// It, or the interpreter that it names, is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// It is there, and may not or cannot be run.
-    #[error("{0}")]
-    Refused(String),
-    /// The host has run out of what a call needs; the hook is not to blame.
-    #[error("{what}: {why}")]
-    Host { what: &'static str, why: String },
-}
-
-impl LaunchError {
-    /// The exit status that stands for it (POSIX's shell: 127 not found, 126 not executable).
-    pub(crate) fn exit_status(&self) -> u8 {
-        match self {
-            Self::NotFound(_) => 127,
-            Self::Refused(_) => 126,
-            Self::Host { .. } => 125,
-        }
-    }
 }

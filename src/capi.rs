@@ -20,7 +20,8 @@ use std::ffi::{c_char, c_int};
 use std::ptr;
 
 use crate::event::Event as RustEvent;
-use crate::report::{Report as RustReport, Verdict as RustVerdict};
+use crate::report::Report as RustReport;
+use crate::report::verdict::Verdict as RustVerdict;
 use crate::runtime::Runtime as RustRuntime;
 
 use self::call::{Failure, guarded};

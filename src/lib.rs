@@ -74,14 +74,16 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hook;
-mod inventory;
 mod limits;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-mod places;
+mod observe;
 mod report;
 mod runtime;
-mod signal;
+mod semaphore;
+mod serialize;
+mod stage;
+mod thread_waker;
 mod time;
 
 #[cfg(feature = "wasm")]
@@ -89,12 +91,18 @@ pub use backend::wasm::cache::{Cache, CacheError};
 pub use cancel::Cancel;
 pub use config::{Config, ConfigError, LogConfig, LogLevel, LogTo};
 pub use convention::LIBVIRT_DRIVERS;
-pub use event::{Event, EventError, Stage};
+pub use event::{Event, EventError};
 pub use hook::discovery::LoadError;
-pub use inventory::{HookInfo, HookState, Inventory};
+pub use hook::error::LaunchError;
+pub use hook::kind::Kind;
+pub use hook::skipped::Skipped;
 pub use limits::Limits;
-pub use report::{Decision, HookReport, Kind, Report, Skipped, Termination, Verdict, Veto};
+pub use report::termination::Termination;
+pub use report::verdict::{Verdict, Veto};
+pub use report::{Decision, HookReport, Report};
 pub use runtime::call::Invocation;
 pub use runtime::exec::Exec;
 pub use runtime::guest::Guest;
+pub use runtime::inventory::{HookInfo, HookState, Inventory};
 pub use runtime::{Runtime, RuntimeBuilder};
+pub use stage::Stage;

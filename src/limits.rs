@@ -1,7 +1,6 @@
 //! What a hook may use, and the one clock that every back-end goes by.
 
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -62,68 +61,63 @@ impl Default for Limits {
     }
 }
 
-/// When a call has to be over: its time limit, which runs from the moment that this is made, or an earlier end from outside.
+/// When a call has to end: at its time limit, which runs from the moment that this is made, or earlier if it is cancelled.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
-    hook: Arc<Path>,
     started: Instant,
     slow: Duration,
     timeout: Duration,
-    mentioned: Arc<AtomicBool>,
+    passed_slow: Arc<AtomicBool>,
     cancels: Vec<Cancel>,
 }
 
-/// How a call stands against its deadline.
+/// What a check of a deadline finds while there is time left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Clock {
-    /// There is time, and nothing to do about it until then.
-    Running {
-        /// How long until the clock has something to say.
-        wake_in: Duration,
-    },
-    /// The call has to end now.
-    Over(Over),
+pub(crate) struct TimeLeft {
+    /// How long until the next check can find something new.
+    pub(crate) wake_in: Duration,
+    /// Whether the call has become slow: true for one check alone.
+    pub(crate) is_newly_slow: bool,
 }
 
 /// Why a call has to end before its hook does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Over {
+pub(crate) enum Expired {
     #[error("the time is up")]
-    TimedOut,
+    TimedOut { after: Duration },
     #[error("the host has cancelled the call")]
     Cancelled,
 }
 
 impl Deadline {
-    pub(crate) fn start(hook: Arc<Path>, timeout: Duration, slow: Duration, cancels: Vec<Cancel>) -> Self {
-        Self { hook, started: Instant::now(), slow, timeout, mentioned: Arc::default(), cancels }
+    pub(crate) fn start(timeout: Duration, slow: Duration, cancels: Vec<Cancel>) -> Self {
+        Self { started: Instant::now(), slow, timeout, passed_slow: Arc::default(), cancels }
     }
 
-    /// Looks at the clock. The first look after the slow mark tells the log that the hook is still running.
-    pub(crate) fn look(&self) -> Clock {
+    pub(crate) fn check(&self) -> Result<TimeLeft, Expired> {
         if self.cancels.iter().any(Cancel::is_cancelled) {
-            return Clock::Over(Over::Cancelled);
+            return Err(Expired::Cancelled);
         }
         let elapsed = self.elapsed();
         if elapsed >= self.timeout {
-            return Clock::Over(Over::TimedOut);
+            return Err(Expired::TimedOut { after: self.timeout });
         }
-        if elapsed >= self.slow && !self.mentioned.swap(true, Ordering::Relaxed) {
-            let (hook, after, limit) =
-                (self.hook.display(), humantime::format_duration(self.slow), self.timeout_text());
-            tracing::warn!(target: "hookvisor::slow", "hook {hook} is still running after {after} (its limit is {limit})");
-        }
+        let is_newly_slow = elapsed >= self.slow && !self.passed_slow.swap(true, Ordering::Relaxed);
         let next = if elapsed < self.slow { self.slow.min(self.timeout) } else { self.timeout };
-        Clock::Running { wake_in: next.saturating_sub(elapsed) }
+        Ok(TimeLeft { wake_in: next.saturating_sub(elapsed), is_newly_slow })
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// The time limit, as a person reads it.
-    pub(crate) fn timeout_text(&self) -> String {
-        humantime::format_duration(self.timeout).to_string()
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// After how long the call counts as slow.
+    pub(crate) fn slow(&self) -> Duration {
+        self.slow
     }
 
     /// Descriptors that become readable when the call is cancelled.
@@ -136,8 +130,7 @@ impl Deadline {
         self.cancels.iter().map(|cancel| cancel.wakes(waker())).collect()
     }
 
-    /// The moments at which [`Deadline::look`] has something new to say; `None` for one further away than the clock
-    /// can count.
+    /// The moments at which a check has something new to say; `None` for one further away than the clock can count.
     #[cfg(feature = "wasm")]
     pub(crate) fn marks(&self) -> [Option<Instant>; 2] {
         [self.slow.min(self.timeout), self.timeout].map(|after| self.started.checked_add(after))

@@ -3,10 +3,12 @@
 pub(crate) mod call;
 pub(crate) mod exec;
 pub(crate) mod guest;
+mod hooks;
+pub(crate) mod inventory;
 mod load;
 #[cfg(feature = "async")]
 mod nonblocking;
-mod observe;
+mod parallel;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -16,6 +18,9 @@ use std::time::Duration;
 
 use self::call::Invocation;
 use self::guest::Guest;
+use self::hooks::{Hook, HookSet, Loaded};
+use self::inventory::Inventory;
+use self::load::Loader;
 
 use crate::backend::native::Native;
 #[cfg(feature = "wasm")]
@@ -23,14 +28,14 @@ use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::backend::{Backend, Calls};
 use crate::cancel::Cancel;
 use crate::event::Event;
-use crate::hook::discovery::{self, Directory, LoadError};
+use crate::hook::discovery::{self, DirectoryStamp, LoadError};
 use crate::hook::file;
 use crate::hook::trust::Trust;
-use crate::hook::{Hook, HookSet, Loader, State};
-use crate::inventory::Inventory;
 use crate::limits::Limits;
-use crate::places::Places;
-use crate::report::{Report, Verdict, Veto};
+use crate::observe;
+use crate::report::Report;
+use crate::report::verdict::{Verdict, Veto};
+use crate::semaphore::Semaphore;
 
 /// How often a directory that is being changed is read, and how much longer each time it is left alone before the next.
 const RELOAD_TRIES: u32 = 10;
@@ -67,7 +72,7 @@ struct Shared {
     calls: Calls,
     cancels: Vec<Cancel>,
     /// The bound on hooks under way, if there is one.
-    places: Option<Places>,
+    slots: Option<Semaphore>,
     trust: Trust,
     backends: Vec<Box<dyn Backend>>,
     hooks: RwLock<Arc<HookSet>>,
@@ -185,7 +190,7 @@ impl RuntimeBuilder {
             only_driver: self.only_driver,
             calls: self.calls,
             cancels: self.cancels,
-            places: self.max_in_flight.map(|hooks| Places::new(hooks.get())),
+            slots: self.max_in_flight.map(|hooks| Semaphore::new(hooks.get())),
             trust,
             backends: backends(trust, self.end_with_host, self.cache, self.calls),
             hooks: RwLock::default(),
@@ -196,7 +201,7 @@ impl RuntimeBuilder {
     }
 }
 
-/// All back-ends; the first that claims a file runs it.
+/// The back-ends of this build, one for each kind of hook.
 fn backends(trust: Trust, end_with_host: bool, cache: Option<Cache>, calls: Calls) -> Vec<Box<dyn Backend>> {
     let native = Native::new(trust, end_with_host);
     #[cfg(not(feature = "wasm"))]
@@ -339,13 +344,13 @@ impl Shared {
         let load = |(driver, found)| (driver, loader.load_found(found));
         let loaded: Vec<(String, Hook)> = match self.calls {
             Calls::One => found.into_iter().map(load).collect(),
-            Calls::Many => load::in_parallel(found, load),
+            Calls::Many => parallel::in_parallel(found, load),
         };
         let mut set = HookSet { strays: findings.strays, ..HookSet::default() };
         for (driver, hook) in loaded {
             set.drivers.entry(driver).or_default().push(hook);
         }
-        Ok(findings.directories.iter().all(Directory::is_unchanged).then_some(set))
+        Ok(findings.directories.iter().all(DirectoryStamp::is_unchanged).then_some(set))
     }
 
     fn hooks(&self) -> Arc<HookSet> {
@@ -356,14 +361,14 @@ impl Shared {
 fn log_what_will_not_run(set: &HookSet) {
     for hook in set.drivers.values().flatten() {
         let path = hook.path.display();
-        match &hook.state {
-            State::Ready(_) => tracing::debug!(target: "hookvisor::loaded", "hook {path} is loaded"),
-            State::Broken(why) => {
+        match &hook.loaded {
+            Loaded::Ready(_) => tracing::debug!(target: "hookvisor::loaded", "hook {path} is loaded"),
+            Loaded::Broken(why) => {
                 tracing::warn!(target: "hookvisor::broken", "hook {path} cannot be run, and fails where it is called: {why}");
             }
             // That was said by whoever made the link.
-            State::Skipped(why) if file::is_mask(&hook.path) => tracing::debug!("hook {path} is skipped: {why}"),
-            State::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
+            Loaded::Skipped(why) if file::is_mask(&hook.path) => tracing::debug!("hook {path} is skipped: {why}"),
+            Loaded::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
         }
     }
     for stray in &set.strays {

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use arbitrary::Unstructured;
-use hookvisor::{Event, Limits, Runtime, Termination};
+use hookvisor::{Event, LaunchError, Limits, Runtime, Termination};
 use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use wasm_smith::{Config, Module};
@@ -65,7 +65,7 @@ impl World {
         let [ended] = report.hooks.as_slice() else { panic!("{report:?}") };
         match &ended.termination {
             Termination::Exited(_) | Termination::TimedOut { .. } | Termination::Trapped(_) => {}
-            Termination::NotLaunched { status: 126, why } if !why.is_empty() => {}
+            Termination::NotLaunched(LaunchError::Refused(why)) if !why.is_empty() => {}
             other => panic!("{other:?}"),
         }
         // What is kept, and the line that says how much is not.

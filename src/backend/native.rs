@@ -23,12 +23,13 @@ use nix::unistd::{AccessFlags, faccessat, geteuid};
 use self::guard::{Guard, Pass};
 use self::spawn::{Child, Launch, SpawnError};
 use self::supervise::Supervisor;
-use crate::backend::{Backend, Call, Completion, LaunchError, Program};
+use crate::backend::{Backend, Call, Completion, Program};
+use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
+use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
-use crate::report::Kind;
 
 /// What a hook's environment takes over from the host's, where set. Source of the rule: libvirt's
 /// virCommandAddEnvPassCommon, without what steers the dynamic linker.
@@ -70,10 +71,6 @@ impl Native {
 impl Backend for Native {
     fn kind(&self) -> Kind {
         Kind::Native
-    }
-
-    fn claims(&self, _head: &[u8]) -> bool {
-        true
     }
 
     fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {

@@ -30,12 +30,13 @@ use self::call::WasmHook;
 use self::compile::ModuleFile;
 use self::error::refused;
 use self::sandbox::Sandbox;
-use crate::backend::{Backend, Calls, LaunchError, Program};
+use crate::backend::{Backend, Calls, Program};
+use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
+use crate::hook::kind::Kind;
 use crate::hook::settings::{self, Settings};
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
-use crate::report::Kind;
 
 /// The start of the name by which a component of WASI 0.3 exports its program.
 const RUN_0_3: &[u8] = b"wasi:cli/run@0.3.";
@@ -71,10 +72,6 @@ impl Wasm {
 impl Backend for Wasm {
     fn kind(&self) -> Kind {
         Kind::Wasm
-    }
-
-    fn claims(&self, head: &[u8]) -> bool {
-        head.starts_with(b"\0asm")
     }
 
     fn load(&self, file: HookFile, settings: &Settings, limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {

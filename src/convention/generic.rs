@@ -1,6 +1,6 @@
 //! The convention for a driver that no other one claims.
 
-use super::{AfterVeto, Convention, Operation};
+use super::rules::{AfterVeto, Convention, Operation};
 
 pub(super) static GENERIC: Convention = Convention { drivers: &[], after_veto: AfterVeto::Stop, rules };
 
@@ -16,7 +16,8 @@ fn rules(_driver: &str, operation: &str) -> Option<Operation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::event::{Event, Stage};
+    use crate::event::Event;
+    use crate::stage::Stage;
 
     #[test]
     fn what_has_happened_is_the_shutdown_stage_and_all_else_can_be_vetoed() {

@@ -1,6 +1,6 @@
 //! libvirt's drivers and operations, as its 11.3.0 calls them (src/util/virhook.c and the drivers).
 
-use super::{AfterVeto, Convention, Operation};
+use super::rules::{AfterVeto, Convention, Operation};
 use crate::document::Format;
 
 /// The drivers that libvirt calls hooks of, by the names of their files in its hooks directory.

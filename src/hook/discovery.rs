@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use super::scope::Scope;
+use super::skipped::Skipped;
 use super::trust::Trust;
-use super::{Scope, file, settings};
+use super::{file, settings};
 use crate::event::Event;
-use crate::report::Skipped;
 
 /// What editors and package managers leave beside a hook, and a hook's settings.
 const NOT_HOOKS: [&str; 7] = ["~", ".bak", ".toml", ".rpmsave", ".rpmnew", ".rpmorig", ".swp"];
@@ -35,12 +36,12 @@ pub(crate) struct Findings {
     pub(crate) drivers: Vec<(String, Vec<Found>)>,
     pub(crate) strays: Vec<Skipped>,
     /// The directories that were looked through.
-    pub(crate) directories: Vec<Directory>,
+    pub(crate) directories: Vec<DirectoryStamp>,
 }
 
 /// A directory, as it was before its names were read.
 #[derive(Debug)]
-pub(crate) struct Directory {
+pub(crate) struct DirectoryStamp {
     path: PathBuf,
     was: Identity,
 }
@@ -49,7 +50,7 @@ pub(crate) struct Directory {
 /// for a directory is also that of the names in it.
 type Identity = [(u64, u64, i64, i64); 2];
 
-impl Directory {
+impl DirectoryStamp {
     fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { path: path.to_owned(), was: identity(path)? })
     }
@@ -119,7 +120,8 @@ impl LoadError {
 /// Looks through a hooks directory, for all drivers or for one.
 pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Findings, LoadError> {
     let unreadable = |error| LoadError::new(hooks, error);
-    let mut findings = Findings { directories: vec![Directory::at(hooks).map_err(unreadable)?], ..Findings::default() };
+    let mut findings =
+        Findings { directories: vec![DirectoryStamp::at(hooks).map_err(unreadable)?], ..Findings::default() };
     let found = open_directory(hooks).and_then(|directory| directory.metadata()).map_err(unreadable)?;
     trust.check(hooks, &found).map_err(|why| LoadError::Untrusted { path: hooks.to_owned(), why })?;
     let names = names(hooks).map_err(unreadable)?;
@@ -215,9 +217,9 @@ fn unexamined(error: &io::Error) -> String {
     format!("it could not be examined: {error}")
 }
 
-fn trusted_names(directory: &Path, trust: Trust, seen: &mut Vec<Directory>) -> Result<Vec<OsString>, String> {
+fn trusted_names(directory: &Path, trust: Trust, seen: &mut Vec<DirectoryStamp>) -> Result<Vec<OsString>, String> {
     let unreadable = |error: io::Error| format!("the directory could not be read: {error}");
-    seen.push(Directory::at(directory).map_err(unreadable)?);
+    seen.push(DirectoryStamp::at(directory).map_err(unreadable)?);
     let found = open_directory(directory).and_then(|opened| opened.metadata()).map_err(unreadable)?;
     trust.check(directory, &found).map_err(|why| format!("it {why}"))?;
     file::check_way_of_link(directory, trust)?;
@@ -261,5 +263,5 @@ fn orphaned_settings(hooks: &Path, findings: &mut Findings) {
 }
 
 fn stray(path: PathBuf, why: &str) -> Skipped {
-    Skipped { path, reason: why.to_owned() }
+    Skipped::new(path, why)
 }

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
+use super::error::LaunchError;
+use super::kind::Kind;
 use super::trust::Trust;
-use crate::backend::LaunchError;
 
 /// As much of a script's first line as the kernel looks at (`BINPRM_BUF_SIZE`).
 const HEAD: u64 = 256;
@@ -41,6 +42,10 @@ impl HookFile {
         io::Read::by_ref(&mut &file).take(HEAD).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
         let executable = found.permissions().mode() & 0o111 != 0;
         Ok(Self { path: path.to_owned(), head, size: found.len(), file, executable })
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        Kind::of_content(&self.head)
     }
 
     /// Whether anybody has the right to execute it.

@@ -14,9 +14,9 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer, de};
 
 use self::grants::{Command, Connection, Directory};
+use super::error::LaunchError;
 use super::file::{self, OpenError};
 use super::trust::Trust;
-use crate::backend::LaunchError;
 use crate::event::Event;
 use crate::time::Time;
 

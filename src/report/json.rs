@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::{Decision, HookReport, Kind, Report, Skipped, Termination};
-use crate::event::Stage;
+use super::termination::Termination;
+use super::{Decision, HookReport, Report};
+use crate::hook::kind::Kind;
+use crate::hook::skipped::Skipped;
+use crate::serialize;
+use crate::stage::Stage;
 
 #[derive(Serialize)]
 struct ReportJson<'a> {
@@ -25,7 +29,7 @@ struct ReportJson<'a> {
 
 #[derive(Serialize)]
 struct HookJson<'a> {
-    #[serde(serialize_with = "path")]
+    #[serde(serialize_with = "serialize::path")]
     path: &'a Path,
     kind: Kind,
     termination: &'static str,
@@ -33,7 +37,7 @@ struct HookJson<'a> {
     signal: Option<i32>,
     /// What the text report says where the status alone does not: a trap's name, why a hook could not be run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
+    reason: Option<String>,
     stderr: String,
     stderr_dropped: u64,
     duration_us: u128,
@@ -52,10 +56,8 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
                 _ => None,
             },
             reason: match &hook.termination {
-                Termination::Trapped(why)
-                | Termination::NotLaunched { why, .. }
-                | Termination::Rejected(why)
-                | Termination::Lost(why) => Some(why),
+                Termination::NotLaunched(error) => Some(error.to_string()),
+                Termination::Trapped(why) | Termination::Rejected(why) | Termination::Lost(why) => Some(why.clone()),
                 Termination::Exited(_)
                 | Termination::Signaled { .. }
                 | Termination::TimedOut { .. }
@@ -69,26 +71,25 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
     }
 }
 
-pub(super) fn report(report: &Report) -> String {
-    let event = &report.event;
-    let json = ReportJson {
-        driver: event.driver(),
-        object: event.object(),
-        operation: event.operation(),
-        sub_operation: event.sub_operation(),
-        extra: event.extra(),
-        stage: report.stage,
-        decision: report.decision,
-        exit_status: report.exit_status(),
-        hooks: report.hooks.iter().map(HookJson::from).collect(),
-        skipped: &report.skipped,
-        document: report.document.as_ref().map(|d| String::from_utf8_lossy(d).into_owned()),
-    };
-    // Strings, numbers and lists have no way to fail; an empty object is what a reader would refuse.
-    serde_json::to_string(&json).unwrap_or_else(|_| "{}".to_owned())
-}
-
-/// A path as text: JSON has no other, so bytes that are not UTF-8 become U+FFFD.
-pub(crate) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&path.display())
+impl Report {
+    /// The report as one line of JSON. Its fields are stable; see the README. Bytes that are not UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let event = &self.event;
+        let json = ReportJson {
+            driver: event.driver(),
+            object: event.object(),
+            operation: event.operation(),
+            sub_operation: event.sub_operation(),
+            extra: event.extra(),
+            stage: self.stage,
+            decision: self.decision,
+            exit_status: self.exit_status(),
+            hooks: self.hooks.iter().map(HookJson::from).collect(),
+            skipped: &self.skipped,
+            document: self.document.as_ref().map(|d| String::from_utf8_lossy(d).into_owned()),
+        };
+        // Strings, numbers and lists have no way to fail; an empty object is what a reader would refuse.
+        serde_json::to_string(&json).unwrap_or_else(|_| "{}".to_owned())
+    }
 }

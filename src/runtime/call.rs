@@ -1,21 +1,27 @@
 //! One event's way through its hooks: the one place where the stages mean something.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::Runtime;
 use super::guest::Guest;
-use super::{Runtime, observe};
-use crate::backend::{Call, Completion, End, LaunchError};
+use super::hooks::{Hook, HookSet, Loaded};
+use crate::backend::{Call, Completion};
 use crate::cancel::Cancel;
-use crate::convention::{self, AfterVeto};
+use crate::convention;
+use crate::convention::rules::AfterVeto;
 use crate::document::Format;
-use crate::event::{Event, Stage};
-use crate::hook::{Hook, HookSet, State};
-use crate::limits::{Deadline, Limits, Over};
-use crate::places::Places;
-use crate::report::{Decision, HookReport, Report, Skipped, Termination, Verdict, Veto};
+use crate::event::Event;
+use crate::hook::error::LaunchError;
+use crate::hook::skipped::Skipped;
+use crate::limits::{Deadline, Expired, Limits};
+use crate::observe;
+use crate::report::termination::Termination;
+use crate::report::verdict::{Verdict, Veto};
+use crate::report::{Decision, HookReport, Report};
+use crate::semaphore::Semaphore;
+use crate::stage::Stage;
 
 /// One call of a runtime, with terms of its own: made by [`Runtime::call`], and run by the last of its methods.
 ///
@@ -96,10 +102,10 @@ impl Invocation {
     pub(super) fn run_as(self, stage: Stage) -> Report {
         let _span = observe::event_span(&self.event, stage).entered();
         let shared = &*self.runtime.0;
-        let mut terms = Terms::new(self.limits.as_ref().unwrap_or(&shared.limits), self.cancels);
-        terms.within = self.within.map(|time| (Instant::now(), time));
-        terms.places = shared.places.as_ref();
-        let report = run(&self.event, stage, &shared.hooks(), &terms);
+        let mut options = CallOptions::new(self.limits.as_ref().unwrap_or(&shared.limits), self.cancels);
+        options.within = self.within.map(|time| (Instant::now(), time));
+        options.slots = shared.slots.as_ref();
+        let report = run(&self.event, stage, &shared.hooks(), &options);
         observe::decided(&report);
         report
     }
@@ -109,29 +115,29 @@ impl Invocation {
     pub(super) fn refused(&self, stage: Stage, why: &str) -> Report {
         let mut report = Report::new(&self.event, stage);
         for hook in self.runtime.0.hooks().of_event(&self.event) {
-            if matches!(hook.state, State::Skipped(_)) {
+            if matches!(hook.loaded, Loaded::Skipped(_)) {
                 continue;
             }
             let why = LaunchError::Host { what: "the host could not call it", why: why.to_owned() };
-            report.add(not_run(hook, Termination::NotLaunched { status: why.exit_status(), why: why.to_string() }));
+            report.add(not_run(hook, Termination::NotLaunched(why)));
         }
         report
     }
 }
 
-/// The terms on which hooks are called.
-pub(super) struct Terms<'a> {
+/// What holds for all hooks of a call.
+pub(super) struct CallOptions<'a> {
     limits: &'a Limits,
     cancels: Vec<Cancel>,
     /// How much time all hooks of a call have together, and since when.
     within: Option<(Instant, Duration)>,
     /// The bound on hooks under way, if there is one.
-    places: Option<&'a Places>,
+    slots: Option<&'a Semaphore>,
 }
 
-impl<'a> Terms<'a> {
+impl<'a> CallOptions<'a> {
     pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
-        Self { limits, cancels, within: None, places: None }
+        Self { limits, cancels, within: None, slots: None }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -150,25 +156,25 @@ impl<'a> Terms<'a> {
     }
 }
 
-fn run(event: &Event, stage: Stage, hooks: &HookSet, terms: &Terms<'_>) -> Report {
+fn run(event: &Event, stage: Stage, hooks: &HookSet, options: &CallOptions<'_>) -> Report {
     let filter = event.filter_format().filter(|_| stage == Stage::Start);
     let stops = stage == Stage::Start && convention::of_driver(event.driver()).after_veto == AfterVeto::Stop;
     let mut report = Report::new(event, stage);
     for hook in hooks.of_event(event) {
-        let passed_over = match &hook.state {
-            State::Skipped(reason) => Some(reason.as_str()),
+        let passed_over = match &hook.loaded {
+            Loaded::Skipped(reason) => Some(reason.as_str()),
             _ if stops && report.decision == Decision::Vetoed => Some("it was not called: a hook before it vetoed"),
             _ if report.was_cancelled() => Some("it was not called: the host has cancelled the call"),
-            State::Ready(_) | State::Broken(_) => None,
+            Loaded::Ready(_) | Loaded::Broken(_) => None,
         };
         if let Some(reason) = passed_over {
             report.skipped.push(Skipped { path: hook.path.to_path_buf(), reason: reason.to_owned() });
             continue;
         }
         let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
-        let keep_stdout = if filter.is_some() { terms.limits.stdout } else { 0 };
-        let span = observe::hook_span(hook).entered();
-        let mut ended = self::hook(hook, &event.arguments(), stdin, terms, keep_stdout);
+        let keep_stdout = if filter.is_some() { options.limits.stdout } else { 0 };
+        let span = observe::hook_span(&hook.path, hook.kind).entered();
+        let mut ended = self::hook(hook, &event.arguments(), stdin, options, keep_stdout);
         if let Some(document) = filter.and_then(|format| take_document(format, &mut ended)) {
             report.document = Some(document);
         }
@@ -183,56 +189,60 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, terms: &Terms<'_>) -> Repor
 }
 
 /// Calls one hook.
-pub(super) fn hook(hook: &Hook, arguments: &[&str], stdin: Bytes, terms: &Terms<'_>, keep_stdout: usize) -> HookReport {
+pub(super) fn hook(
+    hook: &Hook,
+    arguments: &[&str],
+    stdin: Bytes,
+    options: &CallOptions<'_>,
+    keep_stdout: usize,
+) -> HookReport {
     let began = Instant::now();
-    if terms.is_cancelled() {
+    if options.is_cancelled() {
         return not_run(hook, Termination::Cancelled);
     }
-    let limit = hook.settings.timeout.unwrap_or(terms.limits.timeout);
-    let start = |timeout, slow| Deadline::start(Arc::clone(&hook.path), timeout, slow, terms.cancels.clone());
-    let _place = match terms.places.map(|places| places.take(&start(terms.time_left(limit), Duration::MAX))).transpose()
-    {
-        Ok(place) => place,
-        Err(Over::Cancelled) => return not_run(hook, Termination::Cancelled),
-        Err(Over::TimedOut) => {
-            let why = "so many hooks are under way that its turn did not come in time".to_owned();
-            return HookReport {
-                duration: began.elapsed(),
-                ..not_run(hook, Termination::NotLaunched { status: 125, why })
-            };
+    let limit = hook.settings.timeout.unwrap_or(options.limits.timeout);
+    let start = |timeout, slow| Deadline::start(timeout, slow, options.cancels.clone());
+    let slot = options.slots.map(|slots| slots.take(&start(options.time_left(limit), Duration::MAX)));
+    let _permit = match slot.transpose() {
+        Ok(permit) => permit,
+        Err(Expired::Cancelled) => return not_run(hook, Termination::Cancelled),
+        Err(Expired::TimedOut { .. }) => {
+            let report = not_run(hook, Termination::NotLaunched(LaunchError::NoFreeSlot));
+            return HookReport { duration: began.elapsed(), ..report };
         }
     };
-    let timeout = terms.time_left(limit);
+    let timeout = options.time_left(limit);
     if timeout.is_zero() && !limit.is_zero() {
-        let after = terms.within.map_or(timeout, |(_, time)| time);
+        let after = options.within.map_or(timeout, |(_, time)| time);
         return HookReport { duration: began.elapsed(), ..not_run(hook, Termination::TimedOut { after }) };
     }
-    let _in_flight = observe::started(hook);
+    let _in_flight = observe::started(&hook.path);
     let call = Call {
         path: &hook.path,
+        hook: &hook.path,
         arguments,
         stdin,
         env: &hook.settings.env,
-        deadline: start(timeout, terms.limits.slow),
-        limits: terms.limits,
+        deadline: start(timeout, options.limits.slow),
+        limits: options.limits,
         keep_stdout,
     };
-    let outcome = match &hook.state {
-        State::Ready(program) => program.run(&call),
-        State::Broken(why) => Err(why.clone()),
-        State::Skipped(why) => Err(LaunchError::Refused(why.clone())),
+    let outcome = match &hook.loaded {
+        Loaded::Ready(program) => program.run(&call),
+        Loaded::Broken(why) => Err(why.clone()),
+        Loaded::Skipped(why) => Err(LaunchError::Refused(why.clone())),
     };
     let duration = call.deadline.elapsed();
     let report = |termination| HookReport { duration, ..silent(hook, termination) };
     match outcome {
-        Err(why) => report(Termination::NotLaunched { status: why.exit_status(), why: why.to_string() }),
-        Ok(Completion { end, stdout, stderr, notes }) => HookReport {
+        Err(why) => report(Termination::NotLaunched(why)),
+        Ok(Completion { termination, stdout, stderr, notes }) => HookReport {
             stderr: stderr.shown(),
             stderr_dropped: stderr.dropped,
             stdout: stdout.bytes.into(),
             stdout_dropped: stdout.dropped,
             notes,
-            ..report(termination(end, timeout))
+            ..report(termination)
         },
     }
 }
@@ -254,17 +264,6 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
         stdout_dropped: 0,
         duration: Duration::ZERO,
         notes: Vec::new(),
-    }
-}
-
-fn termination(end: End, timeout: Duration) -> Termination {
-    match end {
-        End::Exited(status) => Termination::Exited(status),
-        End::Signaled { signal, name } => Termination::Signaled { signal, name },
-        End::TimedOut => Termination::TimedOut { after: timeout },
-        End::Cancelled => Termination::Cancelled,
-        End::Trapped(what) => Termination::Trapped(what),
-        End::Lost(why) => Termination::Lost(why),
     }
 }
 

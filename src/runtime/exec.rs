@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::call::{self, Terms};
+use super::call::{self, CallOptions};
+use super::hooks::Loaded;
+use super::load::Loader;
 use super::{Cache, backends};
-use crate::backend::{Calls, LaunchError};
+use crate::backend::Calls;
 use crate::cancel::Cancel;
+use crate::hook::error::LaunchError;
+use crate::hook::scope::Scope;
 use crate::hook::trust::Trust;
-use crate::hook::{Loader, Scope, State};
 use crate::limits::Limits;
 use crate::report::HookReport;
 
@@ -65,15 +68,15 @@ impl Exec {
         let loader = Loader { backends: &backends, limits: &self.limits, trust };
         let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
         let mut hook = loader.load(path, Scope::default());
-        if let State::Skipped(why) = hook.state {
-            hook.state = State::Broken(LaunchError::Refused(why));
+        if let Loaded::Skipped(why) = hook.loaded {
+            hook.loaded = Loaded::Broken(LaunchError::Refused(why));
         }
         // A guest would take what is before the NUL for the whole argument, where a process cannot be started at all.
         if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
             let why = format!("the argument {argument:?} contains a NUL byte, which no hook can be given");
-            hook.state = State::Broken(LaunchError::Refused(why));
+            hook.loaded = Loaded::Broken(LaunchError::Refused(why));
         }
-        let terms = Terms::new(&self.limits, self.cancels);
-        call::hook(&hook, arguments, stdin.into(), &terms, self.limits.stdout)
+        let options = CallOptions::new(&self.limits, self.cancels);
+        call::hook(&hook, arguments, stdin.into(), &options, self.limits.stdout)
     }
 }

@@ -1,48 +1,80 @@
-//! Loading many hooks at once: to compile one takes a processor its time, and there may be several of both.
+//! Turns files into hooks that can be called.
 
-use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
-use std::thread::{self, Builder};
+use std::path::PathBuf;
 
-use tracing::dispatcher;
+use super::hooks::{Hook, Loaded};
+use crate::backend::{Backend, Program};
+use crate::hook::discovery::Found;
+use crate::hook::error::LaunchError;
+use crate::hook::file::{self, HookFile};
+use crate::hook::kind::Kind;
+use crate::hook::scope::Scope;
+use crate::hook::settings::Settings;
+use crate::hook::trust::Trust;
+use crate::limits::Limits;
 
-/// Does `each` for every item, on all processors, and returns the results in the items' order. The threads are gone
-/// afterwards; where none can be had, this one does it all.
-pub(super) fn in_parallel<T: Send, R: Send>(items: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
-    let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
-    let (items, results) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
-    let work = || {
-        loop {
-            let Some((at, item)) = items.lock().unwrap_or_else(PoisonError::into_inner).next() else { return };
-            let result = each(item);
-            results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
-        }
-    };
-    // Whoever listens to this thread listens to those that do its work.
-    let log = dispatcher::get_default(Clone::clone);
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            let work = || dispatcher::with_default(&log, work);
-            if Builder::new().name("hookvisor-load".to_owned()).spawn_scoped(scope, work).is_err() {
-                break;
-            }
-        }
-        work();
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, result)| result).collect()
+pub(crate) struct Loader<'a> {
+    /// One for each kind that this build runs.
+    pub(crate) backends: &'a [Box<dyn Backend>],
+    pub(crate) limits: &'a Limits,
+    pub(crate) trust: Trust,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl Loader<'_> {
+    pub(crate) fn load_found(&self, found: Found) -> Hook {
+        let Found { path, scope, problem } = found;
+        match problem {
+            Some(why) => Self::unread(path, scope, Loaded::Broken(LaunchError::Refused(why))),
+            None => self.load(path, scope),
+        }
+    }
 
-    #[test]
-    fn the_results_are_in_the_order_of_the_items() {
-        let items: Vec<usize> = (0..1000).collect();
-        let doubled: Vec<usize> = items.iter().map(|item| item * 2).collect();
-        assert_eq!(in_parallel(items, |item| item * 2), doubled);
-        assert_eq!(in_parallel(Vec::<u8>::new(), |item| item), Vec::<u8>::new());
+    pub(crate) fn load(&self, path: PathBuf, scope: Scope) -> Hook {
+        if file::is_mask(&path) {
+            return Self::unread(path, scope, Loaded::Skipped("it is masked by a link to /dev/null".to_owned()));
+        }
+        let file = match HookFile::open(&path, self.trust) {
+            Ok(file) => file,
+            Err(why) => return Self::unread(path, scope, Loaded::Broken(why)),
+        };
+        let promised = Kind::of_name(&path);
+        let kind = if file.kind() == Kind::Wasm { Kind::Wasm } else { promised };
+        if !file.is_executable() {
+            let why = format!("it is not executable: run `chmod +x {}` if it is to be called", path.display());
+            return Hook {
+                path: path.into(),
+                kind,
+                scope,
+                settings: Settings::default(),
+                loaded: Loaded::Skipped(why),
+            };
+        }
+        let (settings, loaded) = match Settings::of_hook(&path, self.trust) {
+            Ok(settings) => {
+                let loaded = self.make_ready(file, &settings).map_or_else(Loaded::Broken, Loaded::Ready);
+                (settings, loaded)
+            }
+            Err(why) => (Settings::default(), Loaded::Broken(why)),
+        };
+        Hook { path: path.into(), kind, scope, settings, loaded }
+    }
+
+    fn make_ready(&self, file: HookFile, settings: &Settings) -> Result<Box<dyn Program>, LaunchError> {
+        let kind = file.kind();
+        if kind == Kind::Native && Kind::of_name(&file.path) == Kind::Wasm {
+            let why = "its name ends in .wasm, but it is no WebAssembly (it does not begin with \\0asm): build it again, or rename it";
+            return Err(LaunchError::Refused(why.to_owned()));
+        }
+        match self.backends.iter().find(|backend| backend.kind() == kind) {
+            Some(backend) => backend.load(file, settings, self.limits),
+            None => Err(LaunchError::Refused(
+                "it is a WebAssembly module, and this build of hookvisor runs native hooks only".to_owned(),
+            )),
+        }
+    }
+
+    fn unread(path: PathBuf, scope: Scope, loaded: Loaded) -> Hook {
+        let kind = Kind::of_name(&path);
+        Hook { path: path.into(), kind, scope, settings: Settings::default(), loaded }
     }
 }

@@ -4,8 +4,10 @@ use super::Runtime;
 use super::call::Invocation;
 use super::guest::Guest;
 use crate::cancel::Cancel;
-use crate::event::{Event, Stage};
-use crate::report::{Report, Verdict, Veto};
+use crate::event::Event;
+use crate::report::Report;
+use crate::report::verdict::{Verdict, Veto};
+use crate::stage::Stage;
 
 /// # For async code
 /// These need a tokio runtime, and panic without one. The hooks run on its threads for blocking work

@@ -150,7 +150,7 @@ fn a_turn_that_does_not_come_in_time_is_a_veto() {
             thread::yield_now();
         }
         let second = runtime.call(&event("web2", "start")).limits(impatient()).run();
-        let why = "could not be run: so many hooks are under way that its turn did not come in time\n  note: it was not called";
+        let why = "could not be run: timed out waiting for a free slot (max_in_flight)\n  note: it was not called";
         assert!(second.to_string().ends_with(why), "{second}");
         assert_eq!(second.exit_status(), 125);
         cancel.cancel();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use hookvisor::Termination;
+use hookvisor::{LaunchError, Termination};
 
 use crate::support::{DRIVER, Hooks, event};
 
@@ -28,7 +28,7 @@ fn every_module_is_refused_or_ends_within_its_limits() {
                 Termination::Exited(_)
                     | Termination::TimedOut { .. }
                     | Termination::Trapped(_)
-                    | Termination::NotLaunched { status: 126, .. }
+                    | Termination::NotLaunched(LaunchError::Refused(_))
             ),
             "{}: {report}",
             path.display()

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookvisor::{Cancel, Decision, Event, HookReport, Limits, Report, Runtime, Termination};
+use hookvisor::{Cancel, Decision, Event, HookReport, LaunchError, Limits, Report, Runtime, Termination};
 
 use crate::support::Hooks;
 use crate::support::alone::{alone, be_patient};
@@ -128,9 +128,7 @@ impl Start {
             (Termination::Signaled { signal: 9, name }, Act::Crash) => name == "SIGKILL" && said,
             (Termination::Trapped(what), Act::Crash) => what.contains("unreachable") && said,
             (Termination::TimedOut { after }, Act::Late | Act::LateAndBusy) => *after == LATE,
-            (Termination::NotLaunched { status: 125, why }, Act::Late | Act::LateAndBusy) => {
-                self.is_bounded && why == "so many hooks are under way that its turn did not come in time"
-            }
+            (Termination::NotLaunched(LaunchError::NoFreeSlot), Act::Late | Act::LateAndBusy) => self.is_bounded,
             _ => false,
         }
     }

@@ -25,7 +25,7 @@ use nix::unistd::{Pid, pipe2};
 use super::pipes::SigpipeBlocked;
 use super::spawn::{self, Child, Launch, SpawnError};
 use super::supervise;
-use crate::backend::LaunchError;
+use crate::hook::error::LaunchError;
 
 /// The guardian; its arguments are the groups that are under way already. It needs no program but the shell's own commands,
 /// and ends by no signal that can be ignored.

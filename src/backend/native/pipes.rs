@@ -12,8 +12,8 @@ use nix::unistd::pipe2;
 
 use super::host_error;
 use super::spawn;
-use crate::backend::LaunchError;
 use crate::capture::Capture;
+use crate::hook::error::LaunchError;
 
 /// The host's ends, which never block.
 pub(super) struct Ours {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::backend::LaunchError;
+use crate::hook::error::LaunchError;
 
 const ELF: &[u8] = b"\x7fELF";
 

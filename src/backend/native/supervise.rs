@@ -13,9 +13,10 @@ use super::guard::Ward;
 use super::holders;
 use super::pipes::{Drain, Feed, Ours};
 use super::spawn::{self, Child, ExitState, WaitFor};
-use crate::backend::{Call, Completion, End};
+use crate::backend::{Call, Completion};
 use crate::capture::Capture;
-use crate::limits::{Clock, Deadline, Over};
+use crate::limits::Expired;
+use crate::report::termination::Termination;
 
 /// Children that outlived SIGKILL, as one in an uninterruptible system call does. Each later launch looks after them.
 static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
@@ -45,12 +46,12 @@ pub(super) struct Supervisor<'a> {
     stdin: Feed,
     stdout: Drain,
     stderr: Drain,
-    deadline: &'a Deadline,
+    call: &'a Call<'a>,
     cancel_events: Vec<BorrowedFd<'a>>,
     grace: Duration,
     leak_wait: Duration,
     /// Why it was ended, if it was.
-    over: Option<Over>,
+    expired: Option<Expired>,
     exited: bool,
     notes: Vec<String>,
 }
@@ -69,11 +70,11 @@ impl<'a> Supervisor<'a> {
             stdin: Feed::new(pipes.stdin, call.stdin.clone()),
             stdout: Drain::new("stdout", pipes.stdout, Capture::beginning(call.keep_stdout)),
             stderr: Drain::new("stderr", pipes.stderr, Capture::both_ends(call.limits.stderr)),
-            deadline: &call.deadline,
+            call,
             cancel_events,
             grace: call.limits.grace,
             leak_wait: call.limits.leak_wait,
-            over: None,
+            expired: None,
             exited: false,
             notes: Vec::new(),
         }
@@ -99,10 +100,10 @@ impl<'a> Supervisor<'a> {
                     self.stdin.close();
                     *phase = Phase::Exited { leave_at: now + self.leak_wait };
                 }
-                Phase::Running => match self.deadline.look() {
-                    Clock::Running { wake_in } => return Some(wake_in),
-                    Clock::Over(over) => {
-                        self.over = Some(over);
+                Phase::Running => match self.call.check_deadline() {
+                    Ok(wake_in) => return Some(wake_in),
+                    Err(expired) => {
+                        self.expired = Some(expired);
                         self.stdin.close();
                         self.child.signal_group(Signal::SIGTERM);
                         // A stopped process cannot act on SIGTERM.
@@ -143,7 +144,7 @@ impl<'a> Supervisor<'a> {
         let child = (!self.exited).then(|| PollFd::new(self.child.pidfd(), PollFlags::POLLIN));
         let guardian = self.ward.as_ref().and_then(Ward::guardian).map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         // Once is enough.
-        let cancel = if self.over.is_none() { self.cancel_events.as_slice() } else { &[] };
+        let cancel = if self.expired.is_none() { self.cancel_events.as_slice() } else { &[] };
         let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some(), guardian.is_some()];
         let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
         let mut fds: Vec<PollFd<'_>> =
@@ -188,33 +189,36 @@ impl<'a> Supervisor<'a> {
         }
         // What it has left in the background may live on; and once it is reaped, its number may be another's.
         self.ward = None;
-        let end = if self.exited { self.reap() } else { End::TimedOut };
-        let end = self.over.map_or(end, End::from);
+        let ended = self.exited.then(|| self.reap());
+        let termination = match self.expired {
+            Some(expired) => expired.into(),
+            None => ended.unwrap_or_else(|| Termination::Lost("it has not ended".to_owned())),
+        };
         if !self.exited {
             let pid = self.child.pid;
             self.notes.push(format!("process {pid} has not ended after SIGKILL, and is waited for later"));
             UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
         }
         let (stdout, stderr) = (self.stdout.into_capture().finish(), self.stderr.into_capture().finish());
-        Completion { end, stdout, stderr, notes: self.notes }
+        Completion { termination, stdout, stderr, notes: self.notes }
     }
 
-    fn reap(&self) -> End {
+    fn reap(&self) -> Termination {
         let pidfd = self.child.pidfd();
         let state = match spawn::wait(pidfd, WaitFor::Exit) {
             Err(Errno::ECHILD) => spawn::end_of_reaped(pidfd).map(Some).ok_or(Errno::ECHILD),
             waited => waited,
         };
         match state {
-            Ok(Some(ExitState::Exited(status))) => End::Exited(status),
-            Ok(Some(ExitState::Signaled(signal))) => End::Signaled { signal, name: signal_name(signal) },
-            Ok(None) => End::Lost("it has ended and cannot be waited for".to_owned()),
-            Err(Errno::ECHILD) => End::Lost(
+            Ok(Some(ExitState::Exited(status))) => Termination::Exited(status),
+            Ok(Some(ExitState::Signaled(signal))) => Termination::Signaled { signal, name: signal_name(signal) },
+            Ok(None) => Termination::Lost("it has ended and cannot be waited for".to_owned()),
+            Err(Errno::ECHILD) => Termination::Lost(
                 "the host process ignores SIGCHLD or waits for every child itself, and so took its exit status, which \
                  Linux keeps from 6.15 on"
                     .to_owned(),
             ),
-            Err(errno) => End::Lost(format!("its exit status could not be read: {}", errno.desc())),
+            Err(errno) => Termination::Lost(format!("its exit status could not be read: {}", errno.desc())),
         }
     }
 }

@@ -6,21 +6,22 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 
-use crate::limits::{Clock, Deadline, Over};
-use crate::signal::Signal;
+use crate::backend::Call;
+use crate::limits::Expired;
+use crate::thread_waker::ThreadWaker;
 
 /// Polls on this thread. Most futures are never pending and cost no more than a call. One that sleeps is waited for, and
 /// dropped at the deadline.
 ///
 /// tokio's `block_on` would panic inside a task of the caller's own runtime. Nor may the caller's runtime have the guest's
 /// timers, since this may be the thread that drives it.
-pub(super) fn block_on<F: Future>(future: F, reactor: &Handle, deadline: &Deadline) -> Result<F::Output, Over> {
+pub(super) fn block_on<F: Future>(future: F, reactor: &Handle, call: &Call<'_>) -> Result<F::Output, Expired> {
     thread_local! {
-        static SIGNAL: Arc<Signal> = Arc::default();
+        static SIGNAL: Arc<ThreadWaker> = Arc::default();
     }
     let signal = SIGNAL.with(Arc::clone);
     let waker = Waker::from(Arc::clone(&signal));
-    let _wakes = deadline.wakes(|| waker.clone());
+    let _wakes = call.deadline.wakes(|| waker.clone());
     let mut context = Context::from_waker(&waker);
     let _in_reactor = reactor.enter();
     // The guest does not count against the budget of a tokio task that may surround it.
@@ -29,9 +30,6 @@ pub(super) fn block_on<F: Future>(future: F, reactor: &Handle, deadline: &Deadli
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        match deadline.look() {
-            Clock::Over(over) => return Err(over),
-            Clock::Running { wake_in } => signal.wait(wake_in),
-        }
+        signal.wait(call.check_deadline()?);
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::backend::{Call, Completion, End, Program};
+use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Names, lines_to_grant};
-use crate::limits::{Clock, Deadline, Limits, Over};
+use crate::limits::{Deadline, Expired, Limits};
+use crate::report::termination::Termination;
 
 /// Notes in one report.
 const NOTES: usize = 10;
@@ -18,6 +19,7 @@ pub(super) struct Broker {
     launcher: Arc<dyn Program>,
     settings: Arc<Settings>,
     settings_file: Arc<Path>,
+    hook: Arc<Path>,
     object: String,
     operation: String,
     deadline: Deadline,
@@ -49,6 +51,7 @@ impl Broker {
             launcher,
             settings,
             settings_file,
+            hook: call.hook.into(),
             object: argument(0),
             operation: argument(1),
             deadline: call.deadline.clone(),
@@ -63,12 +66,10 @@ impl Broker {
         program: &str,
         arguments: &[String],
         stdin: Bytes,
-    ) -> Result<Result<Completion, CommandError>, Over> {
+    ) -> Result<Result<Completion, CommandError>, Expired> {
         let ran = self.launch(program, arguments, stdin);
-        match self.deadline.look() {
-            Clock::Over(over) => Err(over),
-            Clock::Running { .. } => Ok(ran),
-        }
+        check_deadline(&self.deadline, &self.hook)?;
+        Ok(ran)
     }
 
     fn launch(&mut self, program: &str, arguments: &[String], stdin: Bytes) -> Result<Completion, CommandError> {
@@ -81,6 +82,7 @@ impl Broker {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let call = Call {
             path: &path,
+            hook: &self.hook,
             arguments: &arguments,
             stdin,
             env: &[],
@@ -96,8 +98,8 @@ impl Broker {
         for note in &ended.notes {
             self.note(format!("{}: {note}", path.display()));
         }
-        match ended.end {
-            End::Lost(why) => Err(CommandError::Failed(format!("{} ended unseen: {why}", path.display()))),
+        match ended.termination {
+            Termination::Lost(why) => Err(CommandError::Failed(format!("{} ended unseen: {why}", path.display()))),
             _ => Ok(ended),
         }
     }

@@ -20,10 +20,12 @@ use super::sandbox::{Linked, START, Sandbox};
 use super::store::{MemoryQuota, StoreData};
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
-use crate::backend::{Call, Completion, End, LaunchError, Program};
+use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
+use crate::hook::error::LaunchError;
 use crate::hook::settings::Settings;
-use crate::limits::{Clock, Over};
+use crate::limits::Expired;
+use crate::report::termination::Termination;
 
 /// Descriptors of the host that one guest may hold: files, streams and sockets.
 const DESCRIPTORS: usize = 512;
@@ -45,11 +47,12 @@ impl Program for WasmHook {
         let (stdout, stderr) = (Capture::beginning(call.keep_stdout), Capture::both_ends(call.limits.stderr));
         let (stdout, stderr) = (Output::new(stdout), Output::new(stderr));
         // First of all, so that a call that waits for its turn holds no descriptor.
-        let _place = match self.sandbox.places.take(&call.deadline) {
-            Ok(place) => place,
-            Err(over) => {
+        let _permit = match self.sandbox.slots.take(&call.deadline) {
+            Ok(permit) => permit,
+            Err(expired) => {
                 let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
-                return Ok(Completion { end: over.into(), stdout: stdout.finish(), stderr: stderr.finish(), notes });
+                let termination = expired.into();
+                return Ok(Completion { termination, stdout: stdout.finish(), stderr: stderr.finish(), notes });
             }
         };
         let streams = StandardStreams::new(Stdin::new(call.stdin.clone()), stdout.clone(), stderr.clone());
@@ -57,16 +60,16 @@ impl Program for WasmHook {
         let sandbox = &*self.sandbox;
         let epoch = sandbox.epoch.watch(&call.deadline);
         let interrupts = call.deadline.wakes(|| Arc::new(Interrupt(sandbox.engine.clone())).into());
-        let run = || block_on(execute(&self.program, &mut store), sandbox.epoch.reactor(), &call.deadline);
+        let run = || block_on(execute(&self.program, &mut store), sandbox.epoch.reactor(), call);
         // wasmtime-wasi panics if it cannot start a thread to open a file. The store is not used after that.
         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         drop((epoch, interrupts));
         let data = store.into_data();
         let exceeded = data.quota.exceeded;
         let mut notes = data.into_notes();
-        let end = match outcome {
-            Err(over) => over.into(),
-            Ok(Ok(end)) => end,
+        let termination = match outcome {
+            Err(expired) => expired.into(),
+            Ok(Ok(termination)) => termination,
             // The need of a single memory was checked at load.
             Ok(Err(Failure::Instantiating(error))) if exceeded && !error.is::<Trap>() => {
                 let limit = ByteSize(self.memory as u64);
@@ -76,7 +79,7 @@ impl Program for WasmHook {
             }
             Ok(Err(failure)) => end_of(failure, &mut notes)?,
         };
-        Ok(Completion { end, stdout: stdout.finish(), stderr: stderr.finish(), notes })
+        Ok(Completion { termination, stdout: stdout.finish(), stderr: stderr.finish(), notes })
     }
 }
 
@@ -102,11 +105,11 @@ impl WasmHook {
         let mut store = Store::new(&self.sandbox.engine, data);
         store.limiter(|data| &mut data.quota);
         store.set_epoch_deadline(1);
-        let deadline = call.deadline.clone();
-        store.epoch_deadline_callback(move |_| match deadline.look() {
-            Clock::Over(over) => Err(over.into()),
+        let (deadline, hook) = (call.deadline.clone(), Arc::<Path>::from(call.hook));
+        store.epoch_deadline_callback(move |_| {
+            check_deadline(&deadline, &hook)?;
             // The deadline was another call's.
-            Clock::Running { .. } => Ok(UpdateDeadline::Continue(1)),
+            Ok(UpdateDeadline::Continue(1))
         });
         Ok(store)
     }
@@ -128,18 +131,18 @@ impl Wake for Interrupt {
 }
 
 /// Makes an instance and runs it. `Ok` means that the program returned.
-async fn execute(program: &Linked, store: &mut Store<StoreData>) -> Result<End, Failure> {
+async fn execute(program: &Linked, store: &mut Store<StoreData>) -> Result<Termination, Failure> {
     match program {
         Linked::Module(module) => {
             let instance = module.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
             let start = instance.get_typed_func::<(), ()>(&mut *store, START).map_err(Failure::Instantiating)?;
             start.call_async(store, ()).await.map_err(Failure::Running)?;
-            Ok(End::Exited(0))
+            Ok(Termination::Exited(0))
         }
         Linked::Component(component) => {
             let command = component.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
             let ran = command.wasi_cli_run().call_run(store).await.map_err(Failure::Running)?;
-            Ok(End::Exited(if ran.is_ok() { 0 } else { 1 }))
+            Ok(Termination::Exited(if ran.is_ok() { 0 } else { 1 }))
         }
     }
 }
@@ -151,13 +154,13 @@ enum Failure {
     Running(wasmtime::Error),
 }
 
-fn end_of(failure: Failure, notes: &mut Vec<String>) -> Result<End, LaunchError> {
+fn end_of(failure: Failure, notes: &mut Vec<String>) -> Result<Termination, LaunchError> {
     let (error, began) = match failure {
         Failure::Instantiating(error) => (error, false),
         Failure::Running(error) => (error, true),
     };
     if let Some(ProcExit(status)) = error.downcast_ref() {
-        return Ok(End::Exited(u8::try_from(*status).unwrap_or_else(|_| {
+        return Ok(Termination::Exited(u8::try_from(*status).unwrap_or_else(|_| {
             notes.push(format!(
                 "it asked for the exit status {status}, which is more than a process has; 255 stands for it"
             ));
@@ -165,18 +168,18 @@ fn end_of(failure: Failure, notes: &mut Vec<String>) -> Result<End, LaunchError>
         })));
     }
     if let Some(I32Exit(status)) = error.downcast_ref() {
-        return Ok(End::Exited(u8::try_from(*status).unwrap_or(u8::MAX)));
+        return Ok(Termination::Exited(u8::try_from(*status).unwrap_or(u8::MAX)));
     }
-    if let Some(over) = error.downcast_ref::<Over>() {
-        return Ok((*over).into());
+    if let Some(expired) = error.downcast_ref::<Expired>() {
+        return Ok((*expired).into());
     }
     if let Some(trap) = error.downcast_ref::<Trap>() {
         let what = trap.to_string();
         let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
-        return Ok(End::Trapped(format!("{what}{}", names_of(error.downcast_ref()))));
+        return Ok(Termination::Trapped(format!("{what}{}", names_of(error.downcast_ref()))));
     }
     if began {
-        return Ok(End::Trapped(one_line(&error)));
+        return Ok(Termination::Trapped(one_line(&error)));
     }
     let what = "its instance could not be made";
     // An error of the system is the host's fault. Anything else is a limit that the hook exceeds.

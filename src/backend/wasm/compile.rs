@@ -9,7 +9,8 @@ use super::cache::{self, Cache, CompiledCode, Key};
 use super::engine;
 use super::error::{one_line, refused};
 use super::precompiled;
-use crate::backend::{Calls, LaunchError};
+use crate::backend::Calls;
+use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 
 /// A hook's file and its SHA-256.

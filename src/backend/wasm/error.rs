@@ -1,6 +1,6 @@
 //! Launch errors in the back-end's words.
 
-use crate::backend::LaunchError;
+use crate::hook::error::LaunchError;
 
 /// The hook's file or its settings are at fault.
 pub(super) fn refused(why: impl Into<String>) -> LaunchError {

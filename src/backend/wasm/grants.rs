@@ -9,7 +9,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::error::{one_line, refused};
-use crate::backend::LaunchError;
+use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Access, Connection};

@@ -8,7 +8,8 @@ use wasmtime::{Caller, Linker, StoreContextMut, format_err};
 use super::broker::CommandError;
 use super::memory;
 use super::store::StoreData;
-use crate::backend::{Completion, End};
+use crate::backend::Completion;
+use crate::report::termination::Termination;
 
 const MODULE: &str = "hookvisor";
 const COMMANDS: &str = "hookvisor:hook/commands@0.1.0";
@@ -85,10 +86,15 @@ fn text(from: &mut Bytes) -> Option<String> {
 /// A response: how the command ended (0 exited, 1 signaled, 2 timed out), its status or signal, stdout, stderr, and the
 /// number of bytes dropped from each.
 fn encode(ended: &Completion) -> Vec<u8> {
-    let (kind, code) = match &ended.end {
-        End::Exited(status) => (0, u32::from(*status)),
-        End::Signaled { signal, .. } => (1, signal.unsigned_abs()),
-        End::TimedOut | End::Cancelled | End::Trapped(_) | End::Lost(_) => (2, 0_u32),
+    let (kind, code) = match &ended.termination {
+        Termination::Exited(status) => (0, u32::from(*status)),
+        Termination::Signaled { signal, .. } => (1, signal.unsigned_abs()),
+        Termination::TimedOut { .. }
+        | Termination::Cancelled
+        | Termination::Trapped(_)
+        | Termination::NotLaunched(_)
+        | Termination::Rejected(_)
+        | Termination::Lost(_) => (2, 0_u32),
     };
     let stderr = ended.stderr.shown();
     let mut bytes = Vec::with_capacity(32 + ended.stdout.bytes.len() + stderr.len());
@@ -177,10 +183,15 @@ pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>)
 impl From<Completion> for CommandOutput {
     fn from(ended: Completion) -> Self {
         Self {
-            termination: match ended.end {
-                End::Exited(status) => CommandTermination::Exited(status),
-                End::Signaled { signal, .. } => CommandTermination::Signaled(signal.unsigned_abs()),
-                End::TimedOut | End::Cancelled | End::Trapped(_) | End::Lost(_) => CommandTermination::TimedOut,
+            termination: match ended.termination {
+                Termination::Exited(status) => CommandTermination::Exited(status),
+                Termination::Signaled { signal, .. } => CommandTermination::Signaled(signal.unsigned_abs()),
+                Termination::TimedOut { .. }
+                | Termination::Cancelled
+                | Termination::Trapped(_)
+                | Termination::NotLaunched(_)
+                | Termination::Rejected(_)
+                | Termination::Lost(_) => CommandTermination::TimedOut,
             },
             stderr: ended.stderr.shown(),
             stdout: ended.stdout.bytes,

@@ -12,9 +12,10 @@ use super::epoch::EpochTimer;
 use super::error::{no_engine, one_line, refused};
 use super::store::StoreData;
 use super::{files, interface, preview_1};
-use crate::backend::{Calls, LaunchError};
+use crate::backend::Calls;
+use crate::hook::error::LaunchError;
 use crate::limits::Limits;
-use crate::places::Places;
+use crate::semaphore::Semaphore;
 
 /// The function at which a module's program starts.
 pub(super) const START: &str = "_start";
@@ -27,7 +28,7 @@ pub(super) struct Sandbox {
     component_imports: OnceLock<Result<component::Linker<StoreData>, LaunchError>>,
     pub(super) epoch: EpochTimer,
     /// One place for each call that the engine has room for.
-    pub(super) places: Places,
+    pub(super) slots: Semaphore,
 }
 
 /// A program with its imports resolved.
@@ -48,7 +49,7 @@ impl Sandbox {
             module_imports: OnceLock::new(),
             component_imports: OnceLock::new(),
             epoch,
-            places: Places::new(engine::CONCURRENT_CALLS),
+            slots: Semaphore::new(engine::CONCURRENT_CALLS),
         })
     }
 

@@ -1,27 +1,31 @@
 //! What operators see: events and spans of [`tracing`], and with the feature `metrics` counts and durations. The table of them
 //! is in the documentation of the crate.
 
+use std::path::Path;
+
 use tracing::Span;
 
-use crate::event::{Event, Stage};
-use crate::hook::Hook;
+use crate::event::Event;
+use crate::hook::kind::Kind;
+use crate::limits::Deadline;
 use crate::report::{Decision, HookReport, Report};
+use crate::stage::Stage;
 
-pub(super) fn event_span(event: &Event, stage: Stage) -> Span {
+pub(crate) fn event_span(event: &Event, stage: Stage) -> Span {
     let (driver, object, operation) = (event.driver(), event.object(), event.operation());
     tracing::info_span!(target: "hookvisor::event", "event", driver, object, operation, %stage)
 }
 
-pub(super) fn hook_span(hook: &Hook) -> Span {
-    tracing::info_span!(target: "hookvisor::hook", "hook", path = %hook.path.display(), kind = hook.kind.name())
+pub(crate) fn hook_span(path: &Path, kind: Kind) -> Span {
+    tracing::info_span!(target: "hookvisor::hook", "hook", path = %path.display(), kind = kind.name())
 }
 
 /// A hook that is under way, until this is dropped.
 #[must_use]
-pub(super) struct InFlight;
+pub(crate) struct InFlight;
 
-pub(super) fn started(hook: &Hook) -> InFlight {
-    tracing::debug!(target: "hookvisor::started", "hook {} is called", hook.path.display());
+pub(crate) fn started(hook: &Path) -> InFlight {
+    tracing::debug!(target: "hookvisor::started", "hook {} is called", hook.display());
     #[cfg(feature = "metrics")]
     numbers::in_flight().increment(1);
     InFlight
@@ -34,8 +38,15 @@ impl Drop for InFlight {
     }
 }
 
+/// A hook that has been running for a long time, while it still runs.
+pub(crate) fn slow(hook: &Path, deadline: &Deadline) {
+    let [after, limit] = [deadline.slow(), deadline.timeout()].map(humantime::format_duration);
+    let hook = hook.display();
+    tracing::warn!(target: "hookvisor::slow", "hook {hook} is still running after {after} (its limit is {limit})");
+}
+
 /// One line for each call, for the log that an administrator asks for.
-pub(super) fn finished(event: &Event, ended: &HookReport) {
+pub(crate) fn finished(event: &Event, ended: &HookReport) {
     #[cfg(feature = "metrics")]
     numbers::finished(event, ended);
     let (driver, object, operation) = (event.driver(), event.object(), event.operation());
@@ -55,7 +66,7 @@ pub(super) fn finished(event: &Event, ended: &HookReport) {
     }
 }
 
-pub(super) fn decided(report: &Report) {
+pub(crate) fn decided(report: &Report) {
     if report.decision != Decision::Vetoed {
         return;
     }
@@ -69,7 +80,7 @@ pub(super) fn decided(report: &Report) {
     );
 }
 
-pub(super) fn reloaded(succeeded: bool) {
+pub(crate) fn reloaded(succeeded: bool) {
     #[cfg(feature = "metrics")]
     numbers::reloaded(succeeded);
     #[cfg(not(feature = "metrics"))]

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::hook::{Hook, HookSet, State};
+use super::hooks::{Hook, HookSet, Loaded};
+use crate::hook::kind::Kind;
+use crate::hook::skipped::Skipped;
 use crate::limits::Limits;
-use crate::report::{Kind, Skipped, json};
+use crate::serialize;
 
 /// What was found in a hooks directory.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Inventory {
     /// The hooks directory.
-    #[serde(serialize_with = "json::path")]
+    #[serde(serialize_with = "serialize::path")]
     pub directory: PathBuf,
     /// The hooks, by driver, each driver's in the order in which they are called.
     pub hooks: Vec<HookInfo>,
@@ -29,7 +31,7 @@ pub struct HookInfo {
     /// The driver whose events it is called for.
     pub driver: String,
     /// Its file.
-    #[serde(serialize_with = "json::path")]
+    #[serde(serialize_with = "serialize::path")]
     pub path: PathBuf,
     /// Which back-end runs it.
     pub kind: Kind,
@@ -44,7 +46,7 @@ pub struct HookInfo {
     /// The objects that its settings narrow it to, as patterns.
     pub objects: Option<Vec<String>>,
     /// Its time limit.
-    #[serde(serialize_with = "seconds", rename = "timeout_seconds")]
+    #[serde(serialize_with = "serialize::seconds", rename = "timeout_seconds")]
     pub timeout: Duration,
     /// What it may do beyond what every hook of its kind may, in words.
     pub may: Vec<String>,
@@ -72,10 +74,10 @@ impl Inventory {
 }
 
 fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
-    let (state, reason) = match &hook.state {
-        State::Ready(_) => (HookState::Ready, None),
-        State::Broken(why) => (HookState::Broken, Some(why.to_string())),
-        State::Skipped(why) => (HookState::Skipped, Some(why.clone())),
+    let (state, reason) = match &hook.loaded {
+        Loaded::Ready(_) => (HookState::Ready, None),
+        Loaded::Broken(why) => (HookState::Broken, Some(why.to_string())),
+        Loaded::Skipped(why) => (HookState::Skipped, Some(why.clone())),
     };
     HookInfo {
         driver: driver.to_owned(),
@@ -89,8 +91,4 @@ fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
         timeout: hook.settings.timeout.unwrap_or(limits.timeout),
         may: hook.settings.may(),
     }
-}
-
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! What a waiting thread is woken by.
+//! Wakes a waiting thread.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Wake;
@@ -9,12 +9,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// One thread waits, any may wake it; a wake that comes before the wait is not lost.
 #[derive(Debug, Default)]
-pub(crate) struct Signal {
+pub(crate) struct ThreadWaker {
     woken: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Signal {
+impl ThreadWaker {
     /// Waits until it is woken, or for about as long as this.
     pub(crate) fn wait(&self, at_most: Duration) {
         let woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,7 +23,7 @@ impl Signal {
     }
 }
 
-impl Wake for Signal {
+impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
         *self.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_one();

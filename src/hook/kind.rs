@@ -1,0 +1,40 @@
+//! What kind of hook a file is.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+/// The first bytes of every WebAssembly binary.
+const WASM_MAGIC: &[u8] = b"\0asm";
+
+/// Which back-end runs a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Kind {
+    /// An executable script or binary, run as a process.
+    Native,
+    /// A WebAssembly module or component, run under WASI in a sandbox.
+    Wasm,
+}
+
+impl Kind {
+    /// The stable name in the JSON form and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Wasm => "wasm",
+        }
+    }
+
+    /// The kind of a file by its first bytes.
+    pub(crate) fn of_content(head: &[u8]) -> Self {
+        if head.starts_with(WASM_MAGIC) { Self::Wasm } else { Self::Native }
+    }
+
+    /// The kind that a file's name promises, for a file that could not be read.
+    pub(crate) fn of_name(path: &Path) -> Self {
+        if path.extension().is_some_and(|e| e == "wasm") { Self::Wasm } else { Self::Native }
+    }
+}

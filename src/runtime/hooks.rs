@@ -1,0 +1,47 @@
+//! Hooks that were loaded.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::backend::Program;
+use crate::event::Event;
+use crate::hook::error::LaunchError;
+use crate::hook::kind::Kind;
+use crate::hook::scope::Scope;
+use crate::hook::settings::Settings;
+use crate::hook::skipped::Skipped;
+
+/// What loading made of a hook's file.
+pub(crate) enum Loaded {
+    Ready(Box<dyn Program>),
+    /// It cannot be run, so it vetoes every start that it would have been called for.
+    Broken(LaunchError),
+    /// It is not called.
+    Skipped(String),
+}
+
+/// A hook's file, as it was found and loaded.
+pub(crate) struct Hook {
+    pub(crate) path: Arc<Path>,
+    pub(crate) kind: Kind,
+    pub(crate) scope: Scope,
+    pub(crate) settings: Settings,
+    pub(crate) loaded: Loaded,
+}
+
+/// All hooks of a directory, by driver, each driver's in the order in which they are called.
+#[derive(Default)]
+pub(crate) struct HookSet {
+    pub(crate) drivers: BTreeMap<String, Vec<Hook>>,
+    /// Files that no event leads to.
+    pub(crate) strays: Vec<Skipped>,
+}
+
+impl HookSet {
+    /// The hooks for this event, in order.
+    pub(crate) fn of_event(&self, event: &Event) -> impl Iterator<Item = &Hook> {
+        let hooks = self.drivers.get(event.driver()).map_or(&[][..], Vec::as_slice);
+        hooks.iter().filter(|hook| hook.scope.includes(event) && hook.settings.apply_to(event))
+    }
+}

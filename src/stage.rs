@@ -1,0 +1,27 @@
+//! The two stages of an event.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// When an event is announced, and so what a failing hook means.
+///
+/// Source of the rule: libvirt's hooks page, which lets a hook abort `prepare`, `start` and their like, and ignores its
+/// result after `stopped` and `release`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Before the thing happens. The caller waits, and a failing hook vetoes it.
+    Start,
+    /// After it has happened. A failing hook is reported, nothing is undone, and every hook still runs.
+    Shutdown,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stage::Start => "start",
+            Stage::Shutdown => "shutdown",
+        })
+    }
+}
