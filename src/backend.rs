@@ -86,5 +86,7 @@ pub(crate) struct Completion {
     pub(crate) termination: Termination,
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
+    /// The hook has ended, and a background process can still write to its stdout: `stdout` may be a part of the whole.
+    pub(crate) stdout_held: bool,
     pub(crate) notes: Vec<String>,
 }

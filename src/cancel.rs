@@ -37,6 +37,7 @@ pub struct Cancel(Arc<Switch>);
 #[derive(Default)]
 struct Switch {
     thrown: AtomicBool,
+    without_grace: AtomicBool,
     /// Readable once the switch is thrown, for those that wait in poll(2). Made when the first of them asks.
     event: OnceLock<EventFd>,
     /// Those that wait otherwise.
@@ -72,7 +73,18 @@ impl Cancel {
         }
     }
 
-    /// Whether [`cancel`](Self::cancel) has been called.
+    /// As [`cancel`](Self::cancel), without the grace: a native hook's process group is killed at once (SIGKILL), also where
+    /// it has been cancelled before and has its grace now.
+    pub fn kill(&self) {
+        self.0.without_grace.store(true, Ordering::Release);
+        self.cancel();
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.0.without_grace.load(Ordering::Acquire)
+    }
+
+    /// Whether [`cancel`](Self::cancel) or [`kill`](Self::kill) has been called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.thrown.load(Ordering::Acquire)

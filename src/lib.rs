@@ -78,6 +78,7 @@ mod limits;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod observe;
+mod pthread;
 mod report;
 mod runtime;
 mod semaphore;

@@ -107,6 +107,11 @@ impl Deadline {
         Ok(TimeLeft { wake_in: next.saturating_sub(elapsed), is_newly_slow })
     }
 
+    /// Whether the host wants the call's hook killed, without grace.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.cancels.iter().any(Cancel::is_killed)
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }

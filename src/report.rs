@@ -35,6 +35,8 @@ pub struct HookReport {
     pub stdout: Bytes,
     /// How many bytes of stdout were not kept.
     pub stdout_dropped: u64,
+    /// A background process could still write to stdout when the hook had ended.
+    pub(crate) stdout_held: bool,
     /// How long the call took.
     pub duration: Duration,
     /// What else a person should know of this call, a sentence each.

@@ -208,7 +208,7 @@ fn backends(trust: Trust, end_with_host: bool, cache: Option<Cache>, calls: Call
     let _ = (cache, calls);
     vec![
         #[cfg(feature = "wasm")]
-        Box::new(Wasm::new(Arc::new(native.clone()), trust, cache, calls)),
+        Box::new(Wasm::new(native.launcher(), trust, cache, calls)),
         Box::new(native),
     ]
 }

@@ -236,7 +236,8 @@ pub(super) fn hook(
     let report = |termination| HookReport { duration, ..silent(hook, termination) };
     match outcome {
         Err(why) => report(Termination::NotLaunched(why)),
-        Ok(Completion { termination, stdout, stderr, notes }) => HookReport {
+        Ok(Completion { termination, stdout, stderr, stdout_held, notes }) => HookReport {
+            stdout_held,
             stderr: stderr.shown(),
             stderr_dropped: stderr.dropped,
             stdout: stdout.bytes.into(),
@@ -262,6 +263,7 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
         stderr_dropped: 0,
         stdout: Bytes::new(),
         stdout_dropped: 0,
+        stdout_held: false,
         duration: Duration::ZERO,
         notes: Vec::new(),
     }
@@ -272,7 +274,9 @@ fn take_document(format: Format, hook: &mut HookReport) -> Option<Bytes> {
     if !hook.termination.is_success() {
         return None;
     }
-    let usable = if hook.stdout_dropped > 0 {
+    let usable = if hook.stdout_held {
+        Err("its document may be incomplete: a background process still held its stdout when it had exited".to_owned())
+    } else if hook.stdout_dropped > 0 {
         let (kept, all) = (hook.stdout.len(), hook.stdout.len() as u64 + hook.stdout_dropped);
         Err(format!("it wrote a document of {all} bytes, of which no more than {kept} are taken"))
     } else if format.is_empty(&hook.stdout) {

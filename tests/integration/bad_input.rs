@@ -135,7 +135,7 @@ fn a_program_that_the_system_cannot_execute() {
     let hooks = Hooks::new();
     executable(&hooks.path().join(DRIVER), b"\x7fELF, and not even that");
     let ran = start(&hooks);
-    let said = "it is damaged, or a program for another kind of machine: build it, or copy it, again";
+    let said = "it is damaged, or a program for another kind of machine: build it or copy it again";
     let entry = format!("Hook script execution failed: Hook script DIR/test test could not be run: {said}\n");
     assert_eq!(ran, Ran { status: 126, stdout: String::new(), stderr: entry });
 }

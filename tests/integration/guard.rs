@@ -234,7 +234,7 @@ fn without_a_guardian_no_hook_is_launched() {
         setrlimit(Resource::RLIMIT_NOFILE, open + 1, 4096).unwrap();
         let report = runtime.run(&event("web1", "start"));
         setrlimit(Resource::RLIMIT_NOFILE, 4096, 4096).unwrap();
-        let why = "could not be run: could not start what would end it with the host: Too many open files";
+        let why = "could not be run: could not start the guardian process (end_with_host): Too many open files";
         assert!(report.to_string().contains(why), "{report}");
         assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 125));
         assert_eq!(runtime.run(&event("web1", "start")).to_string(), "", "once there is room again");

@@ -6,12 +6,14 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hookvisor::{Decision, Event, Termination};
+use hookvisor::{Decision, Event, Limits, Termination};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, pthread_sigmask, signal};
 use nix::unistd::Pid;
 
 use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
+use crate::support::program::tell;
 use crate::support::{DRIVER, Hooks, event, impatient, start, stderr, wait_until};
 
 /// What a hook with this body writes to stderr, without its last newline.
@@ -49,7 +51,7 @@ fn it_runs_in_the_root_directory_with_a_clean_environment() {
 fn its_streams_are_pipes_and_it_has_no_other_descriptor() {
     // One that the host has leaked, without close-on-exec.
     let leaked = File::open("/dev/null").unwrap();
-    nix::fcntl::fcntl(&leaked, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    fcntl(&leaked, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
     assert!(leaked.as_raw_fd() > 2);
     let listing = said("exec ls -l /proc/self/fd >&2");
     let open = |line: &str| line.split_once(" -> ").map(|(_, target)| target.split(':').next().unwrap().to_owned());
@@ -133,7 +135,7 @@ fn an_exec_that_fails_is_never_taken_for_the_hooks_own_status() {
     assert_eq!(
         said,
         [
-            "could not be run: it is no longer there: put it back, or reload the hooks".to_owned(),
+            "could not be run: the file has been removed: put it back, or reload the hooks".to_owned(),
             format!(
                 "could not be run: its interpreter {} is not there: install it, or correct the first line",
                 interpreter.display()
@@ -154,7 +156,7 @@ fn a_hook_that_somebody_is_still_writing_is_waited_for_and_then_refused() {
     assert!(
         report
             .to_string()
-            .ends_with("could not be run: somebody still has it open for writing: try again once it is written"),
+            .ends_with("could not be run: a process still has it open for writing: try again once it is written"),
         "{report}"
     );
     drop(writing);
@@ -325,4 +327,49 @@ fn links_are_followed_and_a_link_to_dev_null_masks() {
     assert_eq!(report.hooks.len(), 1);
     assert_eq!(report.exit_status(), 6);
     assert_eq!(report.skipped[0].reason, "it is masked by a link to /dev/null");
+}
+
+#[test]
+fn a_filter_whose_stdout_is_still_held_is_rejected() {
+    // The background process would write the rest of the document.
+    for wrote in ["echo '<domain/>'", ":"] {
+        let body = format!("{wrote}; exec 2>/dev/null; setsid sleep 3600 & echo $! > \"$0.pid.bak\"");
+        let hooks = Hooks::new().script("qemu", &body);
+        let migrate = Event::new("qemu", "web1", "migrate").unwrap().with_document("<domain/>");
+        let report = hooks.runtime().run(&migrate);
+        let pid = fs::read_to_string(hooks.path().join("qemu.pid.bak")).unwrap().trim().to_owned();
+        nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 1), "{wrote}: {report}");
+        let why = "its document may be incomplete: a background process still held its stdout when it had exited";
+        assert_eq!(report.hooks[0].termination, Termination::Rejected(why.to_owned()), "{wrote}");
+        let held = format!("a background process still holds its stdout, and was not waited for: sleep (pid {pid})");
+        assert_eq!(report.hooks[0].notes, [held], "{wrote}");
+    }
+}
+
+#[test]
+fn what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is() {
+    const SIZE: usize = 8 << 20;
+    let (pipe, _) = nix::unistd::pipe().unwrap();
+    if fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(SIZE.try_into().unwrap())).is_err() {
+        return tell(
+            "skipped: a pipe of 8 MiB: the test needs CAP_SYS_RESOURCE, or a larger /proc/sys/fs/pipe-max-size",
+        );
+    }
+    // The host is stopped while the hook fills the enlarged pipe and ends.
+    alone("native::what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is", || {
+        let enlarge = format!("python3 -c 'import fcntl; fcntl.fcntl(2, 1031, {SIZE})'");
+        let hold = "setsid sleep 3600 < /dev/null > /dev/null & echo $! > \"$0.pid.bak\"";
+        let go_on =
+            "{ until grep -q ') Z ' /proc/$$/stat; do :; done; kill -CONT $PPID; } < /dev/null > /dev/null 2>&1 &";
+        let body = format!("kill -STOP $PPID; {enlarge} && head -c {SIZE} /dev/zero >&2\n{hold}\n{go_on}");
+        let hooks = Hooks::new().script(DRIVER, &body);
+        let mut limits = Limits::default();
+        limits.leak_wait = Duration::ZERO;
+        let report = hooks.runtime().call(&event("web1", "start")).limits(limits).run();
+        let pid = fs::read_to_string(hooks.path().join("test.pid.bak")).unwrap().trim().to_owned();
+        nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        let kept = 64 << 10;
+        assert_eq!(report.hooks[0].stderr_dropped, (SIZE - kept) as u64, "{report:?}");
+    });
 }

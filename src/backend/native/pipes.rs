@@ -5,63 +5,60 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::{Buf, Bytes};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::pipe2;
 
-use super::host_error;
-use super::spawn;
+use super::launcher::host_error;
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 
-/// The host's ends, which never block.
-pub(super) struct Ours {
+/// The host's ends, which do not block.
+pub(super) struct ParentEnds {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
 
-/// The hook's ends, which do, as a program expects.
-pub(super) struct Theirs {
+/// The hook's ends, which block, as a program expects.
+pub(super) struct ChildEnds {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
 
-pub(super) fn create() -> Result<(Ours, Theirs), LaunchError> {
+pub(super) fn create() -> Result<(ParentEnds, ChildEnds), LaunchError> {
     let make = || {
         let (stdin_read, stdin_write) = pipe2(OFlag::O_CLOEXEC)?;
         let (stdout_read, stdout_write) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr_read, stderr_write) = pipe2(OFlag::O_CLOEXEC)?;
-        for ours in [&stdin_write, &stdout_read, &stderr_read] {
-            fcntl(ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        for parents in [&stdin_write, &stdout_read, &stderr_read] {
+            fcntl(parents, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        let ours = Ours { stdin: stdin_write, stdout: stdout_read, stderr: stderr_read };
-        let theirs = Theirs { stdin: stdin_read, stdout: stdout_write, stderr: stderr_write };
-        Ok((ours, theirs))
+        let parent = ParentEnds { stdin: stdin_write, stdout: stdout_read, stderr: stderr_read };
+        let child = ChildEnds { stdin: stdin_read, stdout: stdout_write, stderr: stderr_write };
+        Ok((parent, child))
     };
     make().map_err(|errno| host_error("could not make a pipe", errno))
 }
 
-/// The pipe to a hook's stdin, and what has still to go through it.
-pub(super) struct Feed {
+/// Writes the document to a hook's stdin.
+pub(super) struct StdinWriter {
     pipe: Option<File>,
     rest: Bytes,
 }
 
-impl Feed {
+impl StdinWriter {
     pub(super) fn new(pipe: OwnedFd, document: Bytes) -> Self {
         Self { pipe: Some(pipe.into()), rest: document }
     }
 
-    /// The descriptor to poll for room, while there is something left to write.
+    /// The descriptor to poll for room, while something is left to write.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Writes what there is room for. At the end of the document, or once nobody reads any more, the pipe is closed:
-    /// a hook may ignore its stdin.
+    /// Writes what fits into the pipe. Closes it at the end of the document, or when nobody reads it: a hook may ignore its
+    /// stdin.
     pub(super) fn write(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
         while !self.rest.is_empty() {
@@ -80,73 +77,59 @@ impl Feed {
     }
 }
 
-/// The pipe from a hook's stdout or stderr, and what has come through it.
-pub(super) struct Drain {
+/// Reads a hook's stdout or stderr, and keeps what the limits allow.
+pub(super) struct OutputReader {
     pub(super) name: &'static str,
     pipe: Option<File>,
     capture: Capture,
 }
 
-/// How much is read from one stream before the others have their turn.
+/// How much is read from one stream before the other one is looked at.
 const READ_AT_ONCE: usize = 64 << 10;
 
-impl Drain {
+impl OutputReader {
     pub(super) fn new(name: &'static str, pipe: OwnedFd, capture: Capture) -> Self {
         Self { name, pipe: Some(pipe.into()), capture }
     }
 
-    /// The descriptor to poll for data, until its end.
+    /// The descriptor to poll for data, until the end of file.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads what is there, up to one buffer's worth. Returns whether it got any, so that there may be more.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> bool {
-        let Some(pipe) = &mut self.pipe else { return false };
+    /// Reads up to one buffer. Returns how many bytes it got.
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> usize {
         buffer.resize(READ_AT_ONCE, 0);
-        match pipe.read(buffer) {
-            Ok(0) => self.pipe = None,
-            Ok(n) => {
-                self.capture.push(&buffer[..n]);
-                return true;
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(n) => {
+                    self.capture.push(&buffer[..n]);
+                    return n;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return 0,
+                Err(_) => self.pipe = None,
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => return true,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.pipe = None,
         }
-        false
+        0
+    }
+
+    /// Reads all that is in the pipe at this moment, and no more: a background process may write for ever. So what the hook
+    /// itself has written is read to its end, however large it has made the pipe.
+    pub(super) fn read_what_is_there(&mut self, buffer: &mut Vec<u8>) {
+        let Some(pipe) = &self.pipe else { return };
+        let capacity = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok().and_then(|bytes| usize::try_from(bytes).ok());
+        let mut left = capacity.unwrap_or(READ_AT_ONCE);
+        while left > 0 {
+            match self.read(buffer) {
+                0 => return,
+                read => left = left.saturating_sub(read),
+            }
+        }
     }
 
     pub(super) fn into_capture(self) -> Capture {
         self.capture
-    }
-}
-
-/// Keeps a write to a hook that has closed its stdin from killing the host by SIGPIPE, without touching the host's
-/// disposition of it: while this lives the signal is blocked for this thread, and one that came is taken away.
-pub(super) struct SigpipeBlocked {
-    before: Option<SigSet>,
-}
-
-impl SigpipeBlocked {
-    pub(super) fn for_this_thread() -> Self {
-        if spawn::sigpipe_is_pending() {
-            // It is the host's own, blocked by the host already.
-            return Self { before: None };
-        }
-        let mut before = SigSet::empty();
-        let blocked: Result<(), Errno> =
-            pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGPIPE)), Some(&mut before));
-        Self { before: blocked.is_ok().then_some(before) }
-    }
-}
-
-impl Drop for SigpipeBlocked {
-    fn drop(&mut self) {
-        if let Some(before) = &self.before {
-            spawn::discard_pending_sigpipe();
-            let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None);
-            debug_assert_eq!(restored, Ok(()), "a mask that was in force can be set again");
-        }
     }
 }

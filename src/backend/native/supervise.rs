@@ -1,7 +1,6 @@
-//! One poll loop that feeds a hook, drains it, watches for its end, and ends it when its time is up.
+//! The poll loop that writes a hook's stdin, reads its output, watches for its end, and ends it when its time is up.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -9,71 +8,61 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 
-use super::guard::Ward;
-use super::holders;
-use super::pipes::{Drain, Feed, Ours};
-use super::spawn::{self, Child, ExitState, WaitFor};
+use super::group;
+use super::guard::GuardedGroup;
+use super::phase::{Act, Phase, Seen, Waits};
+use super::pipe_holders;
+use super::pipes::{OutputReader, ParentEnds, StdinWriter};
+use super::process::{Child, Reaped, Signalled, reap_the_unreaped};
 use crate::backend::{Call, Completion};
 use crate::capture::Capture;
 use crate::limits::Expired;
 use crate::report::termination::Termination;
 
-/// Children that outlived SIGKILL, as one in an uninterruptible system call does. Each later launch looks after them.
-static UNREAPED: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+/// How long a debugger may keep a process that has ended from being reaped.
+const REAP_WAIT: Duration = Duration::from_secs(2);
+/// How soon a call that is being ended sees that the host wants no more grace, and that a group has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How long a process may take to go after SIGKILL before the caller goes on without it.
-const KILL_WAIT: Duration = Duration::from_secs(2);
-
-/// How many buffers are read from a stream after the end: a pipe holds no more (`/proc/sys/fs/pipe-max-size`).
-const LAST_READS: usize = 64;
-
-/// Where a call stands.
-enum Phase {
-    /// The hook runs and has time left.
-    Running,
-    /// It has to end; it has been asked to end, and is killed at that moment.
-    Terminating { kill_at: Instant },
-    /// It has been killed, and is given up at that moment.
-    Killed { give_up_at: Instant },
-    /// It has exited; its background processes may hold its streams until that moment.
-    Exited { leave_at: Instant },
-}
-
+/// One call of a hook. Dropped in the middle, it kills the hook.
 pub(super) struct Supervisor<'a> {
+    /// The guard that the process group is under, if any. It is dropped before the child is reaped.
+    group: Option<GuardedGroup>,
     child: Child,
-    /// The guard that its process group is under, if any.
-    ward: Option<Ward>,
-    stdin: Feed,
-    stdout: Drain,
-    stderr: Drain,
+    stdin: StdinWriter,
+    stdout: OutputReader,
+    stderr: OutputReader,
     call: &'a Call<'a>,
     cancel_events: Vec<BorrowedFd<'a>>,
-    grace: Duration,
-    leak_wait: Duration,
+    waits: Waits,
+    phase: Phase,
     /// Why it was ended, if it was.
     expired: Option<Expired>,
     exited: bool,
+    /// What is known of the group once its leader has ended, and when to look again.
+    rest: group::Watch,
     notes: Vec<String>,
 }
 
 impl<'a> Supervisor<'a> {
     pub(super) fn new(
-        (child, ward): (Child, Option<Ward>),
-        pipes: Ours,
+        (child, group): (Child, Option<GuardedGroup>),
+        pipes: ParentEnds,
         cancel_events: Vec<BorrowedFd<'a>>,
         call: &'a Call<'a>,
     ) -> Self {
         reap_the_unreaped();
         Self {
+            rest: group::Watch::of(child.process().pid()),
+            group,
             child,
-            ward,
-            stdin: Feed::new(pipes.stdin, call.stdin.clone()),
-            stdout: Drain::new("stdout", pipes.stdout, Capture::beginning(call.keep_stdout)),
-            stderr: Drain::new("stderr", pipes.stderr, Capture::both_ends(call.limits.stderr)),
+            stdin: StdinWriter::new(pipes.stdin, call.stdin.clone()),
+            stdout: OutputReader::new("stdout", pipes.stdout, Capture::beginning(call.keep_stdout)),
+            stderr: OutputReader::new("stderr", pipes.stderr, Capture::both_ends(call.limits.stderr)),
             call,
             cancel_events,
-            grace: call.limits.grace,
-            leak_wait: call.limits.leak_wait,
+            waits: Waits { grace: call.limits.grace, leak_wait: call.limits.leak_wait },
+            phase: Phase::Running,
             expired: None,
             exited: false,
             notes: Vec::new(),
@@ -83,79 +72,87 @@ impl<'a> Supervisor<'a> {
     pub(super) fn run(mut self) -> Completion {
         self.stdin.write();
         let mut buffer = Vec::new();
-        let mut phase = Phase::Running;
-        while let Some(wait) = self.advance(&mut phase) {
-            self.wait_for_something(wait, &mut buffer);
-        }
-        self.finish(buffer)
-    }
-
-    /// Does what the clock and the child's state ask for. Returns how long there is nothing else to do; `None` at the end.
-    fn advance(&mut self, phase: &mut Phase) -> Option<Duration> {
         loop {
-            let now = Instant::now();
-            let streams_closed = self.stdout.fd().is_none() && self.stderr.fd().is_none();
-            match *phase {
-                Phase::Running if self.exited => {
-                    self.stdin.close();
-                    *phase = Phase::Exited { leave_at: now + self.leak_wait };
+            let (seen, wake_in) = self.look();
+            let (phase, act) = self.phase.step(&seen, self.waits);
+            self.phase = phase;
+            if seen.exited || seen.expired.is_some() {
+                self.stdin.close();
+            }
+            match act {
+                Act::Wait { until } => {
+                    let until = until.map(|at| at.saturating_duration_since(seen.now));
+                    self.wait_for_something(until.into_iter().chain(wake_in).min(), &mut buffer);
                 }
-                Phase::Running => match self.call.check_deadline() {
-                    Ok(wake_in) => return Some(wake_in),
-                    Err(expired) => {
-                        self.expired = Some(expired);
-                        self.stdin.close();
-                        self.child.signal_group(Signal::SIGTERM);
-                        // A stopped process cannot act on SIGTERM.
-                        self.child.signal_group(Signal::SIGCONT);
-                        *phase = Phase::Terminating { kill_at: now + self.grace };
-                    }
-                },
-                // The process itself is not waited for until the group is killed: so its number, and with it the group's,
-                // cannot have passed to somebody else (unless the host waits for all its children).
-                Phase::Terminating { kill_at } => {
-                    if now < kill_at && !(self.exited && streams_closed) {
-                        return Some(kill_at - now);
-                    }
-                    self.child.signal_group(Signal::SIGKILL);
-                    *phase = Phase::Killed { give_up_at: now + KILL_WAIT };
+                Act::Terminate(expired) => {
+                    self.expired = Some(expired);
+                    self.signal_group(Signal::SIGTERM);
+                    // A stopped process cannot act on SIGTERM.
+                    self.signal_group(Signal::SIGCONT);
                 }
-                Phase::Killed { give_up_at } => {
-                    if self.exited {
-                        *phase = Phase::Exited { leave_at: now + self.leak_wait };
-                    } else if now < give_up_at {
-                        return Some(give_up_at - now);
-                    } else {
-                        return None;
-                    }
-                }
-                Phase::Exited { leave_at } => {
-                    return (!streams_closed && now < leave_at).then(|| leave_at - now);
-                }
+                Act::Kill => self.signal_group(Signal::SIGKILL),
+                Act::Finish => return self.finish(buffer),
             }
         }
     }
 
-    /// Sleeps until a stream or the child has something, and takes it.
-    fn wait_for_something(&mut self, at_most: Duration, buffer: &mut Vec<u8>) {
+    /// What there is to see now, and after how long something may change that no descriptor tells of.
+    fn look(&mut self) -> (Seen, Option<Duration>) {
+        let (expired, mut wake_in) = match self.expired {
+            Some(expired) => (Some(expired), None),
+            None if self.exited => (None, None),
+            None => match self.call.check_deadline() {
+                Ok(wake_in) => (None, Some(wake_in)),
+                Err(expired) => (Some(expired), None),
+            },
+        };
+        let terminating = matches!(self.phase, Phase::Terminating { .. });
+        let group_ended = terminating && self.exited && self.rest.has_ended();
+        if terminating {
+            wake_in = Some(if self.exited { self.rest.look_again_in() } else { LOOK_AGAIN });
+        }
+        let seen = Seen {
+            now: Instant::now(),
+            exited: self.exited,
+            streams_closed: self.stdout.fd().is_none() && self.stderr.fd().is_none(),
+            expired,
+            at_once: self.call.deadline.is_killed(),
+            group_ended,
+        };
+        (seen, wake_in)
+    }
+
+    fn signal_group(&mut self, signal: Signal) {
+        const UNREACHABLE: &str = "processes of its group may be left: the host has reaped the hook itself, and Linux \
+                                   before 6.9 has no safe way to signal its group then";
+        if self.child.process().signal_group(signal) == Signalled::Unreachable
+            && !self.notes.iter().any(|note| note == UNREACHABLE)
+        {
+            self.notes.push(UNREACHABLE.to_owned());
+        }
+    }
+
+    /// Sleeps until a stream or a process has something, and takes it.
+    fn wait_for_something(&mut self, at_most: Option<Duration>, buffer: &mut Vec<u8>) {
         let stdin = self.stdin.fd().map(|fd| PollFd::new(fd, PollFlags::POLLOUT));
         let stdout = self.stdout.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let stderr = self.stderr.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        let child = (!self.exited).then(|| PollFd::new(self.child.pidfd(), PollFlags::POLLIN));
-        let guardian = self.ward.as_ref().and_then(Ward::guardian).map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        // Once is enough.
+        let child = (!self.exited).then(|| PollFd::new(self.child.process().pidfd(), PollFlags::POLLIN));
+        let guardian =
+            self.group.as_ref().and_then(GuardedGroup::guardian).map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        // They stay readable.
         let cancel = if self.expired.is_none() { self.cancel_events.as_slice() } else { &[] };
         let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some(), guardian.is_some()];
         let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
         let mut fds: Vec<PollFd<'_>> =
             [stdin, stdout, stderr, child, guardian].into_iter().flatten().chain(cancel).collect();
-        // A limit that the clock cannot count to is none.
-        let timeout = (at_most < Duration::from_secs(u32::MAX.into())).then(|| TimeSpec::from(at_most));
+        // One that the kernel cannot count is none.
+        let timeout = at_most.filter(|wait| *wait < Duration::from_secs(u32::MAX.into())).map(TimeSpec::from);
         match ppoll(&mut fds, timeout, None) {
             Ok(_) => {}
             Err(Errno::EINTR) => return,
             // ENOMEM: the kernel may have it again in a moment.
-            Err(_) => std::thread::sleep(at_most.min(Duration::from_millis(10))),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
         let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
         let [stdin, stdout, stderr, child, guardian] = present.map(|present| present && ready.next() == Some(true));
@@ -169,86 +166,52 @@ impl<'a> Supervisor<'a> {
             self.stderr.read(buffer);
         }
         self.exited |= child;
-        if guardian && let Some(ward) = &mut self.ward {
-            ward.renew();
+        if guardian && let Some(group) = &mut self.group {
+            group.renew();
         }
     }
 
     fn finish(mut self, mut buffer: Vec<u8>) -> Completion {
         for stream in [&mut self.stdout, &mut self.stderr] {
-            // What was written before the exit is there, however late this thread is; a pipe's content is bounded, and
-            // so is the look at one that somebody still fills.
-            for _ in 0..LAST_READS {
-                if !stream.read(&mut buffer) {
-                    break;
-                }
-            }
+            stream.read_what_is_there(&mut buffer);
             if let Some(fd) = stream.fd() {
-                self.notes.push(leak_note(stream.name, fd));
+                self.notes.push(held_note(stream.name, fd));
             }
         }
-        // What it has left in the background may live on; and once it is reaped, its number may be another's.
-        self.ward = None;
-        let ended = self.exited.then(|| self.reap());
-        let termination = match self.expired {
-            Some(expired) => expired.into(),
-            None => ended.unwrap_or_else(|| Termination::Lost("it has not ended".to_owned())),
-        };
-        if !self.exited {
-            let pid = self.child.pid;
-            self.notes.push(format!("process {pid} has not ended after SIGKILL, and is waited for later"));
-            UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(self.child);
-        }
+        // Background processes may live on. Once the leader is reaped, its number may be another's.
+        self.group = None;
+        let ended = if self.exited { self.reap() } else { self.give_up() };
+        let termination = self.expired.map_or(ended, Termination::from);
+        let stdout_held = self.stdout.fd().is_some();
         let (stdout, stderr) = (self.stdout.into_capture().finish(), self.stderr.into_capture().finish());
-        Completion { termination, stdout, stderr, notes: self.notes }
+        Completion { termination, stdout, stderr, stdout_held, notes: self.notes }
     }
 
-    fn reap(&self) -> Termination {
-        let pidfd = self.child.pidfd();
-        let state = match spawn::wait(pidfd, WaitFor::Exit) {
-            Err(Errno::ECHILD) => spawn::end_of_reaped(pidfd).map(Some).ok_or(Errno::ECHILD),
-            waited => waited,
-        };
-        match state {
-            Ok(Some(ExitState::Exited(status))) => Termination::Exited(status),
-            Ok(Some(ExitState::Signaled(signal))) => Termination::Signaled { signal, name: signal_name(signal) },
-            Ok(None) => Termination::Lost("it has ended and cannot be waited for".to_owned()),
-            Err(Errno::ECHILD) => Termination::Lost(
-                "the host process ignores SIGCHLD or waits for every child itself, and so took its exit status, which \
-                 Linux keeps from 6.15 on"
+    /// A later launch reaps it.
+    fn give_up(&mut self) -> Termination {
+        let pid = self.child.process().pid();
+        self.notes.push(format!("process {pid} has not ended after SIGKILL; hookvisor no longer waits for it"));
+        Termination::Lost("it has not ended after SIGKILL".to_owned())
+    }
+
+    fn reap(&mut self) -> Termination {
+        match self.child.reap(REAP_WAIT) {
+            Reaped::Ended(termination) => termination,
+            Reaped::NotYet => Termination::Lost("a debugger traces the hook and has not released it".to_owned()),
+            Reaped::StatusTaken => Termination::Lost(
+                "the host process ignores SIGCHLD or waits for every child itself, and Linux before 6.15 does not keep \
+                 the exit status"
                     .to_owned(),
             ),
-            Err(errno) => Termination::Lost(format!("its exit status could not be read: {}", errno.desc())),
+            Reaped::Failed(errno) => Termination::Lost(format!("it could not be read: {}", errno.desc())),
         }
     }
 }
 
-/// POSIX's name of a signal; real-time signals are counted from SIGRTMIN as shells do.
-fn signal_name(signal: i32) -> String {
-    match Signal::try_from(signal) {
-        Ok(name) => name.as_str().to_owned(),
-        Err(_) => format!("SIGRTMIN+{}", signal - 34),
-    }
-}
-
-fn leak_note(stream: &str, pipe: BorrowedFd<'_>) -> String {
+fn held_note(stream: &str, pipe: BorrowedFd<'_>) -> String {
     let held = format!("a background process still holds its {stream}, and was not waited for");
-    match holders::of_pipe(pipe).as_slice() {
+    match pipe_holders::of_pipe(pipe).as_slice() {
         [] => held,
         holders => format!("{held}: {}", holders.join(", ")),
     }
-}
-
-/// Takes the remains of a process that has been killed away, now or with a later launch.
-pub(super) fn reap_now_or_later(child: &Child) {
-    if spawn::wait(child.pidfd(), WaitFor::ExitNow) == Ok(None)
-        && let Ok(pidfd) = child.pidfd.try_clone()
-    {
-        UNREAPED.lock().unwrap_or_else(PoisonError::into_inner).push(Child { pid: child.pid, pidfd });
-    }
-}
-
-fn reap_the_unreaped() {
-    let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
-    unreaped.retain(|child| spawn::wait(child.pidfd.as_fd(), WaitFor::ExitNow) == Ok(None));
 }

@@ -52,7 +52,13 @@ impl Program for WasmHook {
             Err(expired) => {
                 let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
                 let termination = expired.into();
-                return Ok(Completion { termination, stdout: stdout.finish(), stderr: stderr.finish(), notes });
+                return Ok(Completion {
+                    termination,
+                    stdout: stdout.finish(),
+                    stderr: stderr.finish(),
+                    stdout_held: false,
+                    notes,
+                });
             }
         };
         let streams = StandardStreams::new(Stdin::new(call.stdin.clone()), stdout.clone(), stderr.clone());
@@ -79,7 +85,7 @@ impl Program for WasmHook {
             }
             Ok(Err(failure)) => end_of(failure, &mut notes)?,
         };
-        Ok(Completion { termination, stdout: stdout.finish(), stderr: stderr.finish(), notes })
+        Ok(Completion { termination, stdout: stdout.finish(), stderr: stderr.finish(), stdout_held: false, notes })
     }
 }
 

@@ -26,7 +26,7 @@ fn a_directory_that_is_taken_away_vetoes_until_it_is_back() {
     let runtime = builder(&hooks).build().unwrap();
     fs::rename(&at, &gone).unwrap();
     assert!(runtime.reload().unwrap_err().to_string().starts_with("there is no hooks directory "));
-    let said = "could not be run: it is no longer there: put it back, or reload the hooks";
+    let said = "could not be run: the file has been removed: put it back, or reload the hooks";
     assert_eq!(vetoed(&runtime, "web1"), said);
     fs::write(&at, "in its place").unwrap();
     assert!(runtime.reload().unwrap_err().to_string().contains(" is not a directory: "));

@@ -1,31 +1,44 @@
-//! What need not be seen in a real host: `tests/integration/faults/children.rs` has the rest.
+//! What cannot be seen from outside on this kernel.
+
+use std::io::Read;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::*;
+use crate::backend::native::process::Reaped;
+use crate::report::termination::Termination;
 
-#[test]
-fn what_the_kernel_recorded_is_taken_only_where_it_says_so() {
-    let without = u64::from(libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CGROUPID);
-    let with = without | u64::from(libc::PIDFD_INFO_EXIT);
-    for (status, state) in [
-        (0, ExitState::Exited(0)),
-        (3 << 8, ExitState::Exited(3)),
-        (255 << 8, ExitState::Exited(255)),
-        (9, ExitState::Signaled(9)),
-        (0x80 | 11, ExitState::Signaled(11)),
-        (40, ExitState::Signaled(40)),
-    ] {
-        assert_eq!(recorded(Ok((with, status))), Ok(Some(state)));
-        // Linux 6.13 and 6.14 leave a zero there, which is no success.
-        assert_eq!(recorded(Ok((without, status))), Ok(None));
-    }
-    // Before 6.13 the request is not known; 6.13 and 6.14 know nothing of a process that is gone.
-    for unknown in [Errno::ENOTTY, Errno::EINVAL, Errno::ESRCH] {
-        assert_eq!(recorded(Err(unknown)), Err(unknown));
-    }
+/// Runs `sh -c SCRIPT` after these steps, with its output in a pipe: how it ended, and what it wrote.
+fn sh(script: &CStr, steps: impl FnOnce(RawFd) -> Vec<Step<'static>>) -> (Reaped, String) {
+    let [read, write] = pipe();
+    let [_error_read, error] = pipe().map(|end| above_standard_streams(end).unwrap_or_else(|e| unreachable!("{e:?}")));
+    let argv = [c"sh".as_ptr(), c"-c".as_ptr(), script.as_ptr(), ptr::null()];
+    let mut steps = steps(error.as_raw_fd());
+    steps.insert(0, Step::Stream { from: write.as_raw_fd(), to: libc::STDOUT_FILENO });
+    steps.push(Step::Execute { program: c"/bin/sh", argv: &argv, envp: &[ptr::null()] });
+    let child = child::start(&steps, error.as_fd());
+    drop((write, error));
+    let mut said = String::new();
+    File::from(read).read_to_string(&mut said).unwrap_or_else(|error| unreachable!("{error}"));
+    let reaped = child.map(|mut child| child.reap(Duration::from_secs(60)));
+    (reaped.unwrap_or_else(Reaped::Failed), said)
+}
+
+fn pipe() -> [OwnedFd; 2] {
+    pipe2(OFlag::O_CLOEXEC).map(Into::into).unwrap_or_else(|errno| unreachable!("{errno}"))
 }
 
 #[test]
-fn a_descriptor_of_anything_else_tells_no_end() {
-    let (read, _write) = pipe2(OFlag::O_CLOEXEC).unwrap_or_else(|errno| unreachable!("{errno}"));
-    assert_eq!(end_of_reaped(read.as_fd()), None);
+fn without_close_range_the_descriptors_that_proc_lists_are_closed() {
+    // Many, so that the list takes more than one read; and one above a lowered limit on descriptors.
+    let leaked: Vec<OwnedFd> = (0..300).flat_map(|_| pipe()).collect();
+    let inherited = leaked.iter().map(AsFd::as_fd).map(|fd| fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())));
+    assert!(inherited.collect::<Vec<_>>().iter().all(Result::is_ok));
+    let listing = c"for fd in /proc/self/fd/*; do if [ -e \"$fd\" ]; then echo \"${fd##*/}\"; fi; done";
+    let steps = |error| vec![Step::ErrorPipe { from: error }, Step::CloseListedFrom(ERROR_FD + 1)];
+    let (ended, said) = sh(listing, steps);
+    assert_eq!((ended, said.trim()), (Reaped::Ended(Termination::Exited(0)), "0\n1\n2"), "{said}");
+    drop(leaked);
 }

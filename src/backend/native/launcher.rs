@@ -1,0 +1,196 @@
+//! Launches programs: hooks, and the commands that sandboxed hooks are granted.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+use std::{fs, io};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat, geteuid};
+
+use super::guard::{Guard, GuardHandle};
+use super::pipes::{self, ParentEnds};
+use super::process::Child;
+use super::shebang;
+use super::sigpipe::SigpipeBlocked;
+use super::spawn::{self, Failed, Launch, SpawnError};
+use super::supervise::Supervisor;
+use crate::backend::{Call, Completion, Program};
+use crate::hook::error::LaunchError;
+use crate::hook::file::HookFile;
+use crate::hook::trust::Trust;
+
+/// The variables of the host's environment that a hook gets, where set. Source of the rule: libvirt's
+/// virCommandAddEnvPassCommon, without what steers the dynamic linker.
+const PASSED_ON: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"];
+/// The search path where the host has none.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How often, and how far apart, execve is tried again on a file that somebody still has open for writing.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
+/// How many guardians in a row may end before a hook is announced to them.
+const GUARDIAN_TRIES: u32 = 3;
+/// How long a process that has failed to become the hook may take to be reaped.
+const FAILED_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs whatever program a call's path names.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    env: Vec<(OsString, OsString)>,
+    trust: Trust,
+    guard: Option<Arc<Guard>>,
+}
+
+impl Launcher {
+    /// Takes the environment of all programs from the host's, as it is now.
+    pub(super) fn new(trust: Trust, end_with_host: bool) -> Self {
+        let mut env = vec![("LC_ALL".into(), "C".into())];
+        env.extend(PASSED_ON.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
+        if !env.iter().any(|(name, _)| name == "PATH") {
+            env.push(("PATH".into(), DEFAULT_PATH.into()));
+        }
+        Self { env, trust, guard: end_with_host.then(Arc::default) }
+    }
+
+    /// Says why the system could not execute a file that begins with these bytes, if that can be seen.
+    pub(super) fn check(&self, path: &Path, head: &[u8]) -> Result<(), LaunchError> {
+        may_execute(path)?;
+        let search = self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value);
+        shebang::check(path, head, search)
+    }
+
+    fn environment(&self, granted: &[(String, String)]) -> Result<Vec<CString>, LaunchError> {
+        let is_granted = |name: &OsStr| granted.iter().any(|(granted, _)| name == OsStr::new(granted));
+        let passed = self.env.iter().filter(|(name, _)| !is_granted(name));
+        let passed = passed.map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        let granted = granted.iter().map(|(name, value)| (OsStr::new(name), OsStr::new(value)));
+        let entry = |(name, value): (&OsStr, &OsStr)| c_string(&[name, value].join(OsStr::new("=")));
+        passed.chain(granted).map(entry).collect()
+    }
+
+    /// Starts the call's program, and tries again what may go right the next time.
+    fn start(&self, call: &Call<'_>, head: &[u8]) -> Result<(Child, Option<GuardHandle>, ParentEnds), LaunchError> {
+        let program = c_string(call.path.as_os_str())?;
+        let mut argv = vec![program.clone()];
+        for argument in call.arguments {
+            argv.push(c_string(OsStr::new(argument))?);
+        }
+        let envp = self.environment(call.env)?;
+        let mut guard = self.guard.as_ref().map(Guard::handle).transpose()?;
+        let (mut busy, mut unguarded) = (0, 0);
+        loop {
+            let (parent, child) = pipes::create()?;
+            let launch = Launch {
+                program: &program,
+                argv: &argv,
+                envp: &envp,
+                stdin: child.stdin,
+                stdout: child.stdout,
+                stderr: child.stderr,
+                announce_on: guard.as_ref().map(GuardHandle::announce_on),
+            };
+            let (mut child, failed, errno) = match spawn::spawn(launch) {
+                Ok(child) => return Ok((child, guard, parent)),
+                Err(SpawnError::Host { what, errno }) => return Err(host_error(what, errno)),
+                Err(SpawnError::Child { child, failed, errno }) => (child, failed, errno),
+            };
+            if let Some(guard) = &guard {
+                guard.withdraw(child.process().pid());
+            }
+            child.reap(FAILED_WAIT);
+            match failed {
+                Failed::Announce if unguarded < GUARDIAN_TRIES => {
+                    unguarded += 1;
+                    guard = guard.map(GuardHandle::renew).transpose()?;
+                }
+                Failed::Announce => {
+                    return Err(host_error("could not be announced to the guardian process (end_with_host)", errno));
+                }
+                Failed::Other(_) if errno == Errno::ETXTBSY && busy < BUSY_TRIES => {
+                    busy += 1;
+                    thread::sleep(BUSY_PAUSE);
+                }
+                Failed::Other(what) => return Err(self.explain(what, errno, call.path, head)),
+            }
+        }
+    }
+
+    fn explain(&self, what: &'static str, errno: Errno, path: &Path, head: &[u8]) -> LaunchError {
+        // execve gives ENOENT for a script whose interpreter is missing as for one that is missing itself.
+        if let Err(better) = self.check(path, head) {
+            return better;
+        }
+        match errno {
+            Errno::ENOENT if is_gone(path) => gone(),
+            Errno::ENOENT => LaunchError::NotFound(format!(
+                "{what}: {}: the interpreter or dynamic loader that it needs is missing",
+                errno.desc()
+            )),
+            Errno::ETXTBSY => {
+                LaunchError::Refused("a process still has it open for writing: try again once it is written".to_owned())
+            }
+            Errno::ENOEXEC => LaunchError::Refused(
+                "it is damaged, or a program for another kind of machine: build it or copy it again".to_owned(),
+            ),
+            Errno::EACCES => LaunchError::Refused(format!(
+                "{what}: {}: check its permissions, and that its file system is not mounted noexec",
+                errno.desc()
+            )),
+            Errno::ENOMEM | Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE => host_error(what, errno),
+            _ => LaunchError::Refused(format!("{what}: {}", errno.desc())),
+        }
+    }
+}
+
+impl Program for Launcher {
+    fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
+        // The script may have been edited since it was loaded, and its permissions changed.
+        let file =
+            HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
+        let cancel_events: Vec<BorrowedFd<'_>> =
+            call.deadline.cancel_events().map_err(|errno| host_error("could not make an event descriptor", errno))?;
+        let (child, guard, pipes) = self.start(call, &file.head)?;
+        let _no_sigpipe = SigpipeBlocked::for_this_thread();
+        let group = guard.map(|guard| guard.group(child.process().pid()));
+        Ok(Supervisor::new((child, group), pipes, cancel_events, call).run())
+    }
+}
+
+/// Asks whether this user may execute a file, by its mode and its file system.
+fn may_execute(path: &Path) -> Result<(), LaunchError> {
+    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Err(Errno::EACCES) => Err(LaunchError::Refused(format!(
+            "user {} may not execute it: check its permissions, and that its file system is not mounted noexec",
+            geteuid()
+        ))),
+        // Any other problem is reported by what comes after.
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn gone() -> LaunchError {
+    LaunchError::NotFound("the file has been removed: put it back, or reload the hooks".to_owned())
+}
+
+pub(super) fn host_error(what: &'static str, errno: Errno) -> LaunchError {
+    let why = match errno {
+        Errno::EAGAIN => "no more processes or threads are allowed here (`ulimit -u`, or the limit of its cgroup)",
+        _ => errno.desc(),
+    };
+    LaunchError::Host { what, why: why.to_owned() }
+}
+
+pub(super) fn c_string(value: &OsStr) -> Result<CString, LaunchError> {
+    CString::new(value.as_bytes()).map_err(|_| {
+        LaunchError::Refused(format!("{} contains a NUL byte, which no program can be given", value.display()))
+    })
+}

@@ -1,0 +1,33 @@
+//! Writes to a pipe that nobody reads, without SIGPIPE for the host.
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+
+use super::kernel::{discard_pending_sigpipe, sigpipe_is_pending};
+
+/// While this lives, SIGPIPE is blocked for this thread, and one that arrives is discarded at the end. The host's own
+/// handling of SIGPIPE is not touched.
+pub(super) struct SigpipeBlocked {
+    before: Option<SigSet>,
+}
+
+impl SigpipeBlocked {
+    pub(super) fn for_this_thread() -> Self {
+        if sigpipe_is_pending() {
+            // The host has blocked it already, and the pending one is the host's.
+            return Self { before: None };
+        }
+        let mut before = SigSet::empty();
+        let blocked = pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGPIPE)), Some(&mut before));
+        Self { before: blocked.is_ok().then_some(before) }
+    }
+}
+
+impl Drop for SigpipeBlocked {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            discard_pending_sigpipe();
+            let restored = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None);
+            debug_assert_eq!(restored, Ok(()), "a mask that was in force can be set again");
+        }
+    }
+}
