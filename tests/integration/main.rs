@@ -45,4 +45,5 @@ mod sdk;
 #[cfg(feature = "compiler")]
 mod seeds;
 mod storm;
+mod structure;
 mod takeover;
