@@ -14,19 +14,16 @@ mod libvirt;
 mod list;
 mod log;
 mod new;
+mod options;
 mod run;
+mod streams;
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
-use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::{Parser, Subcommand, ValueEnum};
-use hookvisor::{Runtime, RuntimeBuilder};
+use clap::{Parser, Subcommand};
+
+use self::streams::complain;
 
 /// The exit status for a failure of the runtime itself, as distinct from a hook's.
 const RUNTIME_FAILED: u8 = 125;
@@ -36,7 +33,7 @@ const RUNTIME_FAILED: u8 = 125;
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const AFTER_HELP: &str = "\
@@ -49,7 +46,7 @@ Exit status: that of the first hook that failed, as a shell gives it (128 + n fo
 Environment: HOOKVISOR_LOG=error|warn|info|debug|trace, what is logged to standard error (default: warn).";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     Run(run::Args),
     List(list::Args),
     Check(check::Args),
@@ -61,43 +58,13 @@ enum Command {
     Binfmt(binfmt::Args),
 }
 
-/// Where the hooks are.
-#[derive(Debug, clap::Args)]
-struct HooksArgs {
-    /// The hooks directory
-    #[arg(id = "hooks", long = "hooks", value_name = "DIR", default_value = "/etc/hookvisor/hooks")]
-    directory: PathBuf,
-    #[cfg(feature = "wasm")]
-    #[command(flatten)]
-    cache: cache::CacheArgs,
-}
-
-impl HooksArgs {
-    /// A builder of the runtime for them.
-    fn builder(self) -> RuntimeBuilder {
-        let builder = Runtime::builder(self.directory);
-        #[cfg(feature = "wasm")]
-        let builder = self.cache.when_needed().into_iter().fold(builder, RuntimeBuilder::cache);
-        builder
-    }
-}
-
-/// How the result is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For a person
-    Text,
-    /// For a program, on standard output
-    Json,
-}
-
 /// What the program is depends on the name that it is called by: a driver's name makes it libvirt's hook, the
 /// interpreter's name makes it what runs a `.wasm` file, any other name is this command line.
 pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     ExitCode::from(guarded(|| {
-        if let Some(hook) = driver::Hook::called_as(&name) {
+        if let Some(hook) = driver::DriverLink::called_as(&name) {
             hook.run(arguments)
         } else if exec::is_interpreter(&name) {
             exec::interpret(arguments)
@@ -109,17 +76,17 @@ pub(crate) fn main() -> ExitCode {
 
 fn command_line() -> anyhow::Result<u8> {
     let cli = Cli::parse();
-    log::to_stderr(matches!(cli.command, Command::Run(_) | Command::Exec(_)));
+    log::to_stderr(matches!(cli.command, CliCommand::Run(_) | CliCommand::Exec(_)));
     match cli.command {
-        Command::Run(args) => run::run(args),
-        Command::List(args) => list::list(args),
-        Command::Check(args) => check::check(args),
-        Command::Exec(args) => exec::exec(args),
+        CliCommand::Run(args) => run::run(args),
+        CliCommand::List(args) => list::list(args),
+        CliCommand::Check(args) => check::check(args),
+        CliCommand::Exec(args) => exec::exec(args),
         #[cfg(feature = "compiler")]
-        Command::Compile(args) => compile::compile(args),
-        Command::New(args) => new::new(args),
-        Command::Libvirt(args) => libvirt::libvirt(args),
-        Command::Binfmt(args) => binfmt::binfmt(&args),
+        CliCommand::Compile(args) => compile::compile(args),
+        CliCommand::New(args) => new::new(args),
+        CliCommand::Libvirt(args) => libvirt::libvirt(args),
+        CliCommand::Binfmt(args) => binfmt::binfmt(&args),
     }
 }
 
@@ -140,55 +107,6 @@ fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
 fn failed(why: &str) {
     tracing::error!(target: log::REPORTED, "{why}");
     complain(format!("hookvisor: {why}\n").as_bytes());
-}
-
-/// The arguments as text, which is all that hooks take.
-fn texts(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<String>> {
-    let text = |argument: OsString| {
-        argument.into_string().map_err(|bytes| anyhow::anyhow!("the argument {bytes:?} is not UTF-8"))
-    };
-    arguments.map(text).collect()
-}
-
-/// The whole of standard input; nothing if that is a terminal, where nobody means to type a document.
-fn document() -> anyhow::Result<Vec<u8>> {
-    let mut document = Vec::new();
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        let read = unbuffered(&stdin).and_then(|mut stdin| stdin.read_to_end(&mut document));
-        read.context("the document could not be read from standard input")?;
-    }
-    Ok(document)
-}
-
-/// Writes what a person or a program asked for to standard output. Whoever has closed it does not want it; a disk that
-/// is full is an error, since what is missing could be taken for what was meant.
-fn print(bytes: &[u8]) -> anyhow::Result<()> {
-    match unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(bytes)) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("standard output could not be written")
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Writes what went wrong to standard error. If that fails too, the exit status has to say it.
-fn complain(bytes: &[u8]) {
-    let _ = io::stderr().write_all(bytes);
-}
-
-/// The stream itself: the standard library's own takes one that cannot be read or written for one that is empty.
-fn unbuffered(stream: &impl AsFd) -> io::Result<File> {
-    stream.as_fd().try_clone_to_owned().map(File::from)
-}
-
-/// An argument of a time limit, such as `5s` or `1min 30s`.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("no time at all; write one like 5s or 1min".to_owned()),
-        Err(error) => Err(format!("{error}; write one like 5s or 1min")),
-    }
 }
 
 #[cfg(test)]

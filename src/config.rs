@@ -1,19 +1,14 @@
 //! `hookvisor.toml`: what the administrator says once for all hooks.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use crate::hook::file::{self, OpenError};
-use crate::hook::settings::one_line;
 use crate::hook::trust::Trust;
+use crate::hook::trusted_toml;
 use crate::limits::Limits;
 use crate::time::Time;
-
-/// Longer than any that a person writes.
-const MAX_SIZE: u64 = 1 << 20;
 
 /// The configuration of the installed hookvisor, which is read when it runs as a daemon's hook. An embedding daemon
 /// may use it too, or its own.
@@ -119,21 +114,10 @@ impl Config {
     /// a key that is not known is an error.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let error = |why: String| ConfigError { path: file.to_owned(), why };
-        if file.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-            return Ok(Self::without(file));
+        match trusted_toml::read::<Raw>(file, Trust::of_this_process()).map_err(error)? {
+            Some(raw) => raw.at(file).map_err(error),
+            None => Ok(Self::without(file)),
         }
-        let trust = Trust::of_this_process();
-        let (opened, _) = file::open_trusted(file, trust).map_err(|e| match e {
-            OpenError::NotFound(why) | OpenError::Refused(why) => error(why),
-        })?;
-        trust.check_way(file).map_err(error)?;
-        let mut text = String::new();
-        let size = opened.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| error(e.to_string()))?;
-        if size as u64 == MAX_SIZE {
-            return Err(error("it is too long for a configuration".to_owned()));
-        }
-        let written: Written = toml::from_str(&text).map_err(|e| error(one_line(&text, &e)))?;
-        written.at(file).map_err(error)
     }
 }
 
@@ -141,20 +125,20 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join(path)
 }
 
-/// The file as it is written.
+/// The file's text, before paths and defaults are filled in.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Raw {
     hooks: Option<PathBuf>,
     cache: Option<PathBuf>,
     #[serde(default)]
-    limits: WrittenLimits,
-    log: Option<WrittenLog>,
+    limits: RawLimits,
+    log: Option<RawLog>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenLimits {
+struct RawLimits {
     timeout: Option<Time>,
     grace: Option<Time>,
     stdout: Option<ByteSize>,
@@ -164,8 +148,8 @@ struct WrittenLimits {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenLog {
-    to: WrittenLogTo,
+struct RawLog {
+    to: RawLogTo,
     file: Option<PathBuf>,
     #[serde(default)]
     level: LogLevel,
@@ -173,23 +157,23 @@ struct WrittenLog {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum WrittenLogTo {
+enum RawLogTo {
     Stderr,
     File,
     Journal,
 }
 
-impl Written {
+impl Raw {
     fn at(self, file: &Path) -> Result<Config, String> {
         let log = match self.log {
             None => None,
-            Some(WrittenLog { to, file: path, level }) => {
+            Some(RawLog { to, file: path, level }) => {
                 let to = match (to, path) {
-                    (WrittenLogTo::File, Some(path)) => LogTo::File(beside(file, &path)),
-                    (WrittenLogTo::File, None) => return Err("[log] to = \"file\" needs `file = \"…\"`".to_owned()),
+                    (RawLogTo::File, Some(path)) => LogTo::File(beside(file, &path)),
+                    (RawLogTo::File, None) => return Err("[log] to = \"file\" needs `file = \"…\"`".to_owned()),
                     (_, Some(_)) => return Err("[log] has `file`, and does not say to = \"file\"".to_owned()),
-                    (WrittenLogTo::Stderr, None) => LogTo::Stderr,
-                    (WrittenLogTo::Journal, None) => LogTo::Journal,
+                    (RawLogTo::Stderr, None) => LogTo::Stderr,
+                    (RawLogTo::Journal, None) => LogTo::Journal,
                 };
                 Some(LogConfig { to, level })
             }
@@ -204,10 +188,10 @@ impl Written {
     }
 }
 
-impl WrittenLimits {
+impl RawLimits {
     fn over(self, mut limits: Limits) -> Limits {
-        let size = |written: Option<ByteSize>, otherwise| {
-            written.map_or(otherwise, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
+        let size = |raw: Option<ByteSize>, otherwise| {
+            raw.map_or(otherwise, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
         };
         limits.timeout = self.timeout.map_or(limits.timeout, |time| time.0);
         limits.grace = self.grace.map_or(limits.grace, |time| time.0);

@@ -1,7 +1,8 @@
 //! What the fuzz targets call of the inside: this is there only where cargo-fuzz builds the crate.
 
-use crate::hook::settings::grants::{Command, Names};
-use crate::hook::settings::{Settings, one_line};
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::{CommandGrant, Names};
+use crate::hook::trusted_toml::one_line;
 
 /// Parses a hook's settings, and says what they let the hook do.
 ///
@@ -15,6 +16,6 @@ pub fn settings(text: &str) -> Result<Vec<String>, String> {
 /// Whether `[[command]]`'s `args`, a TOML array, allow these arguments; `None` if the array is refused.
 #[must_use]
 pub fn allows(args: &str, arguments: &[String], object: &str, operation: &str) -> Option<bool> {
-    let command: Command = toml::from_str(&format!("program = \"/bin/true\"\nargs = {args}")).ok()?;
+    let command: CommandGrant = toml::from_str(&format!("program = \"/bin/true\"\nargs = {args}")).ok()?;
     Some(command.allows("/bin/true", arguments, Names { object, operation }))
 }

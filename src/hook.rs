@@ -8,3 +8,4 @@ pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod skipped;
 pub(crate) mod trust;
+pub(crate) mod trusted_toml;

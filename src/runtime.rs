@@ -16,8 +16,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use self::call::Invocation;
-use self::guest::Guest;
 use self::hooks::{Hook, HookSet, Loaded};
 use self::inventory::Inventory;
 use self::load::Loader;
@@ -27,14 +25,11 @@ use crate::backend::native::Native;
 use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::backend::{Backend, Calls};
 use crate::cancel::Cancel;
-use crate::event::Event;
 use crate::hook::discovery::{self, DirectoryStamp, LoadError};
 use crate::hook::file;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::observe;
-use crate::report::Report;
-use crate::report::verdict::{Verdict, Veto};
 use crate::semaphore::Semaphore;
 
 /// How often a directory that is being changed is read, and how much longer each time it is left alone before the next.
@@ -234,46 +229,6 @@ impl Runtime {
             end_with_host: false,
             calls: Calls::Many,
         }
-    }
-
-    /// Asks the hooks, before something is started, whether it may be.
-    ///
-    /// A hook that fails vetoes it, and so does whatever keeps one from running to its end. The event is run as one of
-    /// the start stage, whatever its operation is called.
-    pub fn start(&self, event: &Event) -> Verdict {
-        self.call(event).start()
-    }
-
-    /// Asks as [`start`](Self::start) does, and gives for an allowed start the handle by which its end is told.
-    ///
-    /// # Errors
-    /// [`Veto`] if the start was vetoed.
-    pub fn admit(&self, event: &Event) -> Result<Guest, Veto> {
-        self.call(event).admit()
-    }
-
-    /// The handle of a guest that is running already, for a daemon that has been started anew: its end is to be told, too.
-    pub fn adopt(&self, event: Event) -> Guest {
-        Guest::new(self.clone(), event, None)
-    }
-
-    /// Tells the hooks that something has been stopped. For a guest that was [admitted](Self::admit), its handle does so.
-    ///
-    /// This cannot fail, only report: every hook is called, whatever the others did. The event is run as one of the
-    /// shutdown stage, whatever its operation is called.
-    pub fn shutdown(&self, event: &Event) -> Report {
-        self.call(event).shutdown()
-    }
-
-    /// Runs an event in the stage that its driver's convention puts it in.
-    #[must_use = "a hook may have vetoed the event"]
-    pub fn run(&self, event: &Event) -> Report {
-        self.call(event).run()
-    }
-
-    /// A call with terms of its own: a time limit for all its hooks, other limits, a cancellation.
-    pub fn call(&self, event: &Event) -> Invocation {
-        Invocation::new(self, event)
     }
 
     /// Looks for hooks again. Calls that are under way end with the hooks that they began with.

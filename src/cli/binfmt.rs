@@ -11,7 +11,7 @@ use clap::Parser;
 
 use super::exec::INTERPRETER;
 use super::layout::Layout;
-use super::print;
+use super::streams::print;
 
 /// Have the kernel run executable .wasm files in the sandbox, as libvirt does those in its qemu.d
 #[derive(Debug, Parser)]

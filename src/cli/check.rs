@@ -6,7 +6,8 @@ use clap::Parser;
 use hookvisor::{HookState, Inventory};
 
 use super::list::{details, json, kind};
-use super::{Format, HooksArgs, print};
+use super::options::{Format, HooksArgs};
+use super::streams::print;
 
 /// Exit status where a hook would fail.
 pub(super) const WOULD_FAIL: u8 = 1;

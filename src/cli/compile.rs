@@ -5,7 +5,8 @@ use clap::Parser;
 use hookvisor::{HookState, Kind, Runtime};
 
 use super::check::WOULD_FAIL;
-use super::{HooksArgs, complain, print};
+use super::options::HooksArgs;
+use super::streams::{complain, print};
 
 /// Compile the WebAssembly hooks beforehand, so that no later run needs to
 #[derive(Debug, Parser)]

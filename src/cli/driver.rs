@@ -16,16 +16,17 @@ use hookvisor::{Config, Event, LIBVIRT_DRIVERS, Runtime};
 use super::cache::CacheArgs;
 use super::interrupt::Interrupts;
 use super::layout::Layout;
-use super::{complain, document, log, texts, unbuffered};
+use super::log;
+use super::streams::{complain, document, texts, unbuffered};
 
 /// A driver's hook of one installation.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Hook {
+pub(super) struct DriverLink {
     driver: &'static str,
     layout: Layout,
 }
 
-impl Hook {
+impl DriverLink {
     /// The hook that this program is by its name; `None` if that is no driver's.
     pub(super) fn called_as(name: &OsStr) -> Option<Self> {
         let path = Path::new(name);
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn only_a_drivers_whole_name_makes_a_hook() {
-        let driver = |name: &str| Hook::called_as(OsStr::new(name)).map(|hook| hook.driver);
+        let driver = |name: &str| DriverLink::called_as(OsStr::new(name)).map(|hook| hook.driver);
         assert_eq!(driver("/etc/libvirt/hooks/qemu"), Some("qemu"));
         assert_eq!(driver("network"), Some("network"));
         for name in ["/usr/bin/hookvisor", "", "/", "qemu.d", "qemu/..", "QEMU", "/etc/libvirt/hooks/qemu.sh"] {

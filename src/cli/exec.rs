@@ -10,7 +10,8 @@ use hookvisor::{Config, Exec, Limits};
 use super::cache::CacheArgs;
 use super::interrupt::Interrupts;
 use super::layout::Layout;
-use super::{complain, document, log, print, texts};
+use super::log;
+use super::streams::{complain, document, print, texts};
 
 /// Run one hook file, native or wasm, with any arguments
 #[derive(Debug, Parser)]

@@ -13,7 +13,7 @@ use hookvisor::LIBVIRT_DRIVERS;
 
 use self::plan::{Plan, Step};
 use self::state::{Finding, Site};
-use super::print;
+use super::streams::print;
 
 /// Exit status of `status` where hookvisor is the hook of no driver, or something of it is out of place.
 const NOT_INSTALLED: u8 = 1;

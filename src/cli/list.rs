@@ -5,7 +5,8 @@ use std::fmt::Write;
 use clap::Parser;
 use hookvisor::{HookInfo, HookState, Inventory, Kind};
 
-use super::{Format, HooksArgs, print};
+use super::options::{Format, HooksArgs};
+use super::streams::print;
 
 /// List the hooks in the order in which they are called
 #[derive(Debug, Parser)]

@@ -21,7 +21,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, registry};
 
-use super::complain;
+use super::streams::complain;
 
 /// For what is reported on standard error whatever the log is: there, the log does not say it again.
 pub(super) const REPORTED: &str = "hookvisor::reported";

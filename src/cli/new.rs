@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Parser;
 
-use super::print;
+use super::streams::print;
 
 /// Write a new Rust hook, ready to build, test and run
 #[derive(Debug, Parser)]

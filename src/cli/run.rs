@@ -7,7 +7,8 @@ use clap::{CommandFactory, Parser};
 use hookvisor::{Event, EventError, Limits};
 
 use super::interrupt::Interrupts;
-use super::{Cli, Format, HooksArgs, complain, document, duration, print};
+use super::options::{Format, HooksArgs, duration};
+use super::streams::{complain, document, print};
 
 /// Run the hooks of one event, with the document on standard input
 #[derive(Debug, Parser)]
@@ -72,10 +73,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
 
 /// As clap's own: the message, and how `run` is used.
 fn usage_error(error: &EventError) -> ! {
-    let mut cli = Cli::command();
-    cli.build();
-    let mut run = cli.find_subcommand("run").cloned().unwrap_or(cli);
-    run.error(ErrorKind::ValueValidation, error).exit()
+    Args::command().bin_name("hookvisor run").error(ErrorKind::ValueValidation, error).exit()
 }
 
 fn event(args: &Args) -> Result<Event, EventError> {

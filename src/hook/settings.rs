@@ -5,7 +5,6 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,15 +12,12 @@ use bytesize::ByteSize;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer, de};
 
-use self::grants::{Command, Connection, Directory};
+use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant};
 use super::error::LaunchError;
-use super::file::{self, OpenError};
 use super::trust::Trust;
+use super::trusted_toml;
 use crate::event::Event;
 use crate::time::Time;
-
-/// Longer than any that a person writes, and short enough to be read in one go.
-const MAX_SIZE: u64 = 1 << 20;
 
 /// A hook's own settings; all of them can be left out. A key that is not known is an error, never passed over.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,11 +33,11 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
     #[serde(default, rename = "dir", deserialize_with = "table::array")]
-    pub(crate) directories: Vec<Directory>,
+    pub(crate) directories: Vec<DirectoryGrant>,
     #[serde(default, rename = "command", deserialize_with = "table::array")]
-    pub(crate) commands: Vec<Command>,
+    pub(crate) commands: Vec<CommandGrant>,
     #[serde(default, rename = "connect", deserialize_with = "table::array")]
-    pub(crate) connections: Vec<Connection>,
+    pub(crate) connections: Vec<ConnectGrant>,
 }
 
 /// Shell patterns, and how they were written.
@@ -55,19 +51,9 @@ impl Settings {
     /// Reads the settings of a hook; the defaults where there is no file.
     pub(crate) fn of_hook(hook: &Path, trust: Trust) -> Result<Self, LaunchError> {
         let path = file_name(hook);
-        let refused = |why: String| LaunchError::Refused(format!("its settings {}: {why}", path.display()));
-        if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-            return Ok(Self::default());
-        }
-        let (file, found) = file::open_trusted(&path, trust).map_err(|error| match error {
-            OpenError::NotFound(why) | OpenError::Refused(why) => refused(why),
-        })?;
-        if found.len() > MAX_SIZE {
-            return Err(refused(format!("{} bytes are too many for settings", found.len())));
-        }
-        let mut text = String::new();
-        file.take(MAX_SIZE).read_to_string(&mut text).map_err(|e| refused(unread(&e)))?;
-        toml::from_str(&text).map_err(|e| refused(one_line(&text, &e)))
+        let read = trusted_toml::read(&path, trust);
+        let refused = |why| LaunchError::Refused(format!("its settings {}: {why}", path.display()));
+        Ok(read.map_err(refused)?.unwrap_or_default())
     }
 
     /// Whether the hook wants to be called for this event.
@@ -116,19 +102,6 @@ pub(crate) fn file_name(hook: &Path) -> PathBuf {
     name.into()
 }
 
-fn unread(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::InvalidData => "it is not UTF-8 text: write it again as such".to_owned(),
-        _ => format!("it could not be read: {error}"),
-    }
-}
-
-pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
-    let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
-    format!("{line}{}", error.message().replace('\n', "; "))
-}
-
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     Time::deserialize(deserializer).map(|Time(time)| Some(time))
 }
@@ -156,6 +129,7 @@ fn globs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Globs>, D:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hook::trusted_toml::one_line;
 
     fn error(text: &str) -> String {
         toml::from_str::<Settings>(text).map_or_else(|e| one_line(text, &e), |_| "accepted".to_owned())

@@ -125,6 +125,43 @@ impl Invocation {
     }
 }
 
+impl Runtime {
+    /// Asks the hooks, before something is started, whether it may be.
+    ///
+    /// A hook that fails vetoes it, and so does whatever keeps one from running to its end. The event is run as one of
+    /// the start stage, whatever its operation is called.
+    pub fn start(&self, event: &Event) -> Verdict {
+        self.call(event).start()
+    }
+
+    /// Asks as [`start`](Self::start) does, and gives for an allowed start the handle by which its end is told.
+    ///
+    /// # Errors
+    /// [`Veto`] if the start was vetoed.
+    pub fn admit(&self, event: &Event) -> Result<Guest, Veto> {
+        self.call(event).admit()
+    }
+
+    /// Tells the hooks that something has been stopped. For a guest that was [admitted](Self::admit), its handle does so.
+    ///
+    /// This cannot fail, only report: every hook is called, whatever the others did. The event is run as one of the
+    /// shutdown stage, whatever its operation is called.
+    pub fn shutdown(&self, event: &Event) -> Report {
+        self.call(event).shutdown()
+    }
+
+    /// Runs an event in the stage that its driver's convention puts it in.
+    #[must_use = "a hook may have vetoed the event"]
+    pub fn run(&self, event: &Event) -> Report {
+        self.call(event).run()
+    }
+
+    /// A call with terms of its own: a time limit for all its hooks, other limits, a cancellation.
+    pub fn call(&self, event: &Event) -> Invocation {
+        Invocation::new(self, event)
+    }
+}
+
 /// What holds for all hooks of a call.
 pub(super) struct CallOptions<'a> {
     limits: &'a Limits,

@@ -89,6 +89,13 @@ impl Guest {
     }
 }
 
+impl Runtime {
+    /// The handle of a guest that is running already, for a daemon that has been started anew: its end is to be told, too.
+    pub fn adopt(&self, event: Event) -> Guest {
+        Guest::new(self.clone(), event, None)
+    }
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         if self.owes {

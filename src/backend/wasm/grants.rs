@@ -12,7 +12,7 @@ use super::error::{one_line, refused};
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{Access, Connection};
+use crate::hook::settings::grants::{Access, ConnectGrant};
 use crate::hook::trust::Trust;
 
 /// Refuses grants that a call could not use.
@@ -52,7 +52,7 @@ pub(super) fn apply(settings: &Settings, wasi: &mut WasiCtxBuilder) -> Result<()
         })?;
     }
     if !settings.connections.is_empty() {
-        let granted: Arc<[SocketAddr]> = settings.connections.iter().map(|Connection { to }| *to).collect();
+        let granted: Arc<[SocketAddr]> = settings.connections.iter().map(|ConnectGrant { to }| *to).collect();
         wasi.socket_addr_check(move |address, use_| is_granted(&granted, address, use_));
     }
     Ok(())

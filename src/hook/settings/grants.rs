@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de};
 /// `[[dir]]`: a directory of the host, as WASI's pre-opened directory.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Directory {
+pub(crate) struct DirectoryGrant {
     #[serde(deserialize_with = "absolute")]
     pub(crate) host: PathBuf,
     guest: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) enum Access {
 }
 
 #[cfg(feature = "wasm")]
-impl Directory {
+impl DirectoryGrant {
     /// The name that the guest knows it by.
     pub(crate) fn guest(&self) -> String {
         self.guest.clone().unwrap_or_else(|| self.host.to_string_lossy().into_owned())
@@ -40,7 +40,7 @@ impl Directory {
 /// `[[connect]]`: an address that a component may open a TCP connection to.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Connection {
+pub(crate) struct ConnectGrant {
     #[serde(deserialize_with = "address")]
     pub(crate) to: SocketAddr,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Connection {
 /// `[[command]]`: a program that the runtime runs when the guest asks for it, with arguments of this form.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Command {
+pub(crate) struct CommandGrant {
     #[serde(deserialize_with = "absolute")]
     pub(crate) program: PathBuf,
     #[serde(default)]
@@ -76,7 +76,7 @@ pub(crate) struct Names<'a> {
 }
 
 #[cfg(any(feature = "wasm", test))]
-impl Command {
+impl CommandGrant {
     /// Whether the guest's request is what was granted. A program without a `/` is asked for by its file's name.
     pub(crate) fn allows(&self, program: &str, arguments: &[String], names: Names<'_>) -> bool {
         let named = self.program.to_str() == Some(program)
@@ -127,14 +127,13 @@ fn substitute(text: &str, names: Names<'_>) -> String {
 
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Written)
+        deserializer.deserialize_any(PatternVisitor)
     }
 }
 
-/// A pattern as it is written.
-struct Written;
+struct PatternVisitor;
 
-impl<'de> Visitor<'de> for Written {
+impl<'de> Visitor<'de> for PatternVisitor {
     type Value = Pattern;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,7 +173,7 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
     })
 }
 
-impl fmt::Display for Directory {
+impl fmt::Display for DirectoryGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let may = if self.access == Access::Read { "read" } else { "read and write" };
         write!(f, "{may} {}", self.host.display())?;
@@ -185,7 +184,7 @@ impl fmt::Display for Directory {
     }
 }
 
-impl fmt::Display for Command {
+impl fmt::Display for CommandGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "run {}", self.program.display())?;
         self.args.iter().try_for_each(|pattern| match pattern {
@@ -198,7 +197,7 @@ impl fmt::Display for Command {
     }
 }
 
-impl fmt::Display for Connection {
+impl fmt::Display for ConnectGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connect to {}", self.to)
     }
@@ -235,7 +234,7 @@ mod tests {
 
     const NAMES: Names<'_> = Names { object: "web1", operation: "start" };
 
-    fn command(args: &str) -> Result<Command, toml::de::Error> {
+    fn command(args: &str) -> Result<CommandGrant, toml::de::Error> {
         toml::from_str(&format!("program = '/usr/bin/tool'\nargs = {args}"))
     }
 
@@ -313,7 +312,7 @@ mod tests {
         assert!(!lines.contains(char::is_control), "{lines:?}");
         let (table, rest) = lines.split_once(' ').unwrap_or_default();
         assert_eq!(table, "[[command]]");
-        let command: Option<Command> = toml::from_str(&rest.replace(", args", "\nargs")).ok();
+        let command: Option<CommandGrant> = toml::from_str(&rest.replace(", args", "\nargs")).ok();
         let allows = |asked: &[String]| command.as_ref().is_some_and(|c| c.allows("/bin/x y", asked, NAMES));
         assert!(allows(&arguments), "{lines}");
         for (at, other) in [(5, "other"), (6, NAMES.object)] {
@@ -325,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_program_is_asked_for_by_path_or_by_name() {
-        let command: Option<Command> = toml::from_str("program = '/usr/sbin/nft'").ok();
+        let command: Option<CommandGrant> = toml::from_str("program = '/usr/sbin/nft'").ok();
         let allows = |program| command.as_ref().is_some_and(|c| c.allows(program, &[], NAMES));
         assert!(allows("/usr/sbin/nft") && allows("nft"));
         for other in ["/tmp/nft", "./nft", "sbin/nft", "NFT", "", "/usr/sbin/../sbin/nft"] {

@@ -1,0 +1,50 @@
+//! Reads a TOML file that decides what runs, or what a hook may reach.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use super::file::{self, OpenError};
+use super::trust::Trust;
+
+/// Longer than any that a person writes, and short enough to be read in one go.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// Reads a file that the runtime may trust; `None` if there is none.
+///
+/// # Errors
+/// One sentence that says what is wrong with the file, and on which line.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path, trust: Trust) -> Result<Option<T>, String> {
+    if path.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let (file, found) = file::open_trusted(path, trust).map_err(|error| match error {
+        OpenError::NotFound(why) | OpenError::Refused(why) => why,
+    })?;
+    trust.check_way(path)?;
+    let too_long = || format!("it is longer than {} MiB: remove what does not belong there", MAX_SIZE >> 20);
+    if found.len() > MAX_SIZE {
+        return Err(too_long());
+    }
+    let mut text = String::new();
+    let size = file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(|e| unread(&e))?;
+    if size as u64 > MAX_SIZE {
+        return Err(too_long());
+    }
+    toml::from_str(&text).map(Some).map_err(|e| one_line(&text, &e))
+}
+
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "it is not UTF-8 text: save it as UTF-8".to_owned(),
+        _ => format!("it could not be read: {error}"),
+    }
+}
+
+/// A parser's error with the number of its line.
+pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+    let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
+    format!("{line}{}", error.message().replace('\n', "; "))
+}
