@@ -31,7 +31,7 @@ const RUNTIME_FAILED: u8 = 125;
 /// Runs a daemon's hooks: ordinary scripts, and WebAssembly in a sandbox
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER_HELP)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: CliCommand,
 }

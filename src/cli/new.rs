@@ -1,5 +1,7 @@
 //! `hookvisor new`: a hook to begin with.
 
+pub(crate) mod sdk;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ pub(super) struct Args {
     /// What the hook is called: the name of its package, and of the directory that is made for it here
     #[arg(value_parser = package_name)]
     name: String,
-    /// Build it with the guest SDK in this directory (guest-sdk in hookvisor's source), not the one on crates.io
+    /// Use the guest SDK in this directory [default: a copy of the SDK, which is written into the hook's directory]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
@@ -50,15 +52,13 @@ That guest may start, so nothing is printed. One with less memory may not:
   sed s/2048/256/ guest.xml | hookvisor run --hooks hooks qemu web1 start
 ";
 
-const FROM_CRATES_IO: &str = "
-It is built with hookvisor-guest {{version}} from crates.io. While that is not published, or to use the one in hookvisor's
-source: hookvisor new {{name}} --sdk path/to/hookvisor/guest-sdk
-";
+/// Where the SDK's copy goes, below the hook's directory.
+const SDK: &str = "hookvisor-guest";
 
 pub(super) fn new(args: Args) -> anyhow::Result<u8> {
     let sdk = match &args.sdk {
         Some(directory) => format!("path = \"{}\"", sdk_path(directory)?),
-        None => format!("version = \"{}\"", env!("CARGO_PKG_VERSION")),
+        None => format!("path = \"{SDK}\""),
     };
     let target = args.sdk.as_deref().and_then(target_script).unwrap_or("rustup target add wasm32-wasip1".to_owned());
     let filled = |template: &str| {
@@ -66,7 +66,6 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
             .replace("{{target}}", &target)
             .replace("{{name}}", &args.name)
             .replace("{{sdk}}", &sdk)
-            .replace("{{version}}", env!("CARGO_PKG_VERSION"))
     };
     let directory = Path::new(&args.name);
     match fs::create_dir(directory) {
@@ -80,8 +79,10 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
             .and_then(|()| fs::write(&path, filled(template)))
             .with_context(|| format!("{} could not be written", path.display()))?;
     }
-    let hint = if args.sdk.is_some() { "" } else { FROM_CRATES_IO };
-    print(filled(&format!("{NEXT}{hint}")).as_bytes())?;
+    if args.sdk.is_none() {
+        sdk::write(&directory.join(SDK))?;
+    }
+    print(filled(NEXT).as_bytes())?;
     Ok(0)
 }
 
