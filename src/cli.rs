@@ -13,7 +13,7 @@ mod layout;
 mod libvirt;
 mod list;
 mod log;
-mod new;
+pub(crate) mod new;
 mod options;
 mod run;
 mod streams;

@@ -1,6 +1,7 @@
-//! What a package needs beside the program: man pages and completions, made from the program's own command line.
+//! What a package needs beside the program: man pages and completions, made from the program's own command line, and the
+//! guest SDK.
 //!
-//! `cargo xtask man DIR` and `cargo xtask completions DIR`.
+//! `cargo xtask man DIR`, `cargo xtask completions DIR`, `cargo xtask sdk DIR`.
 
 mod man;
 /// The program's own modules, below the name that they know themselves by.
@@ -32,6 +33,11 @@ enum Task {
         /// Where to write them
         directory: PathBuf,
     },
+    /// Write the guest SDK as a package that stands by itself, as `hookvisor new` does
+    Sdk {
+        /// Where to write it
+        directory: PathBuf,
+    },
     /// Write the completions for bash, zsh and fish
     Completions {
         /// Where to write them
@@ -46,6 +52,7 @@ fn main() -> anyhow::Result<()> {
             make(&directory)?;
             man::write(command, &directory)
         }
+        Task::Sdk { directory } => cli::new::sdk::write(&directory),
         Task::Completions { directory } => {
             make(&directory)?;
             for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {

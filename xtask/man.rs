@@ -74,7 +74,7 @@ fn of_command(command: &Command, see_also: &[String], directory: &Path) -> anyho
         if let Some((begins, section)) = section_of(text) {
             let text = text.trim_start_matches(begins).trim_start();
             rest.control("SH", [*section]);
-            if *section == "EXAMPLES" { rest.example(text) } else { rest.paragraphs(&[text]) };
+            if *section == "EXAMPLES" { rest.example(text) } else { rest.paragraphs(&[&sentence(text)]) };
         }
     }
     rest.control("SH", ["SEE ALSO"]);
@@ -84,6 +84,11 @@ fn of_command(command: &Command, see_also: &[String], directory: &Path) -> anyho
     rest.references(&names).to_writer(&mut page)?;
     save(&directory.join(format!("{name}.1")), &page)?;
     subcommands().try_for_each(|subcommand| of_command(subcommand, see_also, directory))
+}
+
+fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }
 
 fn save(path: &Path, page: &[u8]) -> anyhow::Result<()> {
