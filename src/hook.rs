@@ -3,6 +3,8 @@
 pub(crate) mod discovery;
 pub(crate) mod error;
 pub(crate) mod file;
+#[cfg(feature = "wasm")]
+pub(crate) mod identity;
 pub(crate) mod kind;
 pub(crate) mod scope;
 pub(crate) mod settings;

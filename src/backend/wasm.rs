@@ -17,6 +17,7 @@ mod memory;
 mod precompiled;
 mod preview_1;
 mod sandbox;
+mod stamp;
 mod store;
 mod streams;
 mod strings;
@@ -82,13 +83,13 @@ impl Backend for Wasm {
             )));
         }
         grants::check(settings, self.trust)?;
-        let module = ModuleFile::new(&file)?;
+        let cache = self.cache.as_ref();
+        let module = ModuleFile::new(&file, cache)?;
         if let Some(expected) = &settings.sha256 {
             module.check(expected)?;
         }
         let memory = settings.memory.map_or(limits.memory, |m| usize::try_from(m.0).unwrap_or(usize::MAX));
         let sandbox = self.sandbox(limits)?;
-        let cache = self.cache.as_ref();
         // The layer follows the magic number and the version. It is 1 for a component and 0 for a module.
         let program = if file.head.get(6) == Some(&1) {
             let compiled = compile::get(&sandbox.engine, self.calls, cache, &module);

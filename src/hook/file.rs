@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::error::LaunchError;
+#[cfg(feature = "wasm")]
+use super::identity::Identity;
 use super::kind::Kind;
 use super::trust::Trust;
 
@@ -29,6 +31,8 @@ pub(crate) struct HookFile {
     pub(crate) size: u64,
     #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "a process is started by its file's name"))]
     file: File,
+    #[cfg(feature = "wasm")]
+    pub(crate) identity: Identity,
     executable: bool,
 }
 
@@ -41,7 +45,15 @@ impl HookFile {
         let mut head = Vec::with_capacity(HEAD as usize);
         io::Read::by_ref(&mut &file).take(HEAD).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
         let executable = found.permissions().mode() & 0o111 != 0;
-        Ok(Self { path: path.to_owned(), head, size: found.len(), file, executable })
+        Ok(Self {
+            path: path.to_owned(),
+            head,
+            size: found.len(),
+            file,
+            #[cfg(feature = "wasm")]
+            identity: Identity::of(&found),
+            executable,
+        })
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -120,11 +120,20 @@ fn a_mistake_makes_nothing() {
 }
 
 #[test]
-fn without_an_sdk_at_hand_it_says_where_the_sdk_comes_from() {
+fn without_an_sdk_at_hand_the_program_writes_the_one_that_it_carries() {
     let here = TempDir::new().unwrap();
     let said = stdout(&shell(here.path(), "hookvisor new policy"));
     assert!(said.contains("\n  rustup target add wasm32-wasip1\n"), "{said}");
-    assert!(said.contains("with hookvisor-guest 0.1.0 from crates.io. While that is not published"), "{said}");
-    let manifest = fs::read_to_string(here.path().join("policy/Cargo.toml")).unwrap();
-    assert!(manifest.contains("hookvisor-guest = { version = \"0.1.0\", features = [\"libvirt\", \"log\"] }"));
+    let hook = here.path().join("policy");
+    let manifest = fs::read_to_string(hook.join("Cargo.toml")).unwrap();
+    let dependency = "hookvisor-guest = { path = \"hookvisor-guest\", features = [\"libvirt\", \"log\"] }";
+    assert!(manifest.contains(dependency), "{manifest}");
+    for file in ["src/lib.rs", "src/libvirt/domain.rs", "wit/hookvisor.wit"] {
+        let ours = fs::read(Path::new(SDK).join(file)).unwrap();
+        assert_eq!(fs::read(hook.join("hookvisor-guest").join(file)).unwrap(), ours, "{file}");
+    }
+    // The versions that this workspace has downloaded already.
+    fs::copy(LOCK, hook.join("Cargo.lock")).unwrap();
+    let built = shell(&hook, "cargo test");
+    assert!(stdout(&built).contains("3 passed; 0 failed"), "{built:?}");
 }

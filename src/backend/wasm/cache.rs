@@ -17,7 +17,9 @@ use xxhash_rust::xxh3::Xxh3;
 #[cfg(feature = "compiler")]
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::stamp::Stamp;
 use crate::backend::Calls;
+use crate::hook::identity::Identity;
 
 /// An entry ends with the checksum of what comes before, and this. The checksum is against damage; whoever could forge an
 /// entry could run anything as this user anyway.
@@ -115,8 +117,13 @@ impl Cache {
         &self.directory
     }
 
+    /// What an earlier run found out about a module's file, if that is still the same.
+    pub(super) fn stamp(&self, module: Identity) -> Option<Stamp> {
+        if self.is_usable() { Stamp::read(&self.directory, self.user, module) } else { None }
+    }
+
     /// The compiled form of a module, if there is one to be trusted.
-    pub(super) fn get(&self, key: &Key, calls: Calls) -> Option<CompiledCode> {
+    pub(super) fn get(&self, key: &Key, calls: Calls, stamp: &Stamp) -> Option<CompiledCode> {
         if !self.is_usable() {
             return None;
         }
@@ -131,9 +138,18 @@ impl Cache {
             tracing::warn!("cache entry {} is not to be trusted, and is not used", path.display());
             return None;
         }
+        let entry = Identity::of(&found);
+        let is_known = stamp.vouches_for(entry);
+        if is_known && calls == Calls::One {
+            return Some(CompiledCode::File(file));
+        }
         let verified = CompiledCode::check(file, found.len(), calls);
-        if let Err(error) = &verified {
-            tracing::warn!("cache entry {} is damaged, and is not used: {error}", path.display());
+        match &verified {
+            Ok(_) if !is_known => stamp.write(&self.directory, entry),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("cache entry {} is damaged, and is not used: {error}", path.display());
+            }
         }
         verified.ok()
     }
@@ -159,7 +175,7 @@ impl Cache {
     }
 }
 
-fn is_private(found: &Metadata, user: u32) -> bool {
+pub(super) fn is_private(found: &Metadata, user: u32) -> bool {
     found.uid() == user && found.mode() & 0o022 == 0
 }
 

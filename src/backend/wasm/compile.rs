@@ -9,6 +9,7 @@ use super::cache::{self, Cache, CompiledCode, Key};
 use super::engine;
 use super::error::{one_line, refused};
 use super::precompiled;
+use super::stamp::Stamp;
 use crate::backend::Calls;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
@@ -16,19 +17,23 @@ use crate::hook::file::HookFile;
 /// A hook's file and its SHA-256.
 pub(super) struct ModuleFile<'a> {
     file: &'a HookFile,
-    digest: [u8; 32],
+    stamp: Stamp,
 }
 
 impl<'a> ModuleFile<'a> {
-    pub(super) fn new(file: &'a HookFile) -> Result<Self, LaunchError> {
+    /// Reads the file only if the cache does not know its digest yet.
+    pub(super) fn new(file: &'a HookFile, cache: Option<&Cache>) -> Result<Self, LaunchError> {
+        if let Some(stamp) = cache.and_then(|cache| cache.stamp(file.identity)) {
+            return Ok(Self { file, stamp });
+        }
         let mut digest = Sha256::new();
         file.each_piece(|piece| digest.update(piece))?;
-        Ok(Self { file, digest: digest.finalize().into() })
+        Ok(Self { file, stamp: Stamp::new(file.identity, digest.finalize().into()) })
     }
 
     /// Refuses the file if the settings ask for another digest.
     pub(super) fn check(&self, expected: &str) -> Result<(), LaunchError> {
-        let found = cache::hex(&self.digest);
+        let found = cache::hex(&self.stamp.digest);
         if found.eq_ignore_ascii_case(expected) {
             return Ok(());
         }
@@ -48,7 +53,7 @@ impl<'a> ModuleFile<'a> {
     fn bytes(&self) -> Result<Vec<u8>, LaunchError> {
         let mut bytes = Vec::new();
         self.file.each_piece(|piece| bytes.extend_from_slice(piece))?;
-        if Sha256::digest(&bytes).as_slice() != self.digest {
+        if Sha256::digest(&bytes).as_slice() != self.stamp.digest {
             return Err(refused("it was changed while it was loaded: load the hooks again"));
         }
         Ok(bytes)
@@ -101,8 +106,8 @@ pub(super) fn get<T: Binary>(
     cache: Option<&Cache>,
     file: &ModuleFile<'_>,
 ) -> Result<T, LaunchError> {
-    let key = Key::new(&file.digest);
-    if let Some(code) = cache.and_then(|cache| cache.get(&key, calls)) {
+    let key = Key::new(&file.stamp.digest);
+    if let Some(code) = cache.and_then(|cache| cache.get(&key, calls, &file.stamp)) {
         match T::load(engine, &code) {
             Ok(loaded) => return Ok(loaded),
             Err(error) => tracing::warn!("the cache entry cannot be used: {}", one_line(&error)),
