@@ -56,7 +56,8 @@ fn main() -> anyhow::Result<()> {
         Task::Completions { directory } => {
             make(&directory)?;
             for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-                generate_to(shell, &mut command, "hookvisor", &directory).context("a completion could not be written")?;
+                generate_to(shell, &mut command, "hookvisor", &directory)
+                    .context("a completion could not be written")?;
             }
             Ok(())
         }

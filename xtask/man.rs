@@ -74,7 +74,11 @@ fn of_command(command: &Command, see_also: &[String], directory: &Path) -> anyho
         if let Some((begins, section)) = section_of(text) {
             let text = text.trim_start_matches(begins).trim_start();
             rest.control("SH", [*section]);
-            if *section == "EXAMPLES" { rest.example(text) } else { rest.paragraphs(&[&sentence(text)]) };
+            if *section == "EXAMPLES" {
+                rest.example(text)
+            } else {
+                rest.paragraphs(&[&sentence(text)])
+            };
         }
     }
     rest.control("SH", ["SEE ALSO"]);

@@ -62,10 +62,7 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
     };
     let target = args.sdk.as_deref().and_then(target_script).unwrap_or("rustup target add wasm32-wasip1".to_owned());
     let filled = |template: &str| {
-        template
-            .replace("{{target}}", &target)
-            .replace("{{name}}", &args.name)
-            .replace("{{sdk}}", &sdk)
+        template.replace("{{target}}", &target).replace("{{name}}", &args.name).replace("{{sdk}}", &sdk)
     };
     let directory = Path::new(&args.name);
     match fs::create_dir(directory) {

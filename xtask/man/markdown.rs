@@ -25,7 +25,8 @@ pub(super) fn to_roff(name: &str, section: &str, markdown: &str) -> String {
     let mut roff = Roff::new();
     let version = concat!("hookvisor ", env!("CARGO_PKG_VERSION"));
     roff.control("TH", [name.to_uppercase().as_str(), section, "", version, "hookvisor"]).control("SH", ["NAME"]);
-    let mut page = Page { roff, line: vec![roman(format!("{name} - "))], font: Font::Roman, in_item: false, in_code: false };
+    let mut page =
+        Page { roff, line: vec![roman(format!("{name} - "))], font: Font::Roman, in_item: false, in_code: false };
     for event in Parser::new_ext(markdown, Options::ENABLE_DEFINITION_LIST) {
         page.event(event);
     }
