@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The guest SDK, by links that `cargo package` follows: the SDK is a package of its own, which it would leave out.
-const SDK: &str = "src/cli/new/sdk";
+const SDK: &str = "packaging/guest-sdk";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
