@@ -45,6 +45,11 @@ pub(crate) enum Calls {
 pub(crate) trait Program: Send + Sync {
     /// Calls it and waits for its end, which comes by the call's deadline and grace.
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError>;
+
+    /// The SHA-256 of its code in hexadecimal digits, if that was loaded beforehand.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
 }
 
 /// One call of a hook.

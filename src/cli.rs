@@ -8,6 +8,7 @@ mod check;
 mod compile;
 mod driver;
 mod exec;
+mod history;
 mod interrupt;
 mod layout;
 mod libvirt;
@@ -15,6 +16,7 @@ mod list;
 mod log;
 pub(crate) mod new;
 mod options;
+mod record;
 mod run;
 mod streams;
 
@@ -51,6 +53,7 @@ enum CliCommand {
     List(list::Args),
     Check(check::Args),
     Exec(exec::Args),
+    History(history::Args),
     #[cfg(feature = "compiler")]
     Compile(compile::Args),
     New(new::Args),
@@ -82,6 +85,7 @@ fn command_line() -> anyhow::Result<u8> {
         CliCommand::List(args) => list::list(args),
         CliCommand::Check(args) => check::check(args),
         CliCommand::Exec(args) => exec::exec(args),
+        CliCommand::History(args) => history::history(args),
         #[cfg(feature = "compiler")]
         CliCommand::Compile(args) => compile::compile(args),
         CliCommand::New(args) => new::new(args),

@@ -1,13 +1,15 @@
 //! `hookvisor.toml`: what the administrator says once for all hooks.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::hook::trust::Trust;
 use crate::hook::trusted_toml;
 use crate::limits::Limits;
+use crate::record::Record;
 use crate::time::Time;
 
 /// The configuration of the installed hookvisor, which is read when it runs as a daemon's hook. An embedding daemon
@@ -28,6 +30,12 @@ use crate::time::Time;
 /// to = "file"              # or "journal", "stderr"
 /// file = "/var/log/hookvisor.log"
 /// level = "info"           # every call; "warn": failures alone
+///
+/// [history]                # what `hookvisor history` shows
+/// enabled = true
+/// file = "/var/log/hookvisor/history.jsonl"
+/// max_size = "16MiB"       # then it is renamed to history.jsonl.1
+/// keep = 4                 # old files
 /// ```
 ///
 /// Every key can be left out. A path that is not absolute starts at the directory of the file.
@@ -49,6 +57,45 @@ pub struct Config {
     pub limits: Limits,
     /// Where the log goes; `None` where the file does not say.
     pub log: Option<LogConfig>,
+    /// What is recorded of each event.
+    pub history: HistoryConfig,
+}
+
+/// What is recorded of each event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HistoryConfig {
+    /// Whether events are recorded. They are.
+    pub enabled: bool,
+    /// The file; `None` where the configuration does not say.
+    pub file: Option<PathBuf>,
+    /// The size at which the file is rotated; `None` where the configuration does not say.
+    #[serde(deserialize_with = "bytes")]
+    pub max_size: Option<u64>,
+    /// How many old files are kept; `None` where the configuration does not say.
+    pub keep: Option<NonZeroU32>,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        Self { enabled: true, file: None, max_size: None, keep: None }
+    }
+}
+
+impl HistoryConfig {
+    /// The record; `default` is its file if the configuration names none. `None` if nothing is to be recorded.
+    #[must_use]
+    pub fn record(&self, default: PathBuf) -> Option<Record> {
+        let mut record = Record::at(self.file.clone().unwrap_or(default));
+        record = self.max_size.into_iter().fold(record, Record::max_size);
+        record = self.keep.map(NonZeroU32::get).into_iter().fold(record, Record::keep);
+        self.enabled.then_some(record)
+    }
+}
+
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    ByteSize::deserialize(deserializer).map(|size| Some(size.0))
 }
 
 /// Where the log goes, and how much of it there is.
@@ -104,7 +151,13 @@ impl Config {
     /// What holds where `file` is not there.
     #[must_use]
     pub fn without(file: &Path) -> Self {
-        Self { hooks: beside(file, Path::new("hooks")), cache: None, limits: Limits::default(), log: None }
+        Self {
+            hooks: beside(file, Path::new("hooks")),
+            cache: None,
+            limits: Limits::default(),
+            log: None,
+            history: HistoryConfig::default(),
+        }
     }
 
     /// Reads the file; what holds [`without`](Self::without) it where there is none.
@@ -134,6 +187,8 @@ struct Raw {
     #[serde(default)]
     limits: RawLimits,
     log: Option<RawLog>,
+    #[serde(default)]
+    history: HistoryConfig,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,6 +239,7 @@ impl Raw {
             cache: self.cache.map(|cache| beside(file, &cache)),
             limits: self.limits.over(without.limits),
             log,
+            history: HistoryConfig { file: self.history.file.map(|path| beside(file, &path)), ..self.history },
         })
     }
 }
@@ -233,6 +289,10 @@ mod tests {
         assert_eq!((limits.timeout, limits.grace), (Duration::from_secs(5), Duration::from_secs(1)));
         assert_eq!((limits.stdout, limits.stderr, limits.memory), (1 << 20, 2 << 10, 3 << 20));
         assert_eq!(all.log, Some(LogConfig { to: LogTo::File("/var/log/hooks.log".into()), level: LogLevel::Warn }));
+        assert_eq!(nothing.history.record("/default".into()), Some(Record::at("/default")));
+        let history = read("[history]\nfile = '/srv/record'\nmax_size = '1MiB'\nkeep = 2\n")?.history;
+        assert_eq!(history.record("/default".into()), Some(Record::at("/srv/record").max_size(1 << 20).keep(2)));
+        assert_eq!(read("[history]\nenabled = false")?.history.record("/default".into()), None);
         assert_eq!(read("[log]\nto = 'journal'")?.log, Some(LogConfig { to: LogTo::Journal, level: LogLevel::Info }));
         Ok(())
     }
@@ -246,6 +306,8 @@ mod tests {
             why("[limits]\ngrace = '0s'"),
             "line 2: \"0s\": no time at all; write one like \"5s\" or \"1min 30s\""
         );
+        assert!(why("[history]\nfiel = 'x'").starts_with("line 2: unknown field `fiel`"));
+        assert!(why("[history]\nkeep = 0").starts_with("line 2: "));
         assert!(why("[log]\nto = 'syslog'").starts_with("line 2: unknown variant `syslog`"));
         assert_eq!(why("[log]\nto = 'file'"), "[log] to = \"file\" needs `file = \"…\"`");
         assert_eq!(why("[log]\nto = 'journal'\nfile = 'x'"), "[log] has `file`, and does not say to = \"file\"");

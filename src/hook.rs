@@ -1,5 +1,6 @@
 //! Files of hooks: where they are, whom they belong to, what their settings say.
 
+pub(crate) mod digest;
 pub(crate) mod discovery;
 pub(crate) mod error;
 pub(crate) mod file;

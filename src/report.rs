@@ -41,6 +41,8 @@ pub struct HookReport {
     pub duration: Duration,
     /// What else a person should know of this call, a sentence each.
     pub notes: Vec<String>,
+    /// The SHA-256 of its file in hexadecimal digits, if the runtime keeps a [`Record`](crate::Record).
+    pub sha256: Option<String>,
 }
 
 impl HookReport {
@@ -52,20 +54,24 @@ impl HookReport {
         if self.termination.is_success() {
             return None;
         }
+        let (path, failure) = (self.path.display().to_string(), self.termination.to_string());
+        Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes))
+    }
+
+    /// The words of such an entry.
+    pub(crate) fn words(path: &str, driver: Option<&str>, failure: &str, stderr: &[u8], notes: &[String]) -> Vec<u8> {
         let driver = driver.map(|d| format!(" {d}")).unwrap_or_default();
-        let path = self.path.display();
-        let mut entry =
-            format!("Hook script execution failed: Hook script {path}{driver} {}", self.termination).into_bytes();
-        let stderr = self.stderr.trim_ascii_end();
+        let mut entry = format!("Hook script execution failed: Hook script {path}{driver} {failure}").into_bytes();
+        let stderr = stderr.trim_ascii_end();
         if !stderr.is_empty() {
             entry.extend_from_slice(b": ");
             entry.extend_from_slice(stderr);
         }
-        for note in &self.notes {
+        for note in notes {
             entry.extend_from_slice(b"\n  note: ");
             entry.extend_from_slice(note.as_bytes());
         }
-        Some(entry)
+        entry
     }
 }
 
@@ -79,6 +85,18 @@ pub enum Decision {
     Vetoed,
     /// Shutdown stage: the hooks have been told.
     Notified,
+}
+
+impl Decision {
+    /// The stable name in the JSON form.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Proceed => "proceed",
+            Self::Vetoed => "vetoed",
+            Self::Notified => "notified",
+        }
+    }
 }
 
 /// What came of one event.

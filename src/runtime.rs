@@ -30,6 +30,7 @@ use crate::hook::file;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::observe;
+use crate::record::Record;
 use crate::semaphore::Semaphore;
 
 /// How often a directory that is being changed is read, and how much longer each time it is left alone before the next.
@@ -71,6 +72,7 @@ struct Shared {
     trust: Trust,
     backends: Vec<Box<dyn Backend>>,
     hooks: RwLock<Arc<HookSet>>,
+    record: Option<Record>,
     /// Held while hooks are reloaded, so that of two reloads the later one's set stays.
     reloading: Mutex<()>,
 }
@@ -105,6 +107,7 @@ pub struct RuntimeBuilder {
     max_in_flight: Option<NonZeroUsize>,
     end_with_host: bool,
     calls: Calls,
+    record: Option<Record>,
 }
 
 /// There is nothing to keep.
@@ -162,6 +165,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Records each event there: the decision, and what came of each hook. By default nothing is recorded.
+    pub fn record(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+
     /// Makes a runtime for a process that runs one event and ends: nothing is kept ready for the next call, so that the
     /// first comes sooner. Further calls work all the same, and take longer.
     pub fn for_one_event(mut self) -> Self {
@@ -189,6 +198,7 @@ impl RuntimeBuilder {
             trust,
             backends: backends(trust, self.end_with_host, self.cache, self.calls),
             hooks: RwLock::default(),
+            record: self.record,
             reloading: Mutex::default(),
         }));
         runtime.reload()?;
@@ -228,6 +238,7 @@ impl Runtime {
             max_in_flight: None,
             end_with_host: false,
             calls: Calls::Many,
+            record: None,
         }
     }
 

@@ -161,14 +161,16 @@ fn commands(measured: &mut Measured, hooks: &Hooks) {
         .iter()
         .filter(|(_, program)| program.exists())
         .flat_map(|(name, program)| {
-            [("wasm", &wasm), ("dash", &dash), ("ten dash", &ten)]
-                .map(|(what, hooks)| (format!("{name} run, {what}"), program, hooks))
+            [("wasm", &wasm), ("dash", &dash), ("dash, recorded", &dash), ("ten dash", &ten)]
+                .map(|(what, hooks)| (format!("{name} run, {what}"), program, hooks, what.ends_with("recorded")))
         })
         .collect();
-    let run = |program: &Path, directory: &Path| {
+    let record = hooks.directory.path().join("record/history.jsonl").display().to_string();
+    let run = |program: &Path, directory: &Path, recorded: bool| {
         let [directory, cache] = [directory, &cache].map(|path| path.to_str().unwrap());
         let line = ["run", "--hooks", directory, "--cache", cache, "qemu", "web2", "start", "begin", "read"];
-        by_std(program, &line, &hooks.document);
+        let recording = ["run", "--record", &record].iter().chain(&line[1..]).copied().collect::<Vec<_>>();
+        by_std(program, if recorded { &recording } else { &line }, &hooks.document);
     };
     let arguments = ["web2", "start", "begin", "read"];
     let script = |hooks: &Path| hooks.join("qemu.d/00");
@@ -179,8 +181,8 @@ fn commands(measured: &mut Measured, hooks: &Hooks) {
         ("the hook in dash, by itself", Box::new(|| by_std(&dash_by_itself, &arguments, &hooks.document))),
         ("run-parts, ten dash", Box::new(|| by_std(Path::new("/bin/run-parts"), &[&ten], b""))),
     ];
-    for (name, program, hooks) in &runs {
-        cases.push((name, Box::new(|| run(program, hooks))));
+    for (name, program, hooks, recorded) in &runs {
+        cases.push((name, Box::new(|| run(program, hooks, *recorded))));
     }
     measured.in_turns(200, cases);
 }

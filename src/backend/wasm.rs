@@ -107,6 +107,7 @@ impl Backend for Wasm {
             program,
             memory,
             settings: Arc::new(settings.clone()),
+            sha256: module.sha256(),
             settings_file: settings::file_name(&file.path).into(),
             launcher: Arc::clone(&self.launcher),
         }))

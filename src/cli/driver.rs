@@ -8,16 +8,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-#[cfg(feature = "wasm")]
-use hookvisor::RuntimeBuilder;
-use hookvisor::{Config, Event, LIBVIRT_DRIVERS, Runtime};
+use hookvisor::{Config, Event, LIBVIRT_DRIVERS, Runtime, RuntimeBuilder};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
 use super::interrupt::Interrupts;
 use super::layout::Layout;
-use super::log;
 use super::streams::{complain, document, texts, unbuffered};
+use super::{log, record};
 
 /// A driver's hook of one installation.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,11 +39,13 @@ impl DriverLink {
         log::as_configured(config.log.as_ref())?;
         let event = self.event(&texts(arguments)?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
+        let record = record::of(&self.layout, &config).map(|record| record.caller("libvirt"));
         let runtime = Runtime::builder(config.hooks)
             .limits(config.limits)
             .only_driver(self.driver)
             .cancel(&interrupts.cancel)
             .for_one_event();
+        let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record);
         #[cfg(feature = "wasm")]
         let runtime = {
             let cache = config.cache.or_else(|| self.layout.cache());

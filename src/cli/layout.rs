@@ -38,6 +38,11 @@ impl Layout {
         (self.root != Path::new("/")).then(|| self.root.join("var/cache/hookvisor"))
     }
 
+    /// Where events are recorded, if the configuration names no file.
+    pub(super) fn history(&self) -> PathBuf {
+        self.root.join("var/log/hookvisor/history.jsonl")
+    }
+
     pub(super) fn libvirt_hooks(&self) -> PathBuf {
         self.root.join(LIBVIRT_HOOKS)
     }

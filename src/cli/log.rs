@@ -26,6 +26,9 @@ use super::streams::complain;
 /// For what is reported on standard error whatever the log is: there, the log does not say it again.
 pub(super) const REPORTED: &str = "hookvisor::reported";
 
+/// A record that could not be written.
+const RECORD: &str = "hookvisor::record";
+
 /// What a failed hook's own line has said already.
 const VETOED: &str = "hookvisor::vetoed";
 
@@ -55,7 +58,9 @@ pub(super) fn as_configured(log: Option<&LogConfig>) -> anyhow::Result<()> {
     match &log.to {
         LogTo::File(path) => {
             let file = append_to(path).with_context(|| format!("the log {} could not be opened", path.display()))?;
-            install(layer().event_format(Style::Line).with_writer(Arc::new(file)).with_filter(ours));
+            install(
+                layer().event_format(Style::Line).with_writer(Arc::new(file)).with_filter(ours).and_then(unrecorded()),
+            );
         }
         LogTo::Journal => {
             let journal = tracing_journald::layer().context("the journal could not be reached")?;
@@ -63,12 +68,19 @@ pub(super) fn as_configured(log: Option<&LogConfig>) -> anyhow::Result<()> {
                 journal
                     .with_syslog_identifier("hookvisor".to_owned())
                     .with_field_prefix(Some("HOOKVISOR".to_owned()))
-                    .with_filter(ours),
+                    .with_filter(ours)
+                    .and_then(unrecorded()),
             );
         }
         _ => stderr(Some(level), None),
     }
     Ok(())
+}
+
+/// What the record could not take is said on standard error too, wherever the log goes.
+fn unrecorded() -> impl Layer<Registry> + Send + Sync {
+    let wanted = filter_fn(|metadata| metadata.target() == RECORD);
+    layer().event_format(Style::Message).with_writer(io::stderr).with_filter(wanted)
 }
 
 fn stderr(asked: Option<Level>, otherwise: Option<Level>) {

@@ -1,13 +1,15 @@
 //! `hookvisor run`: one event.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, Limits};
+use hookvisor::{Event, EventError, Limits, Record, RuntimeBuilder};
 
 use super::interrupt::Interrupts;
 use super::options::{Format, HooksArgs, duration};
+use super::record;
 use super::streams::{complain, document, print};
 
 /// Run the hooks of one event, with the document on standard input
@@ -26,6 +28,9 @@ pub(super) struct Args {
     /// How long a hook may take, if its own settings do not say, such as 5s [default: 90s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+    /// Record the event in this file [default: as hookvisor.toml says, for its hooks directory; none for another]
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// The driver, whose hooks are called: qemu, lxc, network, or any name
     driver: String,
     /// The guest, or - for none
@@ -46,15 +51,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     };
     let mut limits = Limits::default();
     limits.timeout = args.timeout.unwrap_or(limits.timeout);
+    let record = match args.record {
+        Some(file) => Some(Record::at(file)),
+        None => record::of_hooks(&args.hooks.directory)?,
+    };
     let interrupts = Interrupts::catch()?;
-    let runtime = args
-        .hooks
-        .builder()
-        .limits(limits)
-        .only_driver(event.driver())
-        .cancel(&interrupts.cancel)
-        .for_one_event()
-        .build()?;
+    let runtime =
+        args.hooks.builder().limits(limits).only_driver(event.driver()).cancel(&interrupts.cancel).for_one_event();
+    let record = record.map(|record| record.caller("hookvisor run"));
+    let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record).build()?;
     let report = runtime.run(&event);
     // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
     std::mem::forget(runtime);

@@ -41,6 +41,8 @@ struct HookJson<'a> {
     stderr: String,
     stderr_dropped: u64,
     duration_us: u128,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<&'a str>,
     notes: &'a [String],
 }
 
@@ -66,6 +68,7 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
             stderr: String::from_utf8_lossy(&hook.stderr).into_owned(),
             stderr_dropped: hook.stderr_dropped,
             duration_us: hook.duration.as_micros(),
+            sha256: hook.sha256.as_deref(),
             notes: &hook.notes,
         }
     }

@@ -1,6 +1,6 @@
 //! One event's way through its hooks: the one place where the stages mean something.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
@@ -101,18 +101,24 @@ impl Invocation {
 
     pub(super) fn run_as(self, stage: Stage) -> Report {
         let _span = observe::event_span(&self.event, stage).entered();
+        let began = SystemTime::now();
         let shared = &*self.runtime.0;
         let mut options = CallOptions::new(self.limits.as_ref().unwrap_or(&shared.limits), self.cancels);
         options.within = self.within.map(|time| (Instant::now(), time));
         options.slots = shared.slots.as_ref();
+        options.digests = shared.record.is_some();
         let report = run(&self.event, stage, &shared.hooks(), &options);
         observe::decided(&report);
+        if let Some(record) = &shared.record {
+            record.event(&report, began);
+        }
         report
     }
 
     /// What the call comes to if no hook can be called at all.
     #[cfg(feature = "async")]
     pub(super) fn refused(&self, stage: Stage, why: &str) -> Report {
+        let began = SystemTime::now();
         let mut report = Report::new(&self.event, stage);
         for hook in self.runtime.0.hooks().of_event(&self.event) {
             if matches!(hook.loaded, Loaded::Skipped(_)) {
@@ -120,6 +126,9 @@ impl Invocation {
             }
             let why = LaunchError::Host { what: "the host could not call it", why: why.to_owned() };
             report.add(not_run(hook, Termination::NotLaunched(why)));
+        }
+        if let Some(record) = &self.runtime.0.record {
+            record.event(&report, began);
         }
         report
     }
@@ -170,11 +179,13 @@ pub(super) struct CallOptions<'a> {
     within: Option<(Instant, Duration)>,
     /// The bound on hooks under way, if there is one.
     slots: Option<&'a Semaphore>,
+    /// Whether reports have the digests of hooks.
+    digests: bool,
 }
 
 impl<'a> CallOptions<'a> {
     pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
-        Self { limits, cancels, within: None, slots: None }
+        Self { limits, cancels, within: None, slots: None, digests: false }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -211,10 +222,12 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, options: &CallOptions<'_>) 
         let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
         let keep_stdout = if filter.is_some() { options.limits.stdout } else { 0 };
         let span = observe::hook_span(&hook.path, hook.kind).entered();
+        let sha256 = options.digests.then(|| hook.sha256()).flatten();
         let mut ended = self::hook(hook, &event.arguments(), stdin, options, keep_stdout);
         if let Some(document) = filter.and_then(|format| take_document(format, &mut ended)) {
             report.document = Some(document);
         }
+        ended.sha256 = sha256;
         observe::finished(event, &ended);
         drop(span);
         report.add(ended);
@@ -303,6 +316,7 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
         stdout_held: false,
         duration: Duration::ZERO,
         notes: Vec::new(),
+        sha256: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::backend::Program;
 use crate::event::Event;
+use crate::hook::digest::FileDigest;
 use crate::hook::error::LaunchError;
 use crate::hook::kind::Kind;
 use crate::hook::scope::Scope;
@@ -28,6 +29,18 @@ pub(crate) struct Hook {
     pub(crate) scope: Scope,
     pub(crate) settings: Settings,
     pub(crate) loaded: Loaded,
+    pub(crate) digest: FileDigest,
+}
+
+impl Hook {
+    /// The SHA-256 of the code that a call runs now, if it can be read.
+    pub(crate) fn sha256(&self) -> Option<String> {
+        let loaded = match &self.loaded {
+            Loaded::Ready(program) => program.sha256(),
+            Loaded::Broken(_) | Loaded::Skipped(_) => None,
+        };
+        loaded.or_else(|| self.digest.of(&self.path))
+    }
 }
 
 /// All hooks of a directory, by driver, each driver's in the order in which they are called.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::hooks::{Hook, Loaded};
 use crate::backend::{Backend, Program};
+use crate::hook::digest::FileDigest;
 use crate::hook::discovery::Found;
 use crate::hook::error::LaunchError;
 use crate::hook::file::{self, HookFile};
@@ -47,6 +48,7 @@ impl Loader<'_> {
                 scope,
                 settings: Settings::default(),
                 loaded: Loaded::Skipped(why),
+                digest: FileDigest::default(),
             };
         }
         let (settings, loaded) = match Settings::of_hook(&path, self.trust) {
@@ -56,7 +58,7 @@ impl Loader<'_> {
             }
             Err(why) => (Settings::default(), Loaded::Broken(why)),
         };
-        Hook { path: path.into(), kind, scope, settings, loaded }
+        Hook { path: path.into(), kind, scope, settings, loaded, digest: FileDigest::default() }
     }
 
     fn make_ready(&self, file: HookFile, settings: &Settings) -> Result<Box<dyn Program>, LaunchError> {
@@ -75,6 +77,6 @@ impl Loader<'_> {
 
     fn unread(path: PathBuf, scope: Scope, loaded: Loaded) -> Hook {
         let kind = Kind::of_name(&path);
-        Hook { path: path.into(), kind, scope, settings: Settings::default(), loaded }
+        Hook { path: path.into(), kind, scope, settings: Settings::default(), loaded, digest: FileDigest::default() }
     }
 }

@@ -53,6 +53,30 @@ fn either_kind_of_hook_lets_a_guest_start_and_vetoes_it() {
     }
 }
 
+#[test]
+fn a_veto_is_explained_by_the_record() {
+    let Some(world) = World::with_hookvisor() else { return };
+    world.hook("qemu.d/20-xyzzy", "[ \"$2\" != start ] || { echo 'Could not find required XYZZY' >&2; exit 7; }");
+    let error = world.try_guest("web1").unwrap_err();
+    let digest = world.run("sha256sum", &["/etc/hookvisor/hooks/qemu.d/20-xyzzy"]).stdout;
+    let digest = String::from_utf8_lossy(&digest).split(' ').next().unwrap().to_owned();
+    let last = world.hookvisor(["history", "--last"]);
+    let report = "Hook script execution failed: Hook script /etc/hookvisor/hooks/qemu.d/20-xyzzy qemu failed with error \
+                  code 7: Could not find required XYZZY";
+    assert!(error.contains(report), "{error}");
+    let lines: Vec<&str> = last.lines().map(str::trim).collect();
+    assert!(lines[0].contains("qemu     web1         start begin      vetoed"), "{last}");
+    let failed = lines.iter().find(|line| line.starts_with("failed")).unwrap();
+    assert!(failed.contains(" /etc/hookvisor/hooks/qemu.d/20-xyzzy ") && failed.ends_with(&digest), "{last}");
+    assert_eq!(lines.last(), Some(&report), "{last}");
+    let events = world.hookvisor(["history", "--object", "web1", "--format", "json"]);
+    let operations: Vec<String> = events
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["operation"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(operations, ["prepare", "start", "stopped", "release"]);
+}
+
 fn calls_so_far(world: &World) -> usize {
     std::fs::read_to_string(world.path("log/calls")).unwrap_or_default().lines().count()
 }

@@ -17,6 +17,7 @@ mod dropin;
 mod embedding;
 mod faults;
 mod guard;
+mod history;
 #[cfg(feature = "compiler")]
 mod hostile;
 mod interrupt;

@@ -32,6 +32,7 @@ const DESCRIPTORS: usize = 512;
 
 /// A hook that is ready to be called.
 pub(super) struct WasmHook {
+    pub(super) sha256: String,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) program: Linked,
     /// Bytes that all its memories may have together.
@@ -43,6 +44,10 @@ pub(super) struct WasmHook {
 }
 
 impl Program for WasmHook {
+    fn sha256(&self) -> Option<String> {
+        Some(self.sha256.clone())
+    }
+
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
         let (stdout, stderr) = (Capture::beginning(call.keep_stdout), Capture::both_ends(call.limits.stderr));
         let (stdout, stderr) = (Output::new(stdout), Output::new(stderr));

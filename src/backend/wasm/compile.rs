@@ -31,9 +31,14 @@ impl<'a> ModuleFile<'a> {
         Ok(Self { file, stamp: Stamp::new(file.identity, digest.finalize().into()) })
     }
 
+    /// The digest in hexadecimal digits.
+    pub(super) fn sha256(&self) -> String {
+        cache::hex(&self.stamp.digest)
+    }
+
     /// Refuses the file if the settings ask for another digest.
     pub(super) fn check(&self, expected: &str) -> Result<(), LaunchError> {
-        let found = cache::hex(&self.stamp.digest);
+        let found = self.sha256();
         if found.eq_ignore_ascii_case(expected) {
             return Ok(());
         }

@@ -23,8 +23,14 @@ const PROGRAMS: [&str; 6] = ["libvirtd", "virsh", "qemu-system-x86_64", "unshare
 const ETC: [&str; 9] =
     ["passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "alternatives", "hosts", "services", "protocols"];
 /// The directories that are its own, and where they lie in the test's directory.
-const OWN: [(&str, &str); 5] =
-    [("etc", "/etc"), ("run", "/run"), ("lib", "/var/lib"), ("log", "/var/log/libvirt"), ("cache", "/var/cache")];
+const OWN: [(&str, &str); 6] = [
+    ("etc", "/etc"),
+    ("run", "/run"),
+    ("lib", "/var/lib"),
+    ("logs", "/var/log"),
+    ("log", "/var/log/libvirt"),
+    ("cache", "/var/cache"),
+];
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// The hook of a world that writes down every event: `<operation> <sub-operation>`.
 const RECORDER: &str = "echo \"$2 $3\" >> /var/log/libvirt/calls";
@@ -50,6 +56,7 @@ impl World {
         for (own, _) in OWN {
             fs::create_dir(directory.path().join(own)).unwrap();
         }
+        fs::create_dir(directory.path().join("logs/libvirt")).unwrap();
         let etc = directory.path().join("etc");
         for name in ETC.iter().filter(|name| Path::new("/etc").join(name).exists()) {
             assert!(

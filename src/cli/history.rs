@@ -1,0 +1,211 @@
+//! `hookvisor history`: what was decided, when, and by which hook.
+
+mod stats;
+mod table;
+pub(super) mod when;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Parser, ValueEnum};
+use globset::{Glob, GlobMatcher};
+use hookvisor::{Config, Entries, Record, Recorded, RecordedEvent};
+use jiff::Timestamp;
+
+use self::stats::Stats;
+use super::layout::Layout;
+use super::options::Format;
+use super::streams::{complain, print};
+
+/// How often `--follow` looks for new entries.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Show what was decided, when, and by which hook
+#[derive(Debug, Parser)]
+#[command(after_help = "\
+The drop-in and `hookvisor run` record each event in /var/log/hookvisor/history.jsonl; [history] in hookvisor.toml names \
+another file or turns it off. Times are local. With --format json, each entry is one line of JSON on standard output.
+
+Examples:
+  hookvisor history --last                               what failed last, and why?
+  hookvisor history --decision vetoed --since yesterday  why did guests not start?
+  hookvisor history --stats                              calls, failures and durations of each hook")]
+pub(super) struct Args {
+    /// Only events of this guest; a shell pattern such as 'web*'
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
+    object: Option<GlobMatcher>,
+    /// Only events of this driver
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<String>,
+    /// Only events that were decided like this
+    #[arg(long, value_enum)]
+    decision: Option<Decided>,
+    /// Only events for which this hook was called: its path, or the end of it such as 10-xyzzy
+    #[arg(long, value_name = "HOOK")]
+    hook: Option<String>,
+    /// Only events since then: "2 hours ago", yesterday, 13:30, "2026-11-24 13:30"
+    #[arg(long, value_name = "TIME", value_parser = when::past)]
+    since: Option<Timestamp>,
+    /// Only events before then
+    #[arg(long, value_name = "TIME", value_parser = when::past)]
+    until: Option<Timestamp>,
+    /// Only the last N of these events in which a hook failed, with every hook that was called [N: 1]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
+    last: Option<usize>,
+    /// Only the last N of these events
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "last")]
+    lines: Option<usize>,
+    /// Show every hook that was called, not only those that failed
+    #[arg(short, long)]
+    verbose: bool,
+    /// Go on with new events as they are recorded, until interrupted
+    #[arg(short, long, conflicts_with = "stats")]
+    follow: bool,
+    /// Show calls, failures, vetoes and durations of each hook instead
+    #[arg(long)]
+    stats: bool,
+    /// Read this file instead of the configured one
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// How the entries are written
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Decided {
+    /// A start that was allowed
+    Proceed,
+    /// A start that was vetoed
+    Vetoed,
+    /// A stop that the hooks were told of
+    Notified,
+    /// A start that a hook in monitor mode would have vetoed
+    WouldVeto,
+}
+
+pub(super) fn history(args: Args) -> anyhow::Result<u8> {
+    let record = match &args.record {
+        Some(file) => Record::at(file),
+        None => {
+            let layout = Layout::of_this_machine();
+            let config = Config::read(&layout.config())?;
+            match config.history.record(layout.history()) {
+                Some(record) => record,
+                None => bail!("{} has `enabled = false` in [history]: nothing is recorded", layout.config().display()),
+            }
+        }
+    };
+    let mut entries = record.entries();
+    let mut wanted = entries.by_ref().filter(|entry| args.wants(entry));
+    if args.stats {
+        let mut stats = Stats::default();
+        wanted.for_each(|entry| stats.add(&entry));
+        warn(&record, &mut entries)?;
+        print(stats.shown(args.format)?.as_bytes())?;
+        return Ok(0);
+    }
+    match args.last.or(args.lines) {
+        None => wanted.try_for_each(|entry| print(args.shown(&entry).as_bytes()))?,
+        Some(last) => {
+            let mut kept = VecDeque::new();
+            for entry in wanted {
+                kept.push_back(entry);
+                if kept.len() > last {
+                    kept.pop_front();
+                }
+            }
+            kept.iter().try_for_each(|entry| print(args.shown(entry).as_bytes()))?;
+            if kept.is_empty() && args.format == Format::Text {
+                print(b"no such event is recorded\n")?;
+            }
+        }
+    }
+    warn(&record, &mut entries)?;
+    if !args.follow {
+        return Ok(0);
+    }
+    loop {
+        thread::sleep(PAUSE);
+        entries
+            .by_ref()
+            .filter(|entry| args.wants(entry))
+            .try_for_each(|entry| print(args.shown(&entry).as_bytes()))?;
+    }
+}
+
+/// Says what is missing from the output.
+fn warn(record: &Record, entries: &mut Entries) -> anyhow::Result<()> {
+    if let Some(error) = entries.take_error() {
+        bail!("the record {} could not be read: {error}", record.path().display());
+    }
+    match entries.torn() {
+        0 => {}
+        torn => {
+            let file = record.path().display();
+            complain(format!("hookvisor: {file}: {torn} incomplete lines are left out\n").as_bytes());
+        }
+    }
+    Ok(())
+}
+
+impl Args {
+    fn wants(&self, entry: &Recorded) -> bool {
+        let time = entry.time().parse::<Timestamp>().ok();
+        let since = self.since.is_none_or(|since| time.is_some_and(|time| time >= since));
+        let until = self.until.is_none_or(|until| time.is_some_and(|time| time < until));
+        since && until && self.wants_event(entry)
+    }
+
+    fn wants_event(&self, entry: &Recorded) -> bool {
+        match entry {
+            Recorded::Event(event) => {
+                self.object.as_ref().is_none_or(|pattern| pattern.is_match(&event.object))
+                    && (self.last.is_none() || event.failures().next().is_some())
+                    && self.driver.as_ref().is_none_or(|driver| *driver == event.driver)
+                    && self.decision.is_none_or(|decision| decision.is_of(event))
+                    && self
+                        .hook
+                        .as_ref()
+                        .is_none_or(|hook| event.hooks.iter().any(|called| is_named(&called.path, hook)))
+            }
+            Recorded::Change(change) => {
+                let of_events =
+                    self.last.is_some() || self.object.is_some() || self.driver.is_some() || self.decision.is_some();
+                !of_events && self.hook.as_ref().is_none_or(|hook| is_named(&change.path, hook))
+            }
+            _ => true,
+        }
+    }
+
+    fn shown(&self, entry: &Recorded) -> String {
+        match self.format {
+            Format::Json => entry.to_json() + "\n",
+            Format::Text => table::entry(entry, self.verbose || self.last.is_some()),
+        }
+    }
+}
+
+impl Decided {
+    fn is_of(self, event: &RecordedEvent) -> bool {
+        match self {
+            Self::Proceed => event.decision == "proceed",
+            Self::Vetoed => event.decision == "vetoed",
+            Self::Notified => event.decision == "notified",
+            Self::WouldVeto => event.hooks.iter().any(|hook| hook.verdict.as_deref() == Some("would-veto")),
+        }
+    }
+}
+
+/// Whether a path is this one, or ends in these names.
+fn is_named(path: &str, name: &str) -> bool {
+    std::path::Path::new(path).ends_with(name.trim_start_matches("./"))
+}
+
+fn pattern(text: &str) -> Result<GlobMatcher, String> {
+    Glob::new(text).map(|glob| glob.compile_matcher()).map_err(|error| error.to_string())
+}

@@ -1,0 +1,98 @@
+//! Points in time as a person gives them: `2 hours ago`, `yesterday`, `13:30`, `2026-11-24 13:30`.
+
+use jiff::civil::{Date, DateTime, Time};
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp, ToSpan, ZonedDateTime};
+
+const EXAMPLES: &str = "write one like \"2 hours ago\", yesterday, 13:30, \"2026-11-24 13:30\" or 2026-11-24T13:30:00Z";
+
+/// A time in the past. A duration by itself, such as `2h`, is so long ago.
+pub(crate) fn past(text: &str) -> Result<Timestamp, String> {
+    parse(text, &ZonedDateTime::now(), |now, span| now.checked_sub(span))
+}
+
+/// A recorded time as the clock on the wall shows it.
+pub(crate) fn local(time: &str) -> String {
+    let zoned = time.parse::<Timestamp>().map(|time| time.to_zoned_datetime(TimeZone::system()));
+    zoned.map_or_else(|_| time.to_owned(), |time| time.strftime("%F %T").to_string())
+}
+
+fn parse(
+    text: &str,
+    now: &ZonedDateTime,
+    apply: impl Fn(&ZonedDateTime, Span) -> Result<ZonedDateTime, jiff::Error>,
+) -> Result<Timestamp, String> {
+    let text = text.trim();
+    let wrong = || format!("{text:?} is not a time; {EXAMPLES}");
+    let days = |days: i64| {
+        let day = now.checked_add(days.days()).and_then(|day| day.start_of_day());
+        day.map(|day| day.timestamp()).map_err(|error| error.to_string())
+    };
+    match text {
+        "now" => return Ok(now.timestamp()),
+        "today" => return days(0),
+        "yesterday" => return days(-1),
+        "tomorrow" => return days(1),
+        _ => {}
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    if let Some(local) = civil(text, now.date()) {
+        let local = local.to_zoned_datetime(TimeZone::system());
+        return local.map(|time| time.timestamp()).map_err(|error| error.to_string());
+    }
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    // "ago" has made it a negative one.
+    let moved = if span.is_negative() { now.checked_add(span) } else { apply(now, span) };
+    moved.map(|time| time.timestamp()).map_err(|_| wrong())
+}
+
+fn civil(text: &str, today: Date) -> Option<DateTime> {
+    let time = text.parse::<Time>().ok().filter(|_| text.contains(':') && !text.contains('-'));
+    time.map(|time| today.to_datetime(time)).or_else(|| text.parse::<DateTime>().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> ZonedDateTime {
+        let noon: Result<DateTime, _> = "2026-11-24 12:00".parse();
+        noon.and_then(|noon| noon.to_zoned_datetime(TimeZone::system())).unwrap_or_default()
+    }
+
+    fn of(text: &str) -> String {
+        let time = parse(text, &now(), |now, span| now.checked_sub(span));
+        time.map_or_else(|why| why, |time| time.to_zoned_datetime(TimeZone::system()).strftime("%F %T").to_string())
+    }
+
+    #[test]
+    fn times_are_local_and_durations_are_counted_from_now() {
+        for (text, expected) in [
+            ("2 hours ago", "2026-11-24 10:00:00"),
+            ("90min", "2026-11-24 10:30:00"),
+            ("1h 30m ago", "2026-11-24 10:30:00"),
+            ("3 days ago", "2026-11-21 12:00:00"),
+            ("now", "2026-11-24 12:00:00"),
+            ("today", "2026-11-24 00:00:00"),
+            ("yesterday", "2026-11-23 00:00:00"),
+            ("tomorrow", "2026-11-25 00:00:00"),
+            ("11:30", "2026-11-24 11:30:00"),
+            ("2026-11-20", "2026-11-20 00:00:00"),
+            ("2026-11-20 08:15", "2026-11-20 08:15:00"),
+            ("2026-11-20T08:15:30", "2026-11-20 08:15:30"),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+        for text in ["", "soon", "25:00", "2026-13-01", "-", "hours ago"] {
+            assert!(of(text).contains("is not a time; write one like"), "{text}: {}", of(text));
+        }
+    }
+
+    #[test]
+    fn a_time_with_its_offset_is_taken_as_it_is() {
+        let time = parse("2026-11-24T13:30:00Z", &now(), |now, span| now.checked_sub(span));
+        assert_eq!(time.map(|time| time.to_string()), Ok("2026-11-24T13:30:00Z".to_owned()));
+    }
+}

@@ -1,0 +1,88 @@
+//! The SHA-256 of a hook's file, for the record.
+
+use std::fmt::Write;
+use std::fs::Metadata;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use super::file::open_trusted;
+use super::trust::Trust;
+
+/// How much of a file is read at once.
+const PIECE: usize = 16 << 10;
+
+/// The digest of a hook's file, which is read again only after it was changed.
+#[derive(Debug, Default)]
+pub(crate) struct FileDigest(Mutex<Option<(Identity, String)>>);
+
+/// Which file it was, and in which state: device, number, size, and the times of its last changes.
+type Identity = (u64, u64, u64, [i64; 4]);
+
+impl FileDigest {
+    /// The digest in hexadecimal digits; `None` if the file cannot be read or is not to be trusted.
+    pub(crate) fn of(&self, path: &Path) -> Option<String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, found) = open_trusted(path, Trust::of_this_process()).ok()?;
+        let identity = identity(&found);
+        match &*known {
+            Some((of, digest)) if *of == identity => Some(digest.clone()),
+            _ => {
+                let digest = hexadecimal(&digest(file).ok()?);
+                *known = Some((identity, digest.clone()));
+                Some(digest)
+            }
+        }
+    }
+}
+
+fn identity(found: &Metadata) -> Identity {
+    let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
+    (found.dev(), found.ino(), found.size(), times)
+}
+
+fn digest(mut file: impl Read) -> io::Result<Vec<u8>> {
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(digest.finalize().to_vec()),
+            Ok(read) => digest.update(&piece[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A digest as a person compares it.
+pub(crate) fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_file_as_it_is_now() -> io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        let path = directory.path().join("hook");
+        let digest = FileDigest::default();
+        assert_eq!(digest.of(&path), None);
+        fs::write(&path, "abc")?;
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!([digest.of(&path), digest.of(&path)], [Some(abc.to_owned()), Some(abc.to_owned())]);
+        fs::write(&path, "")?;
+        let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(digest.of(&path), Some(nothing.to_owned()));
+        Ok(())
+    }
+}
