@@ -1,15 +1,19 @@
 //! `hookvisor.toml`: what the administrator says once for all hooks.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
 
+use crate::convention::raw::RawConvention;
+use crate::convention::rules::Convention;
 use crate::hook::trust::Trust;
 use crate::hook::trusted_toml;
 use crate::limits::Limits;
 use crate::record::Record;
+use crate::runtime::{Runtime, RuntimeBuilder};
 use crate::time::Time;
 
 /// The configuration of the installed hookvisor, which is read when it runs as a daemon's hook. An embedding daemon
@@ -38,11 +42,13 @@ use crate::time::Time;
 /// keep = 4                 # old files
 /// ```
 ///
+/// `[convention.NAME]` says what the operations of a daemon of your own mean: see [`Convention`].
+///
 /// Every key can be left out. A path that is not absolute starts at the directory of the file.
 ///
 /// ```no_run
 /// let config = hookvisor::Config::read(std::path::Path::new("/etc/hookvisor/hookvisor.toml"))?;
-/// let runtime = hookvisor::Runtime::builder(config.hooks).limits(config.limits).build()?;
+/// let runtime = config.runtime().build()?;
 /// # drop(runtime);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -59,6 +65,8 @@ pub struct Config {
     pub log: Option<LogConfig>,
     /// What is recorded of each event.
     pub history: HistoryConfig,
+    /// What the operations of the administrator's own drivers mean.
+    pub conventions: Vec<Convention>,
 }
 
 /// What is recorded of each event.
@@ -157,7 +165,14 @@ impl Config {
             limits: Limits::default(),
             log: None,
             history: HistoryConfig::default(),
+            conventions: Vec::new(),
         }
+    }
+
+    /// Sets up a runtime with these hooks, limits and conventions.
+    pub fn runtime(&self) -> RuntimeBuilder {
+        let builder = Runtime::builder(&self.hooks).limits(self.limits.clone());
+        self.conventions.iter().cloned().fold(builder, RuntimeBuilder::convention)
     }
 
     /// Reads the file; what holds [`without`](Self::without) it where there is none.
@@ -189,6 +204,8 @@ struct Raw {
     log: Option<RawLog>,
     #[serde(default)]
     history: HistoryConfig,
+    #[serde(default)]
+    convention: BTreeMap<String, RawConvention>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -233,6 +250,8 @@ impl Raw {
                 Some(LogConfig { to, level })
             }
         };
+        let conventions = self.convention.into_iter().map(|(driver, raw)| raw.into_convention(driver));
+        let conventions = conventions.collect::<Result<_, _>>()?;
         let without = Config::without(file);
         Ok(Config {
             hooks: self.hooks.map_or(without.hooks, |hooks| beside(file, &hooks)),
@@ -240,6 +259,7 @@ impl Raw {
             limits: self.limits.over(without.limits),
             log,
             history: HistoryConfig { file: self.history.file.map(|path| beside(file, &path)), ..self.history },
+            conventions,
         })
     }
 }

@@ -1,17 +1,60 @@
-//! How a family of daemons names its events: pure data.
+//! How daemons name their events: pure data.
 //!
-//! A convention says which operations a driver has, which stage each belongs to, and what is to happen after a veto. A
-//! new one is a file beside these and one line in [`of_driver`].
+//! A convention says which operations a driver has, which stage each belongs to, and what happens after a veto. A built-in
+//! one is a file beside these and one line in [`BUILT_IN`]; a daemon or `hookvisor.toml` can bring their own.
 
-mod generic;
 mod libvirt;
+mod oci;
+pub(crate) mod raw;
 pub(crate) mod rules;
 
-pub use self::libvirt::LIBVIRT_DRIVERS;
-use self::rules::Convention;
+use std::sync::LazyLock;
 
-/// The convention that claims this driver.
+pub use self::libvirt::LIBVIRT_DRIVERS;
+use self::rules::{Convention, ConventionError};
+
+static BUILT_IN: LazyLock<Vec<Convention>> =
+    LazyLock::new(|| libvirt::conventions().chain([oci::convention()]).collect());
+
+static GENERIC: LazyLock<Convention> = LazyLock::new(|| Convention::new(""));
+
+/// The built-in convention of a driver; the generic one, which lists nothing, if there is no other.
 pub(crate) fn of_driver(driver: &str) -> &'static Convention {
-    let claims = |c: &&&'static Convention| c.drivers.contains(&driver);
-    [&libvirt::LIBVIRT].iter().find(claims).copied().unwrap_or(&generic::GENERIC)
+    find(&BUILT_IN, driver).unwrap_or(&GENERIC)
+}
+
+fn find<'a>(conventions: &'a [Convention], driver: &str) -> Option<&'a Convention> {
+    conventions.iter().find(|convention| convention.driver == driver)
+}
+
+/// The conventions of a runtime: its own, then the built-in ones.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conventions(Vec<Convention>);
+
+impl Conventions {
+    /// Of two conventions for one driver, the later one holds.
+    pub(crate) fn new(own: Vec<Convention>) -> Result<Self, ConventionError> {
+        own.iter().try_for_each(Convention::validate)?;
+        Ok(Self(own.into_iter().rev().collect()))
+    }
+
+    /// The convention of a driver.
+    pub(crate) fn of(&self, driver: &str) -> &Convention {
+        find(&self.0, driver).unwrap_or_else(|| of_driver(driver))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_convention_is_valid() {
+        for convention in BUILT_IN.iter().chain([&*GENERIC]) {
+            assert_eq!(convention.validate(), Ok(()));
+        }
+        for driver in LIBVIRT_DRIVERS {
+            assert!(of_driver(driver).is_closed(), "{driver}");
+        }
+    }
 }

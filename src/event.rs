@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::convention;
-use crate::convention::rules::Operation;
-use crate::document::Format;
+use crate::convention::rules::{Convention, Operation};
+use crate::document::DocumentFormat;
 use crate::stage::Stage;
 
 /// Why an [`Event`] cannot be made.
@@ -55,7 +55,8 @@ struct Fields {
     driver: String,
     object: String,
     operation: String,
-    sub_operation: String,
+    /// `None`: the one that the driver's convention gives.
+    sub_operation: Option<String>,
     extra: String,
 }
 
@@ -73,12 +74,12 @@ impl Event {
         if !driver.starts_with(|c: char| c.is_ascii_alphanumeric()) || !driver.chars().all(plain) {
             return Err(EventError::Driver(driver.to_owned()));
         }
-        let rule = convention::of_driver(driver).operation(driver, operation);
+        let rule = convention::of_driver(driver).rule(operation);
         let fields = Fields {
             driver: driver.to_owned(),
             object: argument("object", object)?,
             operation: argument("operation", operation)?,
-            sub_operation: rule.sub_operation.to_owned(),
+            sub_operation: None,
             extra: "-".to_owned(),
         };
         Ok(Self { fields: Arc::new(fields), document: Bytes::new(), rule })
@@ -89,7 +90,7 @@ impl Event {
     /// # Errors
     /// [`EventError::Unprintable`] if it contains a NUL byte or a newline.
     pub fn with_sub_operation(mut self, sub_operation: &str) -> Result<Self, EventError> {
-        Arc::make_mut(&mut self.fields).sub_operation = argument("sub-operation", sub_operation)?;
+        Arc::make_mut(&mut self.fields).sub_operation = Some(argument("sub-operation", sub_operation)?);
         Ok(self)
     }
 
@@ -122,10 +123,10 @@ impl Event {
     /// As [`then`](Self::then), for an operation that is known to be one argument.
     pub(crate) fn with_operation(&self, operation: &str) -> Self {
         let mut event = self.clone();
-        event.rule = convention::of_driver(self.driver()).operation(self.driver(), operation);
+        event.rule = convention::of_driver(self.driver()).rule(operation);
         let fields = Arc::make_mut(&mut event.fields);
         fields.operation = operation.to_owned();
-        fields.sub_operation = event.rule.sub_operation.to_owned();
+        fields.sub_operation = None;
         fields.extra = "-".to_owned();
         event
     }
@@ -158,7 +159,7 @@ impl Event {
     /// The part of the operation, or `-`.
     #[must_use]
     pub fn sub_operation(&self) -> &str {
-        &self.fields.sub_operation
+        self.fields.sub_operation.as_deref().unwrap_or(&self.rule.sub_operation)
     }
 
     /// The extra argument, or `-`.
@@ -179,8 +180,9 @@ impl Event {
         [self.object(), self.operation(), self.sub_operation(), self.extra()]
     }
 
-    /// The stage that the driver's convention puts this operation in; an operation that it does not know is in the
-    /// start stage, where a failure has an effect.
+    /// The stage that the driver's built-in convention puts this operation in; an operation that it does not know is in the
+    /// start stage, where a failure has an effect. A runtime's [own convention](crate::RuntimeBuilder::convention) may say
+    /// otherwise: then [`Report::stage`](crate::Report::stage) is the stage that it ran in.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.rule.stage
@@ -192,9 +194,14 @@ impl Event {
         self.filter_format().is_some()
     }
 
-    /// What such a document must be.
-    pub(crate) fn filter_format(&self) -> Option<Format> {
-        self.rule.filter
+    /// The format that such a document must have.
+    pub(crate) fn filter_format(&self) -> Option<&DocumentFormat> {
+        self.rule.filter.as_ref()
+    }
+
+    /// The event as a runtime's own convention has it.
+    pub(crate) fn under(&self, convention: &Convention) -> Self {
+        Self { rule: convention.rule(self.operation()), ..self.clone() }
     }
 }
 

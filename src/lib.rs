@@ -93,6 +93,8 @@ pub use backend::wasm::cache::{Cache, CacheError};
 pub use cancel::Cancel;
 pub use config::{Config, ConfigError, HistoryConfig, LogConfig, LogLevel, LogTo};
 pub use convention::LIBVIRT_DRIVERS;
+pub use convention::rules::{AfterVeto, Convention, ConventionError, Operation};
+pub use document::DocumentFormat;
 pub use event::{Event, EventError};
 pub use hook::discovery::LoadError;
 pub use hook::error::LaunchError;

@@ -125,6 +125,8 @@ pub struct Report {
     pub hooks: Vec<HookReport>,
     /// The hooks of this event that were not called, and why.
     pub skipped: Vec<Skipped>,
+    /// Why the event was refused without calling a hook: its driver has no such operation. Before a start, that is a veto.
+    pub refused: Option<String>,
     /// The document as the hooks of a filter operation made it; `None` where no hook changed it.
     pub document: Option<Bytes>,
 }
@@ -141,8 +143,17 @@ impl Report {
             },
             hooks: Vec::new(),
             skipped: Vec::new(),
+            refused: None,
             document: None,
         }
+    }
+
+    /// Refuses the event for a reason that is no hook's. Before a start, that vetoes.
+    pub(crate) fn refuse(&mut self, why: String) {
+        if self.stage == Stage::Start {
+            self.decision = Decision::Vetoed;
+        }
+        self.refused = Some(why);
     }
 
     /// Takes what came of a hook. Before a start, anything but a success vetoes.
@@ -162,9 +173,12 @@ impl Report {
         self.hooks.iter().filter(|hook| !hook.termination.is_success())
     }
 
-    /// The exit status of the first hook that failed, 0 where none did.
+    /// The exit status of the first hook that failed, 0 where none did; 125 if the event was refused.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
+        if self.refused.is_some() {
+            return 125;
+        }
         self.failures().next().map_or(0, |hook| hook.termination.exit_status())
     }
 
@@ -173,6 +187,9 @@ impl Report {
     #[must_use]
     pub fn to_text(&self) -> Vec<u8> {
         let mut text = Vec::new();
+        if let Some(why) = &self.refused {
+            text.extend_from_slice(format!("Hook script execution failed: {why}\n").as_bytes());
+        }
         for entry in self.failures().filter_map(|hook| hook.entry(Some(self.event.driver()))) {
             text.extend_from_slice(&entry);
             text.push(b'\n');

@@ -25,6 +25,8 @@ use crate::backend::native::Native;
 use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::backend::{Backend, Calls};
 use crate::cancel::Cancel;
+use crate::convention::Conventions;
+use crate::convention::rules::Convention;
 use crate::hook::discovery::{self, DirectoryStamp, LoadError};
 use crate::hook::file;
 use crate::hook::trust::Trust;
@@ -65,6 +67,7 @@ struct Shared {
     directory: PathBuf,
     limits: Limits,
     only_driver: Option<String>,
+    conventions: Conventions,
     calls: Calls,
     cancels: Vec<Cancel>,
     /// The bound on hooks under way, if there is one.
@@ -103,6 +106,7 @@ pub struct RuntimeBuilder {
     limits: Limits,
     cache: Option<Cache>,
     only_driver: Option<String>,
+    conventions: Vec<Convention>,
     cancels: Vec<Cancel>,
     max_in_flight: Option<NonZeroUsize>,
     end_with_host: bool,
@@ -132,6 +136,13 @@ impl RuntimeBuilder {
     /// Loads the hooks of this driver alone. A process that runs the events of one need not look at the others'.
     pub fn only_driver(mut self, driver: impl Into<String>) -> Self {
         self.only_driver = Some(driver.into());
+        self
+    }
+
+    /// Sets what the operations of a driver mean. More than one may be given, for a driver each; for a driver that has a
+    /// built-in convention, this one holds instead.
+    pub fn convention(mut self, convention: Convention) -> Self {
+        self.conventions.push(convention);
         self
     }
 
@@ -183,15 +194,18 @@ impl RuntimeBuilder {
     /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
     ///
     /// # Errors
-    /// [`LoadError`] if the hooks directory cannot be read, others may write to it, or it is being changed all the time.
+    /// [`LoadError`] if the hooks directory cannot be read, others may write to it, or it is being changed all the time; or if
+    /// a convention cannot be used.
     pub fn build(self) -> Result<Runtime, LoadError> {
         // Hooks run in /, and reports name them for a person who is somewhere else.
         let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
         let trust = Trust::of_this_process();
+        let conventions = Conventions::new(self.conventions)?;
         let runtime = Runtime(Arc::new(Shared {
             directory,
             limits: self.limits,
             only_driver: self.only_driver,
+            conventions,
             calls: self.calls,
             cancels: self.cancels,
             slots: self.max_in_flight.map(|hooks| Semaphore::new(hooks.get())),
@@ -234,6 +248,7 @@ impl Runtime {
             limits: Limits::default(),
             cache: None,
             only_driver: None,
+            conventions: Vec::new(),
             cancels: Vec::new(),
             max_in_flight: None,
             end_with_host: false,

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use hookvisor::{Config, Event, LIBVIRT_DRIVERS, Runtime, RuntimeBuilder};
+use hookvisor::{Config, Event, LIBVIRT_DRIVERS, RuntimeBuilder};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
@@ -40,11 +40,7 @@ impl DriverLink {
         let event = self.event(&texts(arguments)?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
         let record = record::of(&self.layout, &config).map(|record| record.caller("libvirt"));
-        let runtime = Runtime::builder(config.hooks)
-            .limits(config.limits)
-            .only_driver(self.driver)
-            .cancel(&interrupts.cancel)
-            .for_one_event();
+        let runtime = config.runtime().only_driver(self.driver).cancel(&interrupts.cancel).for_one_event();
         let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record);
         #[cfg(feature = "wasm")]
         let runtime = {

@@ -1,38 +1,83 @@
-//! libvirt's drivers and operations, as its 11.3.0 calls them (src/util/virhook.c and the drivers).
+//! libvirt's drivers and operations, as libvirt 11.3.0 calls them (src/util/virhook.c and the drivers).
 
 use super::rules::{AfterVeto, Convention, Operation};
-use crate::document::Format;
+use crate::document::DocumentFormat;
 
 /// The drivers that libvirt calls hooks of, by the names of their files in its hooks directory.
 pub const LIBVIRT_DRIVERS: [&str; 6] = ["daemon", "qemu", "lxc", "libxl", "bhyve", "network"];
 
-/// libvirt runs every script of a driver and keeps the failure: each hook so sees the `stopped` and `release` that
-/// belong to the `prepare` it saw.
-pub(super) static LIBVIRT: Convention = Convention { drivers: &LIBVIRT_DRIVERS, after_veto: AfterVeto::RunAll, rules };
+pub(super) fn conventions() -> impl Iterator<Item = Convention> {
+    [daemon(), qemu(), lxc(), libxl(), bhyve(), network()].into_iter()
+}
 
-fn rules(driver: &str, operation: &str) -> Option<Operation> {
-    Some(match (driver, operation) {
-        ("daemon", "start") => Operation::shutdown("-"),
-        ("daemon", "shutdown") => Operation::shutdown("-"),
-        ("daemon", "reload") => Operation::shutdown("begin"),
-        ("qemu" | "lxc" | "libxl" | "bhyve", "prepare" | "start" | "started") => Operation::start("begin"),
-        ("qemu" | "lxc" | "libxl" | "bhyve", "stopped" | "release") => Operation::shutdown("end"),
-        ("qemu" | "libxl", "migrate") => Operation::filter("begin", Format::Xml),
-        ("qemu", "restore") => Operation::filter("begin", Format::Xml),
-        ("qemu" | "lxc" | "libxl", "reconnect") => Operation::start("begin"),
-        ("qemu", "attach") => Operation::start("begin"),
-        ("network", "start" | "started" | "port-created") => Operation::start("begin"),
-        ("network", "stopped") => Operation::shutdown("end"),
-        ("network", "port-deleted" | "updated") => Operation::shutdown("begin"),
-        _ => return None,
-    })
+fn daemon() -> Convention {
+    libvirt("daemon")
+        .operation("start", Operation::shutdown())
+        .operation("shutdown", Operation::shutdown())
+        .operation("reload", Operation::shutdown().sub_operation("begin"))
+        .ended_by("shutdown")
+}
+
+fn qemu() -> Convention {
+    guest("qemu")
+        .operation("migrate", begin(Operation::filter(DocumentFormat::Xml)))
+        .operation("restore", begin(Operation::filter(DocumentFormat::Xml)))
+        .operation("reconnect", begin(Operation::start()))
+        .operation("attach", begin(Operation::start()))
+}
+
+fn lxc() -> Convention {
+    guest("lxc").operation("reconnect", begin(Operation::start()))
+}
+
+fn libxl() -> Convention {
+    guest("libxl")
+        .operation("migrate", begin(Operation::filter(DocumentFormat::Xml)))
+        .operation("reconnect", begin(Operation::start()))
+}
+
+fn bhyve() -> Convention {
+    guest("bhyve")
+}
+
+fn network() -> Convention {
+    libvirt("network")
+        .operation("start", begin(Operation::start()))
+        .operation("started", begin(Operation::start()))
+        .operation("stopped", end(Operation::shutdown()))
+        .operation("port-created", begin(Operation::start()))
+        .operation("port-deleted", begin(Operation::shutdown()))
+        .operation("updated", begin(Operation::shutdown()))
+}
+
+fn guest(driver: &'static str) -> Convention {
+    libvirt(driver)
+        .operation("prepare", begin(Operation::start()))
+        .operation("start", begin(Operation::start()))
+        .operation("started", begin(Operation::start()))
+        .operation("stopped", end(Operation::shutdown()))
+        .operation("release", end(Operation::shutdown()))
+}
+
+/// libvirt runs every script of a driver and keeps the failure: each hook so sees the `stopped` and `release` that belong
+/// to the `prepare` it saw.
+fn libvirt(driver: &'static str) -> Convention {
+    Convention::new(driver).after_veto(AfterVeto::RunAll).closed()
+}
+
+fn begin(operation: Operation) -> Operation {
+    operation.sub_operation("begin")
+}
+
+fn end(operation: Operation) -> Operation {
+    operation.sub_operation("end")
 }
 
 #[cfg(test)]
 mod tests {
     use crate::event::Event;
 
-    /// The table of the contract's section 9, word for word; then what it leaves out.
+    /// libvirt's table, then operations that are not in it.
     #[test]
     fn every_operation_of_libvirt_has_its_stage_and_sub_operation() {
         let seen = |driver: &str, operation: &str| {
@@ -61,7 +106,7 @@ mod tests {
             (&["network"], "port-deleted", "begin shutdown"),
             (&["network"], "updated", "begin shutdown"),
         ];
-        // An operation that libvirt may gain can veto, and is never taken for a filter.
+        // An operation that libvirt does not have is never a filter.
         table.push((&["qemu", "network", "daemon"], "no-such-operation", "- start"));
         table.push((&["lxc", "bhyve"], "restore", "- start"));
         for (drivers, operation, expected) in table {

@@ -13,6 +13,7 @@ use super::scope::Scope;
 use super::skipped::Skipped;
 use super::trust::Trust;
 use super::{file, settings};
+use crate::convention::rules::ConventionError;
 use crate::event::Event;
 
 /// What editors and package managers leave beside a hook, and a hook's settings.
@@ -104,6 +105,9 @@ pub enum LoadError {
         /// What is wrong with it, and how to mend it.
         why: String,
     },
+    /// A convention that the runtime was given cannot be used.
+    #[error(transparent)]
+    Convention(#[from] ConventionError),
 }
 
 impl LoadError {

@@ -24,6 +24,8 @@ struct ReportJson<'a> {
     hooks: Vec<HookJson<'a>>,
     skipped: &'a [Skipped],
     #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     document: Option<String>,
 }
 
@@ -90,6 +92,7 @@ impl Report {
             exit_status: self.exit_status(),
             hooks: self.hooks.iter().map(HookJson::from).collect(),
             skipped: &self.skipped,
+            refused: self.refused.as_deref(),
             document: self.document.as_ref().map(|d| String::from_utf8_lossy(d).into_owned()),
         };
         // Strings, numbers and lists have no way to fail; an empty object is what a reader would refuse.

@@ -9,9 +9,9 @@ use super::guest::Guest;
 use super::hooks::{Hook, HookSet, Loaded};
 use crate::backend::{Call, Completion};
 use crate::cancel::Cancel;
-use crate::convention;
+use crate::convention::Conventions;
 use crate::convention::rules::AfterVeto;
-use crate::document::Format;
+use crate::document::DocumentFormat;
 use crate::event::Event;
 use crate::hook::error::LaunchError;
 use crate::hook::skipped::Skipped;
@@ -47,7 +47,8 @@ pub struct Invocation {
 impl Invocation {
     pub(super) fn new(runtime: &Runtime, event: &Event) -> Self {
         let cancels = runtime.0.cancels.clone();
-        Self { runtime: runtime.clone(), event: event.clone(), limits: None, within: None, cancels }
+        let event = event.under(runtime.0.conventions.of(event.driver()));
+        Self { runtime: runtime.clone(), event, limits: None, within: None, cancels }
     }
 
     /// Sets this call's limits, instead of the runtime's. What was decided when the hooks were loaded stays: their memory and
@@ -107,7 +108,7 @@ impl Invocation {
         options.within = self.within.map(|time| (Instant::now(), time));
         options.slots = shared.slots.as_ref();
         options.digests = shared.record.is_some();
-        let report = run(&self.event, stage, &shared.hooks(), &options);
+        let report = run(&self.event, stage, &shared.hooks(), &shared.conventions, &options);
         observe::decided(&report);
         if let Some(record) = &shared.record {
             record.event(&report, began);
@@ -204,13 +205,18 @@ impl<'a> CallOptions<'a> {
     }
 }
 
-fn run(event: &Event, stage: Stage, hooks: &HookSet, options: &CallOptions<'_>) -> Report {
+fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, options: &CallOptions<'_>) -> Report {
     let filter = event.filter_format().filter(|_| stage == Stage::Start);
-    let stops = stage == Stage::Start && convention::of_driver(event.driver()).after_veto == AfterVeto::Stop;
+    let convention = conventions.of(event.driver());
+    let stops = stage == Stage::Start && convention.after_veto == AfterVeto::Stop;
     let mut report = Report::new(event, stage);
+    if let Err(why) = convention.check(event.operation()) {
+        report.refuse(why.to_string());
+    }
     for hook in hooks.of_event(event) {
         let passed_over = match &hook.loaded {
             Loaded::Skipped(reason) => Some(reason.as_str()),
+            _ if stage == Stage::Start && report.refused.is_some() => Some("it was not called: the event was refused"),
             _ if stops && report.decision == Decision::Vetoed => Some("it was not called: a hook before it vetoed"),
             _ if report.was_cancelled() => Some("it was not called: the host has cancelled the call"),
             Loaded::Ready(_) | Loaded::Broken(_) => None,
@@ -321,7 +327,7 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
 }
 
 /// What a filter's hook made of the document, if it changed it. A hook whose document cannot be used has failed.
-fn take_document(format: Format, hook: &mut HookReport) -> Option<Bytes> {
+fn take_document(format: &DocumentFormat, hook: &mut HookReport) -> Option<Bytes> {
     if !hook.termination.is_success() {
         return None;
     }

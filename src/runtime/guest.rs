@@ -33,9 +33,6 @@ pub struct Guest {
     owes: bool,
 }
 
-/// The operation that ends a guest, in libvirt's convention and the generic one.
-const STOPPED: &str = "stopped";
-
 impl Guest {
     pub(super) fn new(runtime: Runtime, event: Event, report: Option<Report>) -> Self {
         Self { runtime, event, report, owes: true }
@@ -53,7 +50,8 @@ impl Guest {
         self.report.as_ref()
     }
 
-    /// Tells the hooks that it has stopped: the operation `stopped`, with the document that it started with.
+    /// Tells the hooks that it has stopped, with the document that it started with: the operation `stopped`, or the one that
+    /// the driver's convention [ends a guest with](crate::Convention::ended_by).
     pub fn stopped(mut self) -> Report {
         self.tell()
     }
@@ -80,7 +78,7 @@ impl Guest {
     }
 
     fn end(&self) -> Event {
-        self.event.with_operation(STOPPED)
+        self.event.with_operation(&self.runtime.0.conventions.of(self.event.driver()).ended_by)
     }
 
     fn tell(&mut self) -> Report {

@@ -12,6 +12,7 @@ mod brokered;
 #[cfg(feature = "compiler")]
 mod capi;
 mod cli;
+mod convention;
 mod daemon;
 mod dropin;
 mod embedding;
