@@ -1,6 +1,8 @@
 //! Conventions of a daemon's own, from Rust and from hookvisor.toml.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use hookvisor::{
     AfterVeto, Config, Convention, Decision, DocumentFormat, Event, LoadError, Operation, Report, Runtime, Stage,
@@ -196,4 +198,30 @@ fn a_convention_that_cannot_be_used_is_refused_with_the_place() {
         why("[convention.vmm]\nclosed = true\noperations = { create = 'start' }"),
         format!("the convention of driver \"vmm\": {end}")
     );
+}
+
+#[test]
+fn the_example_in_rust_and_in_toml_says_the_same() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("examples/convention.toml")).unwrap();
+    let of_toml = config(&text).unwrap();
+    assert_eq!(of_toml.hooks, Path::new("/etc/vmm/hooks"));
+    let said = format!("{:?}", of_toml.conventions);
+
+    let hooks = Hooks::new()
+        .script("vmm", "case $2 in configure) sed s/512/1024/ ;; delete) echo \"$(cat)\" >&2; exit 1 ;; esac");
+    let mut example = Command::new(env!("CARGO"));
+    example.current_dir(root).args(["run", "--quiet", "--example", "convention", "--"]).arg(hooks.path());
+    let output = example.output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).replace(&hooks.path().display().to_string(), "DIR");
+    let failed = "Hook script execution failed: Hook script DIR/vmm vmm failed with error code 1: {\"memory\": 1024}";
+    assert_eq!(printed, format!("{{\"memory\": 1024}}\n{failed}"));
+
+    let in_rust = Convention::new("vmm")
+        .operation("configure", Operation::filter(DocumentFormat::Json))
+        .operation("create", Operation::start())
+        .operation("delete", Operation::shutdown())
+        .ended_by("delete")
+        .closed();
+    assert_eq!(said, format!("{:?}", [in_rust]));
 }
