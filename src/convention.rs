@@ -11,7 +11,7 @@ pub(crate) mod rules;
 use std::sync::LazyLock;
 
 pub use self::libvirt::LIBVIRT_DRIVERS;
-use self::rules::{Convention, ConventionError};
+use self::rules::{Convention, ConventionError, UnknownOperation};
 
 static BUILT_IN: LazyLock<Vec<Convention>> =
     LazyLock::new(|| libvirt::conventions().chain([oci::convention()]).collect());
@@ -29,18 +29,30 @@ fn find<'a>(conventions: &'a [Convention], driver: &str) -> Option<&'a Conventio
 
 /// The conventions of a runtime: its own, then the built-in ones.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Conventions(Vec<Convention>);
+pub(crate) struct Conventions {
+    own: Vec<Convention>,
+    /// Closed lists are not enforced.
+    any_operation: bool,
+}
 
 impl Conventions {
     /// Of two conventions for one driver, the later one holds.
-    pub(crate) fn new(own: Vec<Convention>) -> Result<Self, ConventionError> {
+    pub(crate) fn new(own: Vec<Convention>, any_operation: bool) -> Result<Self, ConventionError> {
         own.iter().try_for_each(Convention::validate)?;
-        Ok(Self(own.into_iter().rev().collect()))
+        Ok(Self { own: own.into_iter().rev().collect(), any_operation })
     }
 
     /// The convention of a driver.
     pub(crate) fn of(&self, driver: &str) -> &Convention {
-        find(&self.0, driver).unwrap_or_else(|| of_driver(driver))
+        find(&self.own, driver).unwrap_or_else(|| of_driver(driver))
+    }
+
+    /// Whether hooks can be called for a driver's operation.
+    pub(crate) fn check(&self, driver: &str, operation: &str) -> Result<(), UnknownOperation> {
+        match self.of(driver).check(operation) {
+            Err(error) if error.is_unlisted() && self.any_operation => Ok(()),
+            checked => checked,
+        }
     }
 }
 

@@ -107,6 +107,7 @@ pub struct RuntimeBuilder {
     cache: Option<Cache>,
     only_driver: Option<String>,
     conventions: Vec<Convention>,
+    any_operation: bool,
     cancels: Vec<Cancel>,
     max_in_flight: Option<NonZeroUsize>,
     end_with_host: bool,
@@ -143,6 +144,13 @@ impl RuntimeBuilder {
     /// built-in convention, this one holds instead.
     pub fn convention(mut self, convention: Convention) -> Self {
         self.conventions.push(convention);
+        self
+    }
+
+    /// Calls hooks also for operations that a closed convention does not list, as start operations. For a caller that knows the
+    /// daemon's operations better than this library: the daemon itself, which may be newer.
+    pub fn any_operation(mut self) -> Self {
+        self.any_operation = true;
         self
     }
 
@@ -200,7 +208,7 @@ impl RuntimeBuilder {
         // Hooks run in /, and reports name them for a person who is somewhere else.
         let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
         let trust = Trust::of_this_process();
-        let conventions = Conventions::new(self.conventions)?;
+        let conventions = Conventions::new(self.conventions, self.any_operation)?;
         let runtime = Runtime(Arc::new(Shared {
             directory,
             limits: self.limits,
@@ -249,6 +257,7 @@ impl Runtime {
             cache: None,
             only_driver: None,
             conventions: Vec::new(),
+            any_operation: false,
             cancels: Vec::new(),
             max_in_flight: None,
             end_with_host: false,

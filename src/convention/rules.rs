@@ -230,6 +230,12 @@ pub(crate) struct UnknownOperation {
     why: Why,
 }
 
+impl UnknownOperation {
+    pub(crate) fn is_unlisted(&self) -> bool {
+        matches!(self.why, Why::NotListed(_))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Why {
     #[error("its operations are {0}")]

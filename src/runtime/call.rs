@@ -210,7 +210,7 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, 
     let convention = conventions.of(event.driver());
     let stops = stage == Stage::Start && convention.after_veto == AfterVeto::Stop;
     let mut report = Report::new(event, stage);
-    if let Err(why) = convention.check(event.operation()) {
+    if let Err(why) = conventions.check(event.driver(), event.operation()) {
         report.refuse(why.to_string());
     }
     for hook in hooks.of_event(event) {
