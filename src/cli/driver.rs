@@ -40,7 +40,8 @@ impl DriverLink {
         let event = self.event(&texts(arguments)?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
         let record = record::of(&self.layout, &config).map(|record| record.caller("libvirt"));
-        let runtime = config.runtime().only_driver(self.driver).cancel(&interrupts.cancel).for_one_event();
+        let runtime =
+            config.runtime().only_driver(self.driver).any_operation().cancel(&interrupts.cancel).for_one_event();
         let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record);
         #[cfg(feature = "wasm")]
         let runtime = {

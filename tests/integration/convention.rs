@@ -112,6 +112,11 @@ fn a_veto_of_an_unknown_operation_needs_no_hook() {
         let report = runtime.run(&Event::new(driver, "web1", operation).unwrap());
         assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 125), "{driver} {operation}");
     }
+    // libvirt's own hook is called for whatever libvirt asks: it may be newer. What cannot be done stays refused.
+    let lenient = hooks.builder().any_operation().build().unwrap();
+    let decision = |driver, operation| lenient.run(&Event::new(driver, "web1", operation).unwrap()).decision;
+    assert_eq!(decision("qemu", "prepair"), Decision::Proceed);
+    assert_eq!(decision("oci", "startContainer"), Decision::Vetoed);
     // A driver of which nothing is known has an open list.
     let open = runtime.run(&Event::new("vmm", "web1", "craete").unwrap());
     assert_eq!(open.decision, Decision::Proceed);

@@ -122,7 +122,7 @@ fn what_keeps_hookvisor_itself_from_its_work_is_a_veto() {
     assert_eq!(
         config("hook = '/srv'"),
         "hookvisor: the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: unknown field `hook`, expected one of \
-         `hooks`, `cache`, `limits`, `log`, `history`\n"
+         `hooks`, `cache`, `limits`, `log`, `history`, `convention`\n"
     );
     assert!(config("hooks = 'elsewhere'").contains("hooks directory ROOT/etc/hookvisor/elsewhere"));
     assert!(config("[log]\nto = 'file'\nfile = 'no/such/log'").contains("no/such/log could not be opened"));
