@@ -19,11 +19,12 @@ mod options;
 mod record;
 mod run;
 mod streams;
+mod words;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::streams::complain;
 
@@ -37,6 +38,9 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: CliCommand,
 }
+
+/// Subcommands whose first word that is no option begins an event, or a hook and its arguments.
+const TAKE_WORDS: [&str; 4] = ["run", "exec", "explain", "learn"];
 
 const AFTER_HELP: &str = "\
 A hook is an executable file DIR/DRIVER or DIR/DRIVER.d/*, called with the event as its arguments and the document on \
@@ -78,7 +82,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn command_line() -> anyhow::Result<u8> {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(words::protect(&Cli::command(), &TAKE_WORDS, std::env::args_os().collect()));
     log::to_stderr(matches!(cli.command, CliCommand::Run(_) | CliCommand::Exec(_)));
     match cli.command {
         CliCommand::Run(args) => run::run(args),

@@ -1,5 +1,6 @@
 //! Files of hooks: where they are, whom they belong to, what their settings say.
 
+mod acl;
 pub(crate) mod digest;
 pub(crate) mod discovery;
 pub(crate) mod error;
@@ -12,3 +13,4 @@ pub(crate) mod settings;
 pub(crate) mod skipped;
 pub(crate) mod trust;
 pub(crate) mod trusted_toml;
+mod walk;

@@ -326,7 +326,7 @@ impl Shared {
     /// there before and a part of what is there now.
     fn load(&self) -> Result<Option<HookSet>, LoadError> {
         let findings = discovery::find(&self.directory, self.only_driver.as_deref(), self.trust)?;
-        let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust };
+        let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust, grants: self.trust };
         let mut found = Vec::new();
         for (driver, hooks) in findings.drivers {
             found.extend(hooks.into_iter().map(|hook| (driver.clone(), hook)));

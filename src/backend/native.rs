@@ -3,6 +3,7 @@
 //! [`launcher`] starts them and [`supervise`] runs them to their end. Below: [`spawn`] makes a process, [`process`] is one
 //! that runs, [`kernel`] has the system calls.
 
+mod error;
 mod group;
 mod guard;
 mod kernel;

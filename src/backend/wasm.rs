@@ -110,6 +110,7 @@ impl Backend for Wasm {
             sha256: module.sha256(),
             settings_file: settings::file_name(&file.path).into(),
             launcher: Arc::clone(&self.launcher),
+            trust: self.trust,
         }))
     }
 }

@@ -24,9 +24,12 @@ pub(super) struct Args {
     #[cfg(feature = "wasm")]
     #[command(flatten)]
     cache: super::cache::CacheArgs,
+    /// Use the grants in the hook's settings although others than root could have written them
+    #[arg(long)]
+    trust_grants: bool,
     /// The hook's file
     hook: PathBuf,
-    /// What the hook is called with
+    /// Arguments for the hook, word for word
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
     arguments: Vec<String>,
 }
@@ -51,6 +54,7 @@ pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow
         anyhow::bail!("{INTERPRETER} runs a file: {INTERPRETER} FILE [ARG…]");
     };
     let args = Args {
+        trust_grants: false,
         hook: hook.into(),
         arguments: texts(arguments)?,
         #[cfg(feature = "wasm")]
@@ -63,6 +67,7 @@ fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
     let interrupts = Interrupts::catch()?;
     let exec = Exec::new(args.hook).limits(limits).cancel(&interrupts.cancel);
+    let exec = if args.trust_grants { exec.trust_grants() } else { exec };
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
     let ended = exec.run(&arguments, document()?);

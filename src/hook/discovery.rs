@@ -4,15 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
-
+use super::file::{self, OpenError};
 use super::scope::Scope;
+use super::settings;
 use super::skipped::Skipped;
 use super::trust::Trust;
-use super::{file, settings};
 use crate::convention::rules::ConventionError;
 use crate::event::Event;
 
@@ -98,7 +97,7 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// Others than the runtime's own user could put hooks into it.
-    #[error("the hooks directory {} is not to be trusted: it {why}", path.display())]
+    #[error("the hooks directory {} cannot be trusted: {why}", path.display())]
     Untrusted {
         /// The hooks directory.
         path: PathBuf,
@@ -119,6 +118,16 @@ impl LoadError {
             _ => Self::Unreadable { path, error },
         }
     }
+
+    fn of_opening(path: &Path, error: OpenError) -> Self {
+        let directory = path.to_owned();
+        match error {
+            OpenError::NotFound(_) => Self::Missing { path: directory },
+            OpenError::NotADirectory => Self::NotADirectory { path: directory },
+            OpenError::Io(error) => Self::Unreadable { path: directory, error },
+            OpenError::Refused(why) => Self::Untrusted { path: directory, why },
+        }
+    }
 }
 
 /// Looks through a hooks directory, for all drivers or for one.
@@ -126,8 +135,7 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
     let unreadable = |error| LoadError::new(hooks, error);
     let mut findings =
         Findings { directories: vec![DirectoryStamp::at(hooks).map_err(unreadable)?], ..Findings::default() };
-    let found = open_directory(hooks).and_then(|directory| directory.metadata()).map_err(unreadable)?;
-    trust.check(hooks, &found).map_err(|why| LoadError::Untrusted { path: hooks.to_owned(), why })?;
+    file::open_trusted_directory(hooks, trust).map_err(|error| LoadError::of_opening(hooks, error))?;
     let names = names(hooks).map_err(unreadable)?;
 
     for name in &names {
@@ -224,15 +232,11 @@ fn unexamined(error: &io::Error) -> String {
 fn trusted_names(directory: &Path, trust: Trust, seen: &mut Vec<DirectoryStamp>) -> Result<Vec<OsString>, String> {
     let unreadable = |error: io::Error| format!("the directory could not be read: {error}");
     seen.push(DirectoryStamp::at(directory).map_err(unreadable)?);
-    let found = open_directory(directory).and_then(|opened| opened.metadata()).map_err(unreadable)?;
-    trust.check(directory, &found).map_err(|why| format!("it {why}"))?;
-    file::check_way_of_link(directory, trust)?;
+    file::open_trusted_directory(directory, trust).map_err(|error| match error {
+        OpenError::Io(error) => unreadable(error),
+        other => other.to_string(),
+    })?;
     names(directory).map_err(unreadable)
-}
-
-/// A FIFO in a directory's place does not block this.
-fn open_directory(directory: &Path) -> io::Result<fs::File> {
-    fs::OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(directory)
 }
 
 /// The names in a directory that may be hooks', in byte order.

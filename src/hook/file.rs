@@ -15,6 +15,7 @@ use super::error::LaunchError;
 use super::identity::Identity;
 use super::kind::Kind;
 use super::trust::Trust;
+use super::walk::{self, WalkError, Way};
 
 /// As much of a script's first line as the kernel looks at (`BINPRM_BUF_SIZE`).
 const HEAD: u64 = 256;
@@ -40,7 +41,7 @@ impl HookFile {
     pub(crate) fn open(path: &Path, trust: Trust) -> Result<Self, LaunchError> {
         let (file, found) = open_trusted(path, trust).map_err(|error| match error {
             OpenError::NotFound(why) => LaunchError::NotFound(why),
-            OpenError::Refused(why) => LaunchError::Refused(why),
+            refused => LaunchError::Refused(refused.to_string()),
         })?;
         let mut head = Vec::with_capacity(HEAD as usize);
         io::Read::by_ref(&mut &file).take(HEAD).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
@@ -100,19 +101,23 @@ pub(crate) fn is_mask(path: &Path) -> bool {
 }
 
 /// Why a file that a hook needs cannot be used.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// It is not there.
+    #[error("{0}")]
     NotFound(String),
-    /// It is, and cannot be used.
+    #[error("{0}")]
     Refused(String),
+    #[error("it is not a directory")]
+    NotADirectory,
+    /// The system refused to open it.
+    #[error("it could not be opened: {0}")]
+    Io(io::Error),
 }
 
 /// Opens a regular file that the runtime may trust. A FIFO does not block it.
 pub(crate) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata), OpenError> {
-    let refused = |why: String| OpenError::Refused(why);
-    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|e| open_error(path, &e))?;
-    let found = file.metadata().map_err(|e| refused(format!("it could not be examined: {e}")))?;
+    let file = open(path, trust, Way::Full)?;
+    let found = file.metadata().map_err(|e| unexamined(&e))?;
     let kind = found.file_type();
     if !kind.is_file() {
         let what = match () {
@@ -120,27 +125,59 @@ pub(crate) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata)
             () if kind.is_fifo() => "FIFO",
             () => "device",
         };
-        return Err(refused(not_a_file(what)));
+        return Err(OpenError::Refused(not_a_file(what)));
     }
-    trust.check(path, &found).map_err(|why| refused(format!("it {why}")))?;
-    check_way_of_link(path, trust).map_err(refused)?;
+    trust.check(path, &file, &found).map_err(|why| OpenError::Refused(format!("it {why}")))?;
     Ok((file, found))
 }
 
-/// Where a name is a link, checks the directories that lead to what it points to.
-pub(super) fn check_way_of_link(path: &Path, trust: Trust) -> Result<(), String> {
-    if !fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink()) {
-        return Ok(());
+/// Opens a directory that the runtime may trust: nobody else can put files there.
+pub(crate) fn open_trusted_directory(path: &Path, trust: Trust) -> Result<File, OpenError> {
+    let directory = open_directory(path, trust, Way::Full)?;
+    let found = directory.metadata().map_err(|e| unexamined(&e))?;
+    trust.check(path, &directory, &found).map_err(|why| OpenError::Refused(format!("it {why}")))?;
+    Ok(directory)
+}
+
+/// Opens a directory that a hook may use. It can be anybody's, but nobody else may have put a link on the way to it.
+pub(crate) fn open_granted_directory(path: &Path, trust: Trust) -> Result<File, OpenError> {
+    open_directory(path, trust, Way::Links)
+}
+
+/// Checks the way to a file that is not opened.
+pub(crate) fn check_way(path: &Path, trust: Trust) -> Result<(), OpenError> {
+    open(path, trust, Way::Full).map(drop)
+}
+
+fn open_directory(path: &Path, trust: Trust, way: Way) -> Result<File, OpenError> {
+    let directory = open(path, trust, way)?;
+    match directory.metadata() {
+        Ok(found) if found.is_dir() => Ok(directory),
+        Ok(_) => Err(OpenError::NotADirectory),
+        Err(error) => Err(unexamined(&error)),
     }
-    let target = fs::canonicalize(path).map_err(|e| format!("what it is a link to could not be found: {e}"))?;
-    trust.check_way(&target)
+}
+
+fn open(path: &Path, trust: Trust, way: Way) -> Result<File, OpenError> {
+    if trust.is_enforced() {
+        return walk::open(path, trust, way).map_err(|error| match error {
+            WalkError::Io(error) => open_error(path, error),
+            WalkError::Untrusted(why) => OpenError::Refused(why),
+        });
+    }
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|error| open_error(path, error))
+}
+
+fn unexamined(error: &io::Error) -> OpenError {
+    OpenError::Refused(format!("it could not be examined: {error}"))
 }
 
 fn not_a_file(what: &str) -> String {
     format!("it is a {what}: put a regular file in its place, or take it away")
 }
 
-fn open_error(path: &Path, error: &io::Error) -> OpenError {
+fn open_error(path: &Path, error: io::Error) -> OpenError {
     match (error.kind(), fs::read_link(path)) {
         (io::ErrorKind::NotFound, Ok(target)) => OpenError::NotFound(format!(
             "it is a link to {}, which is not there: correct the link, or remove it",
@@ -151,10 +188,10 @@ fn open_error(path: &Path, error: &io::Error) -> OpenError {
             OpenError::NotFound("there is no such file: a part of its path is not a directory".to_owned())
         }
         // ENXIO is what open(2) says of a socket.
-        _ if is(error, Errno::ENXIO) => OpenError::Refused(not_a_file("socket")),
-        _ if is(error, Errno::ELOOP) => {
+        _ if is(&error, Errno::ENXIO) => OpenError::Refused(not_a_file("socket")),
+        _ if is(&error, Errno::ELOOP) => {
             OpenError::Refused("it is a link that leads back to itself: correct the link, or remove it".to_owned())
         }
-        _ => OpenError::Refused(format!("it could not be opened: {error}")),
+        _ => OpenError::Io(error),
     }
 }

@@ -62,6 +62,17 @@ impl Settings {
         operation && self.objects.as_ref().is_none_or(|globs| globs.set.is_match(event.object()))
     }
 
+    /// Whether the settings let the hook reach anything of the host.
+    pub(crate) fn has_grants(&self) -> bool {
+        !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty())
+    }
+
+    pub(crate) fn remove_grants(&mut self) {
+        self.directories.clear();
+        self.commands.clear();
+        self.connections.clear();
+    }
+
     /// Refuses what only a sandbox can hold a hook to: left unsaid, it would be believed.
     pub(crate) fn refuse_for_native(&self, hook: &Path) -> Result<(), LaunchError> {
         let only_wasm = [

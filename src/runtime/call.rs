@@ -291,14 +291,14 @@ pub(super) fn hook(
     let duration = call.deadline.elapsed();
     let report = |termination| HookReport { duration, ..silent(hook, termination) };
     match outcome {
-        Err(why) => report(Termination::NotLaunched(why)),
+        Err(why) => HookReport { notes: hook.notes.clone(), ..report(Termination::NotLaunched(why)) },
         Ok(Completion { termination, stdout, stderr, stdout_held, notes }) => HookReport {
             stdout_held,
             stderr: stderr.shown(),
             stderr_dropped: stderr.dropped,
             stdout: stdout.bytes.into(),
             stdout_dropped: stdout.dropped,
-            notes,
+            notes: hook.notes.iter().cloned().chain(notes).collect(),
             ..report(termination)
         },
     }

@@ -32,12 +32,13 @@ pub struct Exec {
     limits: Limits,
     cache: Option<Cache>,
     cancels: Vec<Cancel>,
+    trust_grants: bool,
 }
 
 impl Exec {
     /// Will run this file.
     pub fn new(hook: impl Into<PathBuf>) -> Self {
-        Self { hook: hook.into(), limits: Limits::default(), cache: None, cancels: Vec::new() }
+        Self { hook: hook.into(), limits: Limits::default(), cache: None, cancels: Vec::new(), trust_grants: false }
     }
 
     /// Sets the limits that hold where the hook's settings have none.
@@ -59,13 +60,23 @@ impl Exec {
         self
     }
 
+    /// Uses the grants in the hook's settings although others than root could have written them, or the hook.
+    ///
+    /// By default, [`run`](Self::run) ignores such grants and notes that in the report. A downloaded module with a settings
+    /// file beside it could otherwise run any program.
+    pub fn trust_grants(mut self) -> Self {
+        self.trust_grants = true;
+        self
+    }
+
     /// Runs it with any arguments, and blocks until it has ended. Everything that can go wrong is in the report. Both
     /// streams are kept, as far as the limits allow.
     #[must_use = "the hook may have failed"]
     pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
         let trust = Trust::of_this_process();
         let backends = backends(trust, false, self.cache, Calls::One);
-        let loader = Loader { backends: &backends, limits: &self.limits, trust };
+        let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
+        let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };
         let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
         let mut hook = loader.load(path, Scope::default());
         if let Loaded::Skipped(why) = hook.loaded {

@@ -30,6 +30,8 @@ pub(crate) struct Hook {
     pub(crate) settings: Settings,
     pub(crate) loaded: Loaded,
     pub(crate) digest: FileDigest,
+    /// Notes for the report of each call.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Hook {

@@ -1,6 +1,6 @@
 //! Turns files into hooks that can be called.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::hooks::{Hook, Loaded};
 use crate::backend::{Backend, Program};
@@ -10,7 +10,7 @@ use crate::hook::error::LaunchError;
 use crate::hook::file::{self, HookFile};
 use crate::hook::kind::Kind;
 use crate::hook::scope::Scope;
-use crate::hook::settings::Settings;
+use crate::hook::settings::{self, Settings};
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 
@@ -19,6 +19,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) backends: &'a [Box<dyn Backend>],
     pub(crate) limits: &'a Limits,
     pub(crate) trust: Trust,
+    /// The rule for files that grant a hook anything.
+    pub(crate) grants: Trust,
 }
 
 impl Loader<'_> {
@@ -32,6 +34,9 @@ impl Loader<'_> {
 
     pub(crate) fn load(&self, path: PathBuf, scope: Scope) -> Hook {
         if file::is_mask(&path) {
+            if let Err(error) = file::check_way(&path, self.trust) {
+                return Self::unread(path, scope, Loaded::Broken(LaunchError::Refused(error.to_string())));
+            }
             return Self::unread(path, scope, Loaded::Skipped("it is masked by a link to /dev/null".to_owned()));
         }
         let file = match HookFile::open(&path, self.trust) {
@@ -49,16 +54,39 @@ impl Loader<'_> {
                 settings: Settings::default(),
                 loaded: Loaded::Skipped(why),
                 digest: FileDigest::default(),
+                notes: Vec::new(),
             };
         }
+        let mut notes = Vec::new();
         let (settings, loaded) = match Settings::of_hook(&path, self.trust) {
-            Ok(settings) => {
+            Ok(mut settings) => {
+                notes.extend(self.refuse_grants(&path, &mut settings));
                 let loaded = self.make_ready(file, &settings).map_or_else(Loaded::Broken, Loaded::Ready);
                 (settings, loaded)
             }
             Err(why) => (Settings::default(), Loaded::Broken(why)),
         };
-        Hook { path: path.into(), kind, scope, settings, loaded, digest: FileDigest::default() }
+        Hook { path: path.into(), kind, scope, settings, loaded, notes, digest: FileDigest::default() }
+    }
+
+    /// Removes the grants if others could have written the settings, or the hook that gets them. Returns a note that says so.
+    fn refuse_grants(&self, hook: &Path, settings: &mut Settings) -> Option<String> {
+        if !settings.has_grants() {
+            return None;
+        }
+        let settings_file = settings::file_name(hook);
+        let untrusted = [hook, &settings_file].into_iter().find_map(|path| {
+            let error = file::open_trusted(path, self.grants).err()?;
+            Some(format!("{}: {error}", path.display()))
+        })?;
+        settings.remove_grants();
+        let note = format!(
+            "the grants in {} are ignored, since others than root could have written them ({untrusted}); \
+             `hookvisor exec --trust-grants` uses them",
+            settings_file.display()
+        );
+        tracing::warn!("hook {}: {note}", hook.display());
+        Some(note)
     }
 
     fn make_ready(&self, file: HookFile, settings: &Settings) -> Result<Box<dyn Program>, LaunchError> {
@@ -77,6 +105,14 @@ impl Loader<'_> {
 
     fn unread(path: PathBuf, scope: Scope, loaded: Loaded) -> Hook {
         let kind = Kind::of_name(&path);
-        Hook { path: path.into(), kind, scope, settings: Settings::default(), loaded, digest: FileDigest::default() }
+        Hook {
+            path: path.into(),
+            kind,
+            scope,
+            settings: Settings::default(),
+            loaded,
+            notes: Vec::new(),
+            digest: FileDigest::default(),
+        }
     }
 }

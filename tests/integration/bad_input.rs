@@ -20,7 +20,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::support::program::{Ran, hookvisor};
-use crate::support::{DRIVER, Hooks};
+use crate::support::{DRIVER, Hooks, needs_root};
 
 /// The sentence may be long, but not so long that nobody reads it.
 const READABLE: usize = 330;
@@ -290,7 +290,7 @@ fn modules_in_a_build_for_native_hooks_only() {
 /// Root runs only what root alone could have written; other users run their own files as they are.
 #[test]
 fn what_others_could_have_written() {
-    if !nix::unistd::geteuid().is_root() {
+    if !needs_root("what_others_could_have_written") {
         return;
     }
     let files: &[Case] = &[
@@ -355,7 +355,7 @@ fn what_others_could_have_written() {
 /// A user's own rights count, which root, who may do anything, has to give up to see.
 #[test]
 fn what_this_user_may_not_use() {
-    if !nix::unistd::geteuid().is_root() {
+    if !needs_root("what_this_user_may_not_use") {
         return;
     }
     let hooks = Hooks::new();

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use crate::support::Hooks;
 use crate::support::capi::{ROOT, Tool, World, library, program, program_of_one_piece, succeed};
-use crate::support::program::{Ran, command, tell};
+use crate::support::program::{Ran, command};
+use crate::support::skip;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PROGRAMS: [&str; 4] = ["verdicts", "misuse", "threads", "process"];
@@ -66,7 +67,7 @@ fn cpp_takes_the_header() {
     compiler.current_dir(ROOT).args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-std=c++11", "-fsyntax-only"]);
     compiler.args(["-Iinclude", "-include", "hookvisor.h", "-x", "c++", "/dev/null"]);
     if compiler.output().is_err() {
-        return tell("capi: there is no g++ here: skipped");
+        return skip("capi::cpp_takes_the_header", "g++ is not installed");
     }
     succeed(&mut compiler);
 }
@@ -149,7 +150,7 @@ fn the_readme_s_lines_of_c_are_those_of_the_example() {
 fn what_cargo_c_installs_is_complete() {
     let installed = Command::new(env!("CARGO")).args(["cinstall", "--version"]).output();
     if !installed.is_ok_and(|output| output.status.success()) {
-        return tell("capi: there is no cargo-c here (cargo install cargo-c): skipped");
+        return skip("capi::what_cargo_c_installs_is_complete", "cargo-c is not installed (cargo install cargo-c)");
     }
     let prefix = tempfile::TempDir::with_prefix("prefix-").unwrap();
     let at = prefix.path().display();

@@ -8,7 +8,8 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::support::program::{command, tell};
+use crate::support::program::command;
+use crate::support::{needs_root, skip};
 
 /// A root with links to hookvisor where libvirt's hooks are, and a hooks directory.
 struct Root(TempDir);
@@ -146,7 +147,7 @@ fn what_keeps_hookvisor_itself_from_its_work_is_a_veto() {
 
 #[test]
 fn a_configuration_that_others_may_write_is_refused_by_root() {
-    if !nix::unistd::geteuid().is_root() {
+    if !needs_root("a_configuration_that_others_may_write_is_refused_by_root") {
         return;
     }
     let root = Root::new().config("");
@@ -228,7 +229,7 @@ fn the_journal_gets_the_fields_of_each_call() {
     if called.status.code() != Some(3) {
         let why = String::from_utf8_lossy(&called.stderr).into_owned();
         assert!(!why.contains("hookvisor") && !why.contains("Hook script"), "{why}");
-        return tell(&format!("skipped: the journal: no namespace of mounts here: {why}"));
+        return skip("the journal", &format!("no mount namespace can be made here: {why}"));
     }
     let mut entry = vec![0; 65536];
     // The first is empty: it asks whether somebody is there.

@@ -19,8 +19,7 @@ use std::time::{Duration, Instant};
 
 use hookvisor::{Decision, Report, Runtime};
 
-use crate::support::event;
-use crate::support::program::tell;
+use crate::support::{event, needs_root};
 
 /// Longer than any of these calls may take, on a slow machine.
 const TOO_LONG: Duration = Duration::from_secs(30);
@@ -84,8 +83,8 @@ impl Drop for Until<'_> {
 /// Runs the body with the rights of a user who has no other process, for limits that do not bind root; says so where that
 /// cannot be.
 fn as_nobody(body: impl FnOnce()) {
-    if !nix::unistd::geteuid().is_root() {
-        return tell("skipped: what root is exempt from: to be a user who has nothing, the test needs root");
+    if !needs_root("limits that do not bind root") {
+        return;
     }
     let become_user = |user: u32| {
         nix::unistd::setresgid(user.into(), user.into(), 0.into()).unwrap();

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use hookvisor::{Decision, Event, Limits};
 
-use crate::support::program::tell;
-use crate::support::{Hooks, stderr};
+use crate::support::{Hooks, skip, stderr};
 
 /// What `scripts/build-language-hooks` exits with where a package cannot be had.
 const CANNOT_BE_HAD: i32 = 77;
@@ -21,7 +20,7 @@ fn built(language: &str) -> Option<PathBuf> {
     match built.status.code() {
         Some(0) => Some(directory.join(language).with_extension("wasm")),
         Some(CANNOT_BE_HAD) => {
-            tell(&format!("skipped: the hook in {language}: {}", said.trim_end()));
+            skip(&format!("the hook in {language}"), said.trim_end());
             None
         }
         status => unreachable!("{status:?}: {said}"),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::guests::wasm_probe;
 use crate::support::libvirt::{World, script};
 use crate::support::program::tell;
-use crate::support::wait_until;
+use crate::support::{skip, wait_until};
 
 /// What a guest that starts and is destroyed has hooks called for.
 const WHOLE_LIFE: [&str; 5] = ["prepare begin", "start begin", "started begin", "stopped end", "release end"];
@@ -276,7 +276,7 @@ fn a_network_is_vetoed_and_allowed() {
     world.virsh(&["net-define", "/etc/lab.xml"]);
     world.hook("network.d/10-record", "echo \"$1 $2 $3\" >> /var/log/libvirt/calls");
     if let Err(error) = world.try_virsh(&["net-start", "lab"]) {
-        return tell(&format!("skipped: a network: this machine cannot make a bridge: {error}"));
+        return skip("a network", &format!("this machine cannot make a bridge: {error}"));
     }
     world.virsh(&["net-destroy", "lab"]);
     assert_eq!(world.calls(), ["lab start begin", "lab started begin", "lab stopped end"]);
@@ -302,7 +302,7 @@ fn a_container_is_vetoed() {
     world.hook("lxc", "[ \"$2\" != prepare ] || { echo 'no containers' >&2; exit 4; }");
     let error = world.virsh_at("lxc:///system", &["create", "/etc/box.xml"]).unwrap_err();
     if !error.contains("Hook script") {
-        return tell(&format!("skipped: a container: this libvirtd runs none: {error}"));
+        return skip("a container", &format!("this libvirtd runs none: {error}"));
     }
     let report = "Hook script /etc/hookvisor/hooks/lxc lxc failed with error code 4: no containers";
     assert!(error.contains(report), "{error}");
@@ -324,7 +324,7 @@ fn a_wasm_file_in_libvirts_own_directory_runs_by_itself() {
     let registered = world.run("sh", &["-c", register]);
     if !registered.status.success() {
         let why = String::from_utf8_lossy(&registered.stderr).into_owned();
-        return tell(&format!("skipped: a .wasm file run by the kernel: binfmt_misc cannot be used here: {why}"));
+        return skip("a .wasm file run by the kernel", &format!("binfmt_misc cannot be used here: {why}"));
     }
     world.start_libvirtd();
     let error = world.try_guest("web1").unwrap_err();

@@ -49,3 +49,4 @@ mod seeds;
 mod storm;
 mod structure;
 mod takeover;
+mod trust;

@@ -13,8 +13,7 @@ use nix::unistd::Pid;
 
 use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
-use crate::support::program::tell;
-use crate::support::{DRIVER, Hooks, event, impatient, start, stderr, wait_until};
+use crate::support::{DRIVER, Hooks, event, impatient, needs_root, skip, start, stderr, wait_until};
 
 /// What a hook with this body writes to stderr, without its last newline.
 fn said(body: &str) -> String {
@@ -174,7 +173,7 @@ fn a_script_runs_as_it_stands_now_and_only_while_it_can_be_trusted() {
     let new = hooks.file("new~", "#!/bin/sh\nexit 2\n", 0o755);
     fs::rename(new, &path).unwrap();
     assert_eq!(runtime.run(&event).exit_status(), 2);
-    if nix::unistd::geteuid().is_root() {
+    if needs_root("a_script_runs_as_it_stands_now_and_only_while_it_can_be_trusted") {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         let report = runtime.run(&event);
         assert_eq!(report.exit_status(), 126);
@@ -352,9 +351,7 @@ fn what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is() {
     const SIZE: usize = 8 << 20;
     let (pipe, _) = nix::unistd::pipe().unwrap();
     if fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(SIZE.try_into().unwrap())).is_err() {
-        return tell(
-            "skipped: a pipe of 8 MiB: the test needs CAP_SYS_RESOURCE, or a larger /proc/sys/fs/pipe-max-size",
-        );
+        return skip("a pipe of 8 MiB", "it needs CAP_SYS_RESOURCE, or a larger /proc/sys/fs/pipe-max-size");
     }
     // The host is stopped while the hook fills the enlarged pipe and ends.
     alone("native::what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is", || {

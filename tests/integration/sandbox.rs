@@ -65,9 +65,12 @@ fn a_grant_that_cannot_be_honoured_is_told_at_load_and_vetoes() {
     for (settings, told) in [
         (
             "[[dir]]\nhost = '/no/such'",
-            "its settings grant the directory /no/such, which cannot be used: No such file or directory (os error 2)",
+            "its settings grant the directory /no/such, which cannot be used: there is no such file: check its name",
         ),
-        ("[[dir]]\nhost = '/etc/passwd'", "its settings grant the directory /etc/passwd, which is no directory"),
+        (
+            "[[dir]]\nhost = '/etc/passwd'",
+            "its settings grant the directory /etc/passwd, which cannot be used: it is not a directory",
+        ),
         ("[[command]]\nprogram = '/no/such'", "its settings grant the program /no/such, which is not there"),
         ("[[command]]\nprogram = '/etc/passwd'", "its settings grant the program /etc/passwd, which is not executable"),
         (

@@ -13,12 +13,15 @@ pub(crate) mod log;
 pub(crate) mod processes;
 pub(crate) mod program;
 pub(crate) mod recorder;
+mod skipping;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+pub(crate) use self::skipping::{needs_root, skip};
 
 use hookvisor::{Event, Limits, Report, Runtime, RuntimeBuilder};
 use tempfile::TempDir;

@@ -24,7 +24,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, pipe2};
 
-use super::launcher::c_string;
+use super::error::c_string;
 use super::process::Child;
 use super::sigpipe::SigpipeBlocked;
 use super::spawn::{self, Failed, Launch, SpawnError};

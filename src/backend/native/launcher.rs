@@ -2,7 +2,6 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -13,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 
+use super::error::{c_string, host_error};
 use super::guard::{Guard, GuardHandle};
 use super::pipes::{self, ParentEnds};
 use super::process::Child;
@@ -179,18 +179,4 @@ fn is_gone(path: &Path) -> bool {
 
 fn gone() -> LaunchError {
     LaunchError::NotFound("the file has been removed: put it back, or reload the hooks".to_owned())
-}
-
-pub(super) fn host_error(what: &'static str, errno: Errno) -> LaunchError {
-    let why = match errno {
-        Errno::EAGAIN => "no more processes or threads are allowed here (`ulimit -u`, or the limit of its cgroup)",
-        _ => errno.desc(),
-    };
-    LaunchError::Host { what, why: why.to_owned() }
-}
-
-pub(super) fn c_string(value: &OsStr) -> Result<CString, LaunchError> {
-    CString::new(value.as_bytes()).map_err(|_| {
-        LaunchError::Refused(format!("{} contains a NUL byte, which no program can be given", value.display()))
-    })
 }

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-use super::launcher::host_error;
+use super::error::host_error;
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 

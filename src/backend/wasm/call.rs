@@ -24,6 +24,7 @@ use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::Settings;
+use crate::hook::trust::Trust;
 use crate::limits::Expired;
 use crate::report::termination::Termination;
 
@@ -41,6 +42,7 @@ pub(super) struct WasmHook {
     pub(super) settings_file: Arc<Path>,
     /// Runs the commands that the guest asks for.
     pub(super) launcher: Arc<dyn Program>,
+    pub(super) trust: Trust,
 }
 
 impl Program for WasmHook {
@@ -106,7 +108,7 @@ impl WasmHook {
         if matches!(self.program, Linked::Component(_)) {
             wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
         }
-        grants::apply(&self.settings, &mut wasi)?;
+        grants::apply(&self.settings, self.trust, &mut wasi)?;
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);

@@ -1,7 +1,7 @@
 //! What a hook may reach beyond its streams: the directories, programs and addresses in its settings.
 
-use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::error::{one_line, refused};
 use crate::hook::error::LaunchError;
-use crate::hook::file::HookFile;
+use crate::hook::file::{self, HookFile};
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Access, ConnectGrant};
 use crate::hook::trust::Trust;
@@ -20,10 +20,8 @@ pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError
     let grants = |what: String| Err(refused(format!("its settings grant {what}")));
     for directory in &settings.directories {
         let host = directory.host.display();
-        match fs::metadata(&directory.host) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return grants(format!("the directory {host}, which is no directory")),
-            Err(error) => return grants(format!("the directory {host}, which cannot be used: {error}")),
+        if let Err(error) = file::open_granted_directory(&directory.host, trust) {
+            return grants(format!("the directory {host}, which cannot be used: {error}"));
         }
     }
     for command in &settings.commands {
@@ -39,17 +37,23 @@ pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError
 }
 
 /// Gives a guest its directories and connections, and nothing else.
-pub(super) fn apply(settings: &Settings, wasi: &mut WasiCtxBuilder) -> Result<(), LaunchError> {
+pub(super) fn apply(settings: &Settings, trust: Trust, wasi: &mut WasiCtxBuilder) -> Result<(), LaunchError> {
     wasi.allow_udp(false).allow_tcp(!settings.connections.is_empty());
     for directory in &settings.directories {
         let rights = match directory.access {
             Access::Read => FsPerms::ReadOnly,
             Access::ReadWrite => FsPerms::ReadWrite,
         };
-        wasi.preopened_dir(&directory.host, directory.guest(), rights).map_err(|e| {
-            let host = directory.host.display();
-            refused(format!("its settings grant the directory {host}, which cannot be used: {}", one_line(&e)))
-        })?;
+        let unusable = |why: String| {
+            refused(format!(
+                "its settings grant the directory {}, which cannot be used: {why}",
+                directory.host.display()
+            ))
+        };
+        // The directory that was checked, whatever its name leads to by now.
+        let held = file::open_granted_directory(&directory.host, trust).map_err(|e| unusable(e.to_string()))?;
+        let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+        wasi.preopened_dir(path, directory.guest(), rights).map_err(|e| unusable(one_line(&e)))?;
     }
     if !settings.connections.is_empty() {
         let granted: Arc<[SocketAddr]> = settings.connections.iter().map(|ConnectGrant { to }| *to).collect();

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use super::Hooks;
 use super::guests::{native_probe, wasm_probe};
-use super::program::{command, tell};
+use super::program::command;
+use super::skip;
 
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Longer than anything takes, also where a tool makes it fifty times slower; what hangs is killed, and so fails.
@@ -57,9 +58,10 @@ impl Tool {
         let compiled = compile("leak", self.flags(), &shared());
         let found = compiled.is_ok_and(|leak| run(self, &leak, &[]).0 == Some(FOUND));
         if !found {
-            tell(&format!(
-                "capi: {self:?} finds no leak here (scripts/install-test-tools valgrind, or a cc with sanitizers): skipped"
-            ));
+            skip(
+                &format!("capi under {self:?}"),
+                "it finds no leak here (scripts/install-test-tools valgrind, or a cc with sanitizers)",
+            );
         }
         found
     }

@@ -14,8 +14,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use super::program::tell;
-use super::wait_until;
+use super::{skip, wait_until};
 
 /// What a world needs of the machine.
 const PROGRAMS: [&str; 6] = ["libvirtd", "virsh", "qemu-system-x86_64", "unshare", "nsenter", "ip"];
@@ -48,7 +47,7 @@ impl World {
     /// One whose libvirtd is not started yet; `None`, and the reason on standard error, where there can be none.
     pub(crate) fn new() -> Option<Self> {
         if let Some(reason) = why_not() {
-            tell(&format!("skipped: a test against a real libvirtd: {reason}"));
+            skip("a test against a real libvirtd", &reason);
             return None;
         }
         let directory = TempDir::with_prefix("world-").unwrap();

@@ -1,0 +1,177 @@
+//! Root runs nothing that somebody else could have put in place: every link and every directory on the way counts.
+
+use std::fs;
+use std::os::unix::fs::{chown, lchown, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::support::{Hooks, needs_root, skip};
+
+const SOMEBODY: u32 = 1234;
+
+/// A directory of somebody else's beside the hooks.
+fn theirs(hooks: &Hooks) -> std::path::PathBuf {
+    let directory = hooks.path().join(".theirs");
+    fs::create_dir(&directory).unwrap();
+    chown(&directory, Some(SOMEBODY), None).unwrap();
+    directory
+}
+
+/// The exit status of a start, and what `check` says of it.
+fn start_and_check(hooks: &Hooks, directory: &Path) -> (Option<i32>, String) {
+    let hookvisor = |arguments: &[&str]| {
+        let mut command = hooks.command(arguments[0]);
+        command.arg("--hooks").arg(directory).args(&arguments[1..]).output().unwrap()
+    };
+    let started = hookvisor(&["run", "test", "web1", "start"]);
+    let checked = hookvisor(&["check"]);
+    let text = [checked.stdout, checked.stderr].concat();
+    (started.status.code(), String::from_utf8(text).unwrap().replace(&hooks.path().display().to_string(), "DIR"))
+}
+
+#[test]
+fn a_link_in_the_midst_of_a_chain_counts_as_the_file() {
+    if !needs_root("a_link_in_the_midst_of_a_chain_counts_as_the_file") {
+        return;
+    }
+    let hooks = Hooks::new();
+    let good = hooks.file(".own/good", "#!/bin/sh\nexit 0\n", 0o755);
+    // test -> .theirs/link -> .own/good: the last file and its directories are root's.
+    let link = theirs(&hooks).join("link");
+    symlink(&good, &link).unwrap();
+    symlink(&link, hooks.path().join("test")).unwrap();
+    let (status, text) = start_and_check(&hooks, hooks.path());
+    assert_eq!(status, Some(126), "{text}");
+    assert!(text.contains("the directory DIR/.theirs belongs to user 1234, who could change it"), "{text}");
+}
+
+#[test]
+fn a_link_that_somebody_else_owns_is_refused_even_in_a_sticky_directory() {
+    if !needs_root("a_link_that_somebody_else_owns_is_refused_even_in_a_sticky_directory") {
+        return;
+    }
+    let hooks = Hooks::new().script("test", "exit 0");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let link = elsewhere.path().join("hooks");
+    symlink(hooks.path(), &link).unwrap();
+    assert_eq!(start_and_check(&hooks, &link).0, Some(0));
+    lchown(&link, Some(SOMEBODY), None).unwrap();
+    let (status, text) = start_and_check(&hooks, &link);
+    assert_eq!(status, Some(125), "{text}");
+    assert!(text.contains("is a link that belongs to user 1234"), "{text}");
+}
+
+#[test]
+fn the_way_to_the_hooks_directory_counts() {
+    if !needs_root("the_way_to_the_hooks_directory_counts") {
+        return;
+    }
+    let hooks = Hooks::new();
+    let below = theirs(&hooks).join("hooks");
+    fs::create_dir(&below).unwrap();
+    symlink("/bin/true", below.join("test")).unwrap();
+    let (status, text) = start_and_check(&hooks, &below);
+    assert_eq!(status, Some(125), "{text}");
+    assert!(text.contains("cannot be trusted: the directory DIR/.theirs belongs to user 1234"), "{text}");
+}
+
+#[test]
+fn a_mask_that_somebody_else_can_lift_masks_nothing() {
+    if !needs_root("a_mask_that_somebody_else_can_lift_masks_nothing") {
+        return;
+    }
+    let hooks = Hooks::new();
+    let link = theirs(&hooks).join("link");
+    symlink("/dev/null", &link).unwrap();
+    symlink(&link, hooks.path().join("test")).unwrap();
+    assert_eq!(start_and_check(&hooks, hooks.path()).0, Some(126));
+}
+
+#[test]
+fn an_access_control_list_that_lets_somebody_write_is_refused() {
+    const NAME: &str = "an_access_control_list_that_lets_somebody_write_is_refused";
+    if !needs_root(NAME) {
+        return;
+    }
+    let hooks = Hooks::new().script("test", "exit 0");
+    let hook = hooks.path().join("test");
+    // user::rwx user:1234:rw- group::r-x mask::rwx other::r-x
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in
+        [(1_u16, 7_u16, u32::MAX), (2, 6, SOMEBODY), (4, 5, u32::MAX), (16, 7, u32::MAX), (32, 5, u32::MAX)]
+    {
+        list.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+        list.extend(id.to_le_bytes());
+    }
+    if let Err(error) = rustix::fs::setxattr(&hook, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty()) {
+        return skip(NAME, &format!("this file system has no access control lists: {error}"));
+    }
+    let (status, text) = start_and_check(&hooks, hooks.path());
+    assert_eq!(status, Some(126), "{text}");
+    let why = "it is writable by user 1234 (an access control list): run `setfacl -b DIR/test`";
+    assert!(text.contains(why), "{text}");
+}
+
+/// A program that a hook may run is code as the hook is.
+#[cfg(feature = "wasm")]
+#[test]
+fn the_way_to_a_granted_program_counts_and_so_do_links_to_a_granted_directory() {
+    if !needs_root("the_way_to_a_granted_program_counts_and_so_do_links_to_a_granted_directory") {
+        return;
+    }
+    let hooks = Hooks::new().copy("test.wasm", crate::support::guests::wasm_probe());
+    fs::rename(hooks.path().join("test.wasm"), hooks.path().join("test")).unwrap();
+    let theirs = theirs(&hooks);
+    let program = hooks.file(".theirs/tool", "#!/bin/sh\n", 0o755);
+    hooks.file("test.toml", format!("[[command]]\nprogram = '{}'\n", program.display()), 0o644);
+    let (status, text) = start_and_check(&hooks, hooks.path());
+    assert_eq!(status, Some(126), "{text}");
+    assert!(text.contains("/.theirs/tool: the directory DIR/.theirs belongs to user 1234"), "{text}");
+
+    // The directory itself may be anybody's; who leads the way to it may not.
+    hooks.file("test.toml", format!("[[dir]]\nhost = '{}'\n", theirs.display()), 0o644);
+    let (_, text) = start_and_check(&hooks, hooks.path());
+    assert!(text.starts_with("ok "), "{text}");
+    let link = theirs.join("link");
+    symlink("/etc", &link).unwrap();
+    lchown(&link, Some(SOMEBODY), None).unwrap();
+    hooks.file("test.toml", format!("[[dir]]\nhost = '{}'\n", link.display()), 0o644);
+    let (status, text) = start_and_check(&hooks, hooks.path());
+    assert_eq!(status, Some(126), "{text}");
+    assert!(text.contains("DIR/.theirs/link is a link that belongs to user 1234"), "{text}");
+}
+
+/// A module and its settings from an archive are not the administrator's grant, whoever runs them.
+#[cfg(feature = "wasm")]
+#[test]
+fn settings_that_a_user_could_have_written_grant_nothing_to_exec() {
+    if !needs_root("settings_that_a_user_could_have_written_grant_nothing_to_exec") {
+        return;
+    }
+    let hooks = Hooks::new().copy("thing.wasm", &crate::support::guests::wasm("sdk"));
+    let program = hooks.path().join(".hookvisor");
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_hookvisor")).arg(&program).status().unwrap().success());
+    hooks.file("thing.toml", "[[command]]\nprogram = '/bin/true'\n", 0o644);
+    for name in ["thing.wasm", "thing.toml"] {
+        chown(hooks.path().join(name), Some(SOMEBODY), None).unwrap();
+    }
+    let exec = |options: &[&str]| {
+        let mut command = Command::new(&program);
+        command.env("HOME", "/nonexistent").uid(SOMEBODY).gid(SOMEBODY).current_dir("/").stdin(Stdio::null());
+        command.arg("exec").args(options).arg(hooks.path().join("thing.wasm")).args([
+            "web1",
+            "start",
+            "begin",
+            "run=/bin/true",
+        ]);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (status, text) = exec(&[]);
+    assert_ne!(status, Some(0), "{text}");
+    assert!(text.contains("do not list this command"), "{text}");
+    assert!(text.contains("are ignored, since others than root could have written them"), "{text}");
+    let (_, text) = exec(&["--trust-grants"]);
+    assert!(!text.contains("are ignored") && !text.contains("do not list this command"), "{text}");
+}
