@@ -16,6 +16,7 @@ mod interface;
 mod memory;
 mod precompiled;
 mod preview_1;
+mod private;
 mod sandbox;
 mod stamp;
 mod store;

@@ -1,7 +1,7 @@
 //! Root runs nothing that somebody else could have put in place: every link and every directory on the way counts.
 
 use std::fs;
-use std::os::unix::fs::{chown, lchown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -28,6 +28,17 @@ fn start_and_check(hooks: &Hooks, directory: &Path) -> (Option<i32>, String) {
     let checked = hookvisor(&["check"]);
     let text = [checked.stdout, checked.stderr].concat();
     (started.status.code(), String::from_utf8(text).unwrap().replace(&hooks.path().display().to_string(), "DIR"))
+}
+
+/// A group of root's own, as on systems where each user has a group, is root alone.
+#[test]
+fn a_file_that_root_and_its_group_may_write_is_trusted() {
+    if !needs_root("a_file_that_root_and_its_group_may_write_is_trusted") {
+        return;
+    }
+    let hooks = Hooks::new().script("test", "exit 0");
+    fs::set_permissions(hooks.path().join("test"), fs::Permissions::from_mode(0o775)).unwrap();
+    assert_eq!(start_and_check(&hooks, hooks.path()).0, Some(0));
 }
 
 #[test]

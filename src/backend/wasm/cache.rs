@@ -5,9 +5,9 @@
 //! module is compiled again.
 
 use std::borrow::Cow;
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -17,9 +17,12 @@ use xxhash_rust::xxh3::Xxh3;
 #[cfg(feature = "compiler")]
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::private::is_private;
 use super::stamp::Stamp;
 use crate::backend::Calls;
+use crate::hook::file;
 use crate::hook::identity::Identity;
+use crate::hook::trust::Trust;
 
 /// An entry ends with the checksum of what comes before, and this. The checksum is against damage; whoever could forge an
 /// entry could run anything as this user anyway.
@@ -95,7 +98,8 @@ impl Cache {
         let unusable = |error| CacheError::Unusable { path: self.directory.clone(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(unusable)?;
         let found = File::open(&self.directory).and_then(|opened| opened.metadata()).map_err(unusable)?;
-        if !found.is_dir() || !is_private(&found, self.user) {
+        let is_trusted = file::open_trusted_directory(&self.directory, Trust::of_this_process()).is_ok();
+        if !found.is_dir() || !is_private(&found, self.user) || !is_trusted {
             return Err(CacheError::Untrusted { path: self.directory.clone(), user: self.user });
         }
         Ok(())
@@ -173,10 +177,6 @@ impl Cache {
             tracing::info!("compiled code could not be kept in {}: {error}", path.display());
         }
     }
-}
-
-pub(super) fn is_private(found: &Metadata, user: u32) -> bool {
-    found.uid() == user && found.mode() & 0o022 == 0
 }
 
 /// What an entry is named by: the module's content, and the version of what compiled it. That it fits this processor and

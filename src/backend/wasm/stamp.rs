@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::cache::is_private;
+use super::private::is_private;
 use crate::hook::identity::Identity;
 
 /// Below the cache's directory.
