@@ -8,6 +8,8 @@ mod check;
 mod compile;
 mod driver;
 mod exec;
+#[cfg(all(feature = "wasm", not(feature = "compiler")))]
+mod full;
 mod history;
 mod interrupt;
 mod layout;
@@ -100,7 +102,10 @@ fn command_line() -> anyhow::Result<u8> {
 
 /// Whatever goes wrong in here, even a panic, is told and never looks like a success.
 fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
-    panic::set_hook(Box::new(|panic| failed(&format!("a mistake in hookvisor itself, please report it: {panic}"))));
+    panic::set_hook(Box::new(|panic| {
+        failed(&format!("internal error, please report this bug: {panic}"));
+        end_if_nothing_unwinds();
+    }));
     match panic::catch_unwind(AssertUnwindSafe(run)) {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
@@ -109,6 +114,13 @@ fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
         }
         Err(_told_by_the_panic_hook) => RUNTIME_FAILED,
     }
+}
+
+/// Built without unwinding, as the package's drop-in is, a panic would end in SIGABRT.
+#[cfg_attr(panic = "abort", expect(clippy::exit, reason = "nothing unwinds to the end of `main`"))]
+fn end_if_nothing_unwinds() {
+    #[cfg(panic = "abort")]
+    std::process::exit(RUNTIME_FAILED.into());
 }
 
 /// Tells of a failure of hookvisor itself.

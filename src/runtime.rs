@@ -287,6 +287,15 @@ impl Runtime {
         reloaded
     }
 
+    /// Whether a hook is not in the cache, so that only a build with a compiler can run it.
+    #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+    #[must_use]
+    pub fn lacks_compiled_code(&self) -> bool {
+        let is_missing =
+            |hook: &Hook| matches!(hook.loaded, Loaded::Broken(crate::hook::error::LaunchError::NotCompiled(_)));
+        self.0.hooks().drivers.values().flatten().any(is_missing)
+    }
+
     /// What was found in the hooks directory, and what will happen with it.
     ///
     /// ```no_run

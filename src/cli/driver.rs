@@ -49,6 +49,10 @@ impl DriverLink {
             CacheArgs::at(cache).when_needed().into_iter().fold(runtime, RuntimeBuilder::cache)
         };
         let runtime = runtime.build()?;
+        #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+        if runtime.lacks_compiled_code() {
+            super::full::take_over(event.document());
+        }
         let report = runtime.run(&event);
         // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
         std::mem::forget(runtime);

@@ -70,7 +70,12 @@ fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
     let exec = if args.trust_grants { exec.trust_grants() } else { exec };
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
-    let ended = exec.run(&arguments, document()?);
+    let document = bytes::Bytes::from(document()?);
+    let ended = exec.run(&arguments, document.clone());
+    #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+    if matches!(ended.termination, hookvisor::Termination::NotLaunched(hookvisor::LaunchError::NotCompiled(_))) {
+        super::full::take_over(&document);
+    }
     if let Some(mut entry) = ended.entry(None) {
         entry.push(b'\n');
         complain(&entry);

@@ -60,6 +60,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         args.hooks.builder().limits(limits).only_driver(event.driver()).cancel(&interrupts.cancel).for_one_event();
     let record = record.map(|record| record.caller("hookvisor run"));
     let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record).build()?;
+    #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+    if runtime.lacks_compiled_code() {
+        super::full::take_over(event.document());
+    }
     let report = runtime.run(&event);
     // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
     std::mem::forget(runtime);

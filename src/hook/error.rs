@@ -10,6 +10,10 @@ pub enum LaunchError {
     /// The hook exists, but may not or cannot be run. Exit status 126.
     #[error("{0}")]
     Refused(String),
+    /// The WebAssembly module is not in the cache, and this build has no compiler. Exit status 126.
+    #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+    #[error("{0}")]
+    NotCompiled(String),
     /// The host lacks something that a call needs, such as memory or processes. Exit status 125.
     #[error("{what}: {why}")]
     Host {
@@ -31,6 +35,8 @@ impl LaunchError {
         match self {
             Self::NotFound(_) => 127,
             Self::Refused(_) => 126,
+            #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+            Self::NotCompiled(_) => 126,
             Self::Host { .. } | Self::NoFreeSlot => 125,
         }
     }

@@ -143,7 +143,7 @@ fn compile<T: Binary>(cache: Option<&Cache>, key: &Key, file: &ModuleFile<'_>) -
 #[cfg(not(feature = "compiler"))]
 fn compile<T: Binary>(cache: Option<&Cache>, _: &Key, _: &ModuleFile<'_>) -> Result<CompiledCode, LaunchError> {
     let into = cache.map(|cache| format!(" --cache {}", cache.directory().display())).unwrap_or_default();
-    Err(refused(format!(
+    Err(LaunchError::NotCompiled(format!(
         "it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile{into}` of a full \
          build of the same version"
     )))

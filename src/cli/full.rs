@@ -1,0 +1,49 @@
+//! The full program, in the place of this one, which has no compiler: for a hook that is not in the cache.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{Seek, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// The full program's name. It is in the same directory.
+const NAME: &str = "hookvisor";
+
+/// Executes the full program with the same name, arguments and document. It compiles what is missing, keeps that, and does
+/// the rest. Returns only if that fails: the hook then says what it lacks.
+pub(super) fn take_over(document: &[u8]) {
+    if let Err(error) = execute(document) {
+        tracing::warn!("a hook has to be compiled, and the full program cannot do it: {error:#}");
+    }
+}
+
+fn execute(document: &[u8]) -> anyhow::Result<()> {
+    let program = program()?;
+    let mut stdin = File::from(memfd_create(c"document", MFdFlags::MFD_CLOEXEC).context("no memory file")?);
+    stdin.write_all(document).and_then(|()| stdin.rewind()).context("the document could not be handed on")?;
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let error = Command::new(&program).arg0(name).args(arguments).stdin(stdin).exec();
+    Err(error).with_context(|| format!("{} could not be executed", program.display()))
+}
+
+/// The full program, if it belongs to whoever owns this one and nobody else may write it.
+fn program() -> anyhow::Result<PathBuf> {
+    let own = env::current_exe().context("this program does not find its own file")?;
+    let program = own.with_file_name(NAME);
+    ensure!(program != own, "{} has no compiler itself", own.display());
+    let found = fs::metadata(&program).with_context(|| format!("no full program {}", program.display()))?;
+    let owner = fs::metadata(&own).with_context(|| format!("{}", own.display()))?.uid();
+    ensure!(
+        found.is_file() && found.uid() == owner && found.mode() & 0o022 == 0,
+        "{} is not trusted: it has another owner than {}, or others may write it",
+        program.display(),
+        own.display()
+    );
+    Ok(program)
+}
