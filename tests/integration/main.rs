@@ -29,6 +29,7 @@ mod libvirtd;
 mod native;
 #[cfg(feature = "compiler")]
 mod new;
+mod package;
 #[cfg(feature = "compiler")]
 mod parity;
 #[cfg(feature = "compiler")]
