@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::program::tell;
+
 /// What `run` exits with where no root can be made.
 const SKIPPED: i32 = 77;
 
@@ -21,14 +23,12 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         () => "",
     };
     if !lacks.is_empty() {
-        eprintln!("skipped: the test of the Debian package needs {lacks}");
-        return;
+        return tell(&format!("skipped: the Debian package's life: it needs {lacks}"));
     }
     let ran = Command::new(root.join("tests/package/run")).arg(&debs).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     if ran.status.code() == Some(SKIPPED) {
-        eprintln!("{said}");
-        return;
+        return tell(&said);
     }
     assert!(ran.status.success() && said.contains("all steps passed"), "{said}");
 }
