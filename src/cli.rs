@@ -68,13 +68,20 @@ enum CliCommand {
 }
 
 /// What the program is depends on the name that it is called by: a driver's name makes it libvirt's hook, the
-/// interpreter's name makes it what runs a `.wasm` file, any other name is this command line.
+/// interpreter's name makes it what runs a `.wasm` file, any other name is this command line. The launcher that libvirt
+/// calls hands its own name on.
 pub(crate) fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
+    let mut arguments = std::env::args_os().peekable();
+    let mut name = arguments.next().unwrap_or_default();
+    let is_launched = arguments.next_if(|first| first == driver::LAUNCHED).is_some();
+    if is_launched {
+        name = arguments.next().unwrap_or_default();
+    }
     ExitCode::from(guarded(|| {
         if let Some(hook) = driver::DriverLink::called_as(&name) {
             hook.run(arguments)
+        } else if is_launched {
+            anyhow::bail!("{name:?} is not a libvirt hook: its name is not that of a driver")
         } else if exec::is_interpreter(&name) {
             exec::interpret(arguments)
         } else {

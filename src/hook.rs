@@ -3,8 +3,10 @@
 mod acl;
 pub(crate) mod digest;
 pub(crate) mod discovery;
+mod dispatcher;
 pub(crate) mod error;
 pub(crate) mod file;
+pub(crate) mod first;
 #[cfg(feature = "wasm")]
 pub(crate) mod identity;
 pub(crate) mod kind;

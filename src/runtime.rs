@@ -10,6 +10,7 @@ mod load;
 mod nonblocking;
 mod parallel;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ use crate::convention::Conventions;
 use crate::convention::rules::Convention;
 use crate::hook::discovery::{self, DirectoryStamp, LoadError};
 use crate::hook::file;
+use crate::hook::first;
+use crate::hook::skipped::Skipped;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::observe;
@@ -68,6 +71,7 @@ struct Shared {
     limits: Limits,
     only_driver: Option<String>,
     conventions: Conventions,
+    first: Vec<(String, PathBuf)>,
     calls: Calls,
     cancels: Vec<Cancel>,
     /// The bound on hooks under way, if there is one.
@@ -108,9 +112,11 @@ pub struct RuntimeBuilder {
     only_driver: Option<String>,
     conventions: Vec<Convention>,
     any_operation: bool,
+    first: Vec<(String, PathBuf)>,
     cancels: Vec<Cancel>,
     max_in_flight: Option<NonZeroUsize>,
     end_with_host: bool,
+    search_path: Option<OsString>,
     calls: Calls,
     record: Option<Record>,
 }
@@ -154,6 +160,14 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Runs what is at `path` before the driver's hooks in the hooks directory: one hook, or a directory of them, whose
+    /// own directories are passed over. Where there is nothing, nothing is run. May be given more than once; the paths
+    /// keep their order.
+    pub fn run_first(mut self, driver: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        self.first.push((driver.into(), path.into()));
+        self
+    }
+
     /// Ends the hooks of every call of this runtime when that is cancelled. More than one may be given.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         self.cancels.push(cancel.clone());
@@ -190,6 +204,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Sets the `PATH` of native hooks, where their interpreters are looked for, too. By default it is this process's.
+    pub fn search_path(mut self, path: impl Into<OsString>) -> Self {
+        self.search_path = Some(path.into());
+        self
+    }
+
     /// Makes a runtime for a process that runs one event and ends: nothing is kept ready for the next call, so that the
     /// first comes sooner. Further calls work all the same, and take longer.
     pub fn for_one_event(mut self) -> Self {
@@ -214,11 +234,12 @@ impl RuntimeBuilder {
             limits: self.limits,
             only_driver: self.only_driver,
             conventions,
+            first: self.first,
             calls: self.calls,
             cancels: self.cancels,
             slots: self.max_in_flight.map(|hooks| Semaphore::new(hooks.get())),
             trust,
-            backends: backends(trust, self.end_with_host, self.cache, self.calls),
+            backends: backends(Native::new(trust, self.end_with_host, self.search_path), trust, self.cache, self.calls),
             hooks: RwLock::default(),
             record: self.record,
             reloading: Mutex::default(),
@@ -229,10 +250,9 @@ impl RuntimeBuilder {
 }
 
 /// The back-ends of this build, one for each kind of hook.
-fn backends(trust: Trust, end_with_host: bool, cache: Option<Cache>, calls: Calls) -> Vec<Box<dyn Backend>> {
-    let native = Native::new(trust, end_with_host);
+fn backends(native: Native, trust: Trust, cache: Option<Cache>, calls: Calls) -> Vec<Box<dyn Backend>> {
     #[cfg(not(feature = "wasm"))]
-    let _ = (cache, calls);
+    let _ = (trust, cache, calls);
     vec![
         #[cfg(feature = "wasm")]
         Box::new(Wasm::new(native.launcher(), trust, cache, calls)),
@@ -258,9 +278,11 @@ impl Runtime {
             only_driver: None,
             conventions: Vec::new(),
             any_operation: false,
+            first: Vec::new(),
             cancels: Vec::new(),
             max_in_flight: None,
             end_with_host: false,
+            search_path: None,
             calls: Calls::Many,
             record: None,
         }
@@ -334,20 +356,25 @@ impl Shared {
     /// What is in the hooks directory. `None` if that was changed meanwhile, so that what was found may be a part of what was
     /// there before and a part of what is there now.
     fn load(&self) -> Result<Option<HookSet>, LoadError> {
-        let findings = discovery::find(&self.directory, self.only_driver.as_deref(), self.trust)?;
+        let only = self.only_driver.as_deref();
+        let mut findings = discovery::find(&self.directory, only, self.trust)?;
+        first::find(&self.first, only, self.trust, &mut findings);
         let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust, grants: self.trust };
         let mut found = Vec::new();
         for (driver, hooks) in findings.drivers {
             found.extend(hooks.into_iter().map(|hook| (driver.clone(), hook)));
         }
         let load = |(driver, found)| (driver, loader.load_found(found));
-        let loaded: Vec<(String, Hook)> = match self.calls {
+        let loaded: Vec<(String, Result<Hook, Skipped>)> = match self.calls {
             Calls::One => found.into_iter().map(load).collect(),
             Calls::Many => parallel::in_parallel(found, load),
         };
-        let mut set = HookSet { strays: findings.strays, ..HookSet::default() };
+        let mut set = HookSet { strays: findings.strays, dispatched: findings.dispatched, ..HookSet::default() };
         for (driver, hook) in loaded {
-            set.drivers.entry(driver).or_default().push(hook);
+            match hook {
+                Ok(hook) => set.drivers.entry(driver).or_default().push(hook),
+                Err(stray) => set.strays.push(stray),
+            }
         }
         Ok(findings.directories.iter().all(DirectoryStamp::is_unchanged).then_some(set))
     }
@@ -370,7 +397,7 @@ fn log_what_will_not_run(set: &HookSet) {
             Loaded::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
         }
     }
-    for stray in &set.strays {
+    for stray in set.strays.iter().chain(&set.dispatched) {
         tracing::info!("{} {}", stray.path.display(), stray.reason);
     }
 }

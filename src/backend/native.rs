@@ -18,6 +18,7 @@ mod spawn;
 mod stat;
 mod supervise;
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use self::launcher::Launcher;
@@ -35,9 +36,9 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    /// Takes the environment of all hooks from the host's, as it is now.
-    pub(crate) fn new(trust: Trust, end_with_host: bool) -> Self {
-        Self { launcher: Arc::new(Launcher::new(trust, end_with_host)) }
+    /// Takes the environment of all hooks from the host's, as it is now, but for a `PATH` of their own.
+    pub(crate) fn new(trust: Trust, end_with_host: bool, path: Option<OsString>) -> Self {
+        Self { launcher: Arc::new(Launcher::new(trust, end_with_host, path)) }
     }
 
     /// What runs any program as a native hook is run: for the commands of sandboxed hooks.

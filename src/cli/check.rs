@@ -1,12 +1,14 @@
 //! `hookvisor check`: what would happen, and how to mend it.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use clap::Parser;
 use hookvisor::{HookState, Inventory};
 
+use super::libvirt;
 use super::list::{details, json, kind};
-use super::options::{Format, HooksArgs};
+use super::options::{Format, HooksArgs, SERVICE_PATH, STANDARD_HOOKS};
 use super::streams::print;
 
 /// Exit status where a hook would fail.
@@ -26,12 +28,22 @@ pub(super) struct Args {
 }
 
 pub(super) fn check(args: Args) -> anyhow::Result<u8> {
-    let inventory = args.hooks.builder().build()?.inventory();
+    let is_installed = args.hooks.directory == Path::new(STANDARD_HOOKS);
+    let inventory = args.hooks.builder().search_path(SERVICE_PATH).build()?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),
     };
     print(text.as_bytes())?;
+    let (problems, notes) = if is_installed { libvirt::findings()? } else { (Vec::new(), Vec::new()) };
+    if args.format == Format::Text {
+        let problems = problems.iter().map(|problem| format!("FAILS    libvirt: {problem}\n"));
+        let notes = notes.iter().map(|note| format!("note: libvirt: {note}\n"));
+        print(problems.chain(notes).collect::<String>().as_bytes())?;
+    }
+    if !problems.is_empty() {
+        return Ok(WOULD_FAIL);
+    }
     Ok(if count(&inventory, HookState::Broken) > 0 { WOULD_FAIL } else { 0 })
 }
 
@@ -52,6 +64,9 @@ fn text(inventory: &Inventory) -> String {
     }
     for stray in &inventory.strays {
         let _ = writeln!(text, "{:<8} {:<6} {} {}", "ignored", "", stray.path.display(), stray.reason);
+    }
+    for dispatched in &inventory.dispatched {
+        let _ = writeln!(text, "note: {}", dispatched.reason);
     }
     let (ready, broken, skipped) =
         (count(inventory, HookState::Ready), count(inventory, HookState::Broken), count(inventory, HookState::Skipped));

@@ -1,11 +1,11 @@
-//! Called by a driver's name, as from the link `/etc/libvirt/hooks/qemu`: libvirt's hook of that driver.
+//! Called by a driver's name, as libvirt calls `/etc/libvirt/hooks/qemu`: libvirt's hook of that driver.
 //!
-//! Nothing but a filter's document ever goes to standard output, where libvirt would take it for one. What fails goes to
-//! standard error, which libvirt puts into its own error, and the exit status is never 0 then.
+//! Only a filter's document goes to stdout, which libvirt reads as one. Failures go to stderr, which libvirt puts into its
+//! own error, and the exit status is then never 0.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hookvisor::{Config, Event, LIBVIRT_DRIVERS, RuntimeBuilder};
@@ -17,10 +17,14 @@ use super::layout::Layout;
 use super::streams::{complain, document, texts, unbuffered};
 use super::{log, record};
 
+/// What the launcher that libvirt calls puts before its own name, on hookvisor's command line.
+pub(super) const LAUNCHED: &str = "libvirt-hook";
+
 /// A driver's hook of one installation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DriverLink {
     driver: &'static str,
+    path: PathBuf,
     layout: Layout,
 }
 
@@ -30,11 +34,12 @@ impl DriverLink {
         let path = Path::new(name);
         let own = path.file_name()?;
         let driver = LIBVIRT_DRIVERS.into_iter().find(|driver| own == OsStr::new(driver))?;
-        Some(Self { driver, layout: Layout::of_libvirt_hook(path) })
+        Some(Self { driver, path: path.to_owned(), layout: Layout::of_libvirt_hook(path) })
     }
 
     /// Does what libvirt calls the hook for, and returns the exit status.
     pub(super) fn run(&self, arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
+        self.refuse_loop()?;
         let config = Config::read(&self.layout.config())?;
         log::as_configured(config.log.as_ref())?;
         let event = self.event(&texts(arguments)?)?.with_document(document()?);
@@ -43,6 +48,8 @@ impl DriverLink {
         let runtime =
             config.runtime().only_driver(self.driver).any_operation().cancel(&interrupts.cancel).for_one_event();
         let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record);
+        let kept = self.layout.kept_hooks(self.driver);
+        let runtime = kept.into_iter().fold(runtime, |runtime, path| runtime.run_first(self.driver, path));
         #[cfg(feature = "wasm")]
         let runtime = {
             let cache = config.cache.or_else(|| self.layout.cache());
@@ -63,6 +70,16 @@ impl DriverLink {
         }
         interrupts.obey()?;
         Ok(report.exit_status())
+    }
+
+    /// A hook that hookvisor runs and that is a link back to hookvisor would be called for ever.
+    fn refuse_loop(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !Layout::keeps(&self.path),
+            "{} is a link that leads back to hookvisor: make it a link to the script itself",
+            self.path.display()
+        );
+        Ok(())
     }
 
     fn event(&self, arguments: &[String]) -> anyhow::Result<Event> {

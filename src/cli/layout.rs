@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 /// libvirt's hooks directory, as distributions compile it in.
 const LIBVIRT_HOOKS: &str = "etc/libvirt/hooks";
+/// Where install keeps libvirt's former hooks. It is beside libvirt's directory, so that `..` means the same in both.
+const KEPT_SCRIPTS: &str = "etc/libvirt/hookvisor";
+const KEPT_DIRECTORIES: &str = "etc/libvirt/hookvisor.d";
 
 /// The places of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +23,10 @@ impl Layout {
         Self { root: root.into() }
     }
 
-    /// The installation that a hook of libvirt's belongs to: that of the root which its own absolute name begins with.
+    /// The installation that a libvirt hook belongs to: the root that its own absolute name begins with.
     ///
     /// libvirt calls its hooks by the name that it was compiled with, so this is `/`, or `/usr/local` for a libvirt from
-    /// there, or the root that an image was made below. No variable can say something else: daemons inherit variables
-    /// from whoever started them, while only the caller of a program says its name, and runs it with the rights that it
-    /// has anyway.
+    /// there, or the root of an image. No variable can change it: daemons inherit variables from whoever started them.
     pub(super) fn of_libvirt_hook(path: &Path) -> Self {
         let directory = path.parent().filter(|directory| directory.is_absolute() && directory.ends_with(LIBVIRT_HOOKS));
         let root = directory.and_then(|directory| directory.ancestors().nth(Path::new(LIBVIRT_HOOKS).iter().count()));
@@ -45,6 +46,30 @@ impl Layout {
 
     pub(super) fn libvirt_hooks(&self) -> PathBuf {
         self.root.join(LIBVIRT_HOOKS)
+    }
+
+    /// The scripts that libvirt called before `hookvisor libvirt install`, under their own names.
+    pub(super) fn kept_scripts(&self) -> PathBuf {
+        self.root.join(KEPT_SCRIPTS)
+    }
+
+    /// The hooks of `<driver>.d` that `hookvisor libvirt install` took over, each in its `<driver>.d`.
+    ///
+    /// It is apart from [`kept_scripts`](Self::kept_scripts), where `<driver>.d` is a link: a dispatcher that looks for a
+    /// guest's directory there finds those that are made later, too.
+    pub(super) fn kept_directories(&self) -> PathBuf {
+        self.root.join(KEPT_DIRECTORIES)
+    }
+
+    /// What hookvisor runs before a libvirt driver's own hooks: what libvirt would have called, in libvirt's order.
+    pub(super) fn kept_hooks(&self, driver: &str) -> [PathBuf; 2] {
+        [self.kept_scripts().join(driver), self.kept_directories().join(format!("{driver}.d"))]
+    }
+
+    /// Whether a path is one of a kept hook, in whatever root.
+    pub(super) fn keeps(path: &Path) -> bool {
+        let is_kept = |directory: &Path| directory.ends_with(KEPT_SCRIPTS) || directory.ends_with(KEPT_DIRECTORIES);
+        path.ancestors().skip(1).any(is_kept)
     }
 
     /// What `hookvisor libvirt install` has done.
@@ -67,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hook_of_libvirts_finds_the_configuration_beside_libvirts() {
+    fn a_libvirt_hook_finds_the_configuration_beside_libvirts() {
         let config = |path: &str| Layout::of_libvirt_hook(Path::new(path)).config();
         for (path, root) in [
             ("/etc/libvirt/hooks/qemu", "/"),

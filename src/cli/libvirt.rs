@@ -1,30 +1,45 @@
-//! `hookvisor libvirt`: becoming libvirt's hook, and going back.
+//! `hookvisor libvirt`: becoming libvirt's hook, and undoing it.
 
+mod host;
+mod inspect;
+mod install;
+mod launcher;
+mod mirror;
 mod plan;
 mod state;
+mod status;
+mod transfer;
+mod uninstall;
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
-use hookvisor::LIBVIRT_DRIVERS;
+use hookvisor::{HookState, LIBVIRT_DRIVERS, Runtime};
+use serde_json::json;
 
+use self::install::{Directories, Request};
 use self::plan::{Plan, Step};
-use self::state::{Finding, Site};
+use self::state::{Entry, Site};
+use self::status::Status;
+use super::options::Format;
 use super::streams::print;
 
-/// Exit status of `status` where hookvisor is the hook of no driver, or something of it is out of place.
-const NOT_INSTALLED: u8 = 1;
+/// Exit status of `status` where hookvisor is not the hook of every driver, or something is wrong.
+const NOT_IN_ORDER: u8 = 1;
 
-/// Become libvirt's hook, with the scripts that are there running on, or go back
+/// Install or remove hookvisor as libvirt's hook; existing scripts keep running
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-install makes /etc/libvirt/hooks/DRIVER a link to hookvisor. A hook that is there moves to /etc/hookvisor/hooks/DRIVER, \
-where hookvisor runs it first; one that looks for files beside itself stays in its directory under another name, and is \
-called from there. /etc/libvirt/hooks/DRIVER.d stays libvirt's: it runs those hooks itself, after hookvisor. What was \
-done is written to /var/lib/hookvisor/libvirt.json, and uninstall takes back exactly that.
+install writes /etc/libvirt/hooks/DRIVER, a small script that runs hookvisor, and fails if hookvisor is missing. A hook \
+that has this name moves to /etc/libvirt/hookvisor and keeps its own name; links beside it lead to the other files of \
+/etc/libvirt/hooks. The hooks in /etc/libvirt/hooks/DRIVER.d move to /etc/libvirt/hookvisor.d/DRIVER.d if hookvisor \
+runs them in the same order with the same results; otherwise install says why they stay. hookvisor runs both first, then \
+the hooks in /etc/hookvisor/hooks.
+
+The record of all that is /var/lib/hookvisor/libvirt.json; uninstall undoes exactly that.
 
 Example: hookvisor libvirt install --dry-run")]
 pub(super) struct Args {
@@ -36,25 +51,38 @@ pub(super) struct Args {
 enum Command {
     /// Make hookvisor the hook of libvirt's drivers
     Install(Install),
-    /// Take back what install did
+    /// Undo what install did
     Uninstall(Change),
-    /// Tell what libvirt calls, and what install has done
-    Status(Where),
+    /// Show which hooks libvirt calls, and what is wrong with them
+    Status(Show),
+    /// Print what hookvisor makes of libvirt's hooks below a root directory, seen from inside
+    #[command(hide = true)]
+    Inspect(Where),
 }
 
 #[derive(Debug, Parser)]
 struct Install {
     #[command(flatten)]
     change: Change,
-    /// What libvirt is to call [default: this program; with --root, /usr/bin/hookvisor]
+    /// The program that runs as libvirt's hook [default: this program, or hookvisor-hook beside it; with --root, /usr/bin/hookvisor]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Also take over the hooks in DRIVER.d whose order or results may change
+    #[arg(long, conflicts_with = "only_scripts")]
+    all: bool,
+    /// Leave all hooks in DRIVER.d to libvirt
+    #[arg(long)]
+    only_scripts: bool,
+    /// Make DRIVER a link to the program: saves half a millisecond a call, but if the program disappears, libvirt starts
+    /// guests without asking
+    #[arg(long)]
+    link: bool,
 }
 
 #[derive(Debug, Parser)]
 struct Change {
     #[command(flatten)]
-    at: Where,
+    show: Show,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -64,8 +92,17 @@ struct Change {
 }
 
 #[derive(Debug, Parser)]
+struct Show {
+    #[command(flatten)]
+    at: Where,
+    /// How the result is written; the JSON field `changed` says whether something was changed
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Debug, Parser)]
 struct Where {
-    /// Do it below another root directory, as for a package or an image
+    /// Use an alternate root directory, for packages and images
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }
@@ -75,110 +112,164 @@ pub(super) fn libvirt(args: Args) -> anyhow::Result<u8> {
         Command::Install(args) => install(&args),
         Command::Uninstall(args) => uninstall(&args),
         Command::Status(args) => status(&args),
+        Command::Inspect(args) => {
+            print(inspect::inside(&args.root)?.as_bytes())?;
+            Ok(0)
+        }
     }
 }
 
-impl Where {
-    fn site(&self) -> anyhow::Result<Site> {
-        Site::read(std::path::absolute(&self.root)?)
+/// What is wrong with this machine's installation, and what hookvisor does not run, for `check`; nothing where
+/// hookvisor is not libvirt's hook.
+pub(super) fn findings() -> anyhow::Result<(Vec<String>, Vec<String>)> {
+    let site = Site::read(PathBuf::from("/"))?;
+    if site.state.drivers.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
     }
+    let status = Status::of(&site)?;
+    Ok((status.problems().to_vec(), status.notes().to_vec()))
 }
 
 impl Change {
+    fn site(&self) -> anyhow::Result<Site> {
+        self.show.site()
+    }
+
     fn drivers(&self) -> Vec<&'static str> {
         let asked = |driver: &&str| self.drivers.is_empty() || self.drivers.iter().any(|d| d == driver);
         LIBVIRT_DRIVERS.into_iter().filter(asked).collect()
     }
 }
 
+impl Show {
+    fn site(&self) -> anyhow::Result<Site> {
+        Site::read(std::path::absolute(&self.at.root)?)
+    }
+}
+
+impl Install {
+    fn directories(&self) -> Directories {
+        match (self.all, self.only_scripts) {
+            (true, _) => Directories::All,
+            (_, true) => Directories::None,
+            _ => Directories::IfSame,
+        }
+    }
+
+    fn program(&self, site: &Site) -> anyhow::Result<String> {
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None if site.is_this_machine() => small_program(this_program()?),
+            None => PathBuf::from("/usr/bin/hookvisor"),
+        };
+        anyhow::ensure!(program.is_absolute(), "--program {}: write its absolute path", program.display());
+        let text = program.to_str().filter(|text| !text.contains('\n'));
+        text.map(str::to_owned).with_context(|| format!("--program {program:?}: its path is not one line of UTF-8"))
+    }
+}
+
+/// This program by the name that it was called by, so that a link such as one of /etc/alternatives stays in use.
+fn this_program() -> anyhow::Result<PathBuf> {
+    let own = env::current_exe().context("this program does not find its own file")?;
+    let called = PathBuf::from(env::args_os().next().unwrap_or_default());
+    let is_own = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == own);
+    let search = env::var_os("PATH").unwrap_or_default();
+    let candidates = match called.components().count() {
+        1 => env::split_paths(&search).map(|directory| directory.join(&called)).collect(),
+        _ => vec![std::path::absolute(&called).unwrap_or_default()],
+    };
+    Ok(candidates.into_iter().find(is_own).unwrap_or(own))
+}
+
+/// The smaller program that a package puts beside this one for libvirt's calls, if it is there.
+fn small_program(program: PathBuf) -> PathBuf {
+    let small = program.with_file_name("hookvisor-hook");
+    if small.is_file() { small } else { program }
+}
+
 fn install(args: &Install) -> anyhow::Result<u8> {
-    let mut site = args.change.at.site()?;
-    let program = match &args.program {
-        Some(program) => program.clone(),
-        None if site.is_this_machine() => env::current_exe().context("this program does not find its own file")?,
-        None => PathBuf::from("/usr/bin/hookvisor"),
+    let change = &args.change;
+    let mut site = change.site()?;
+    let program = args.program(&site)?;
+    let entry = if args.link { Entry::Link } else { Entry::Launcher };
+    let drivers = change.drivers();
+    let request = Request { drivers: &drivers, program: &program, entry, directories: args.directories() };
+    let (plan, state) = install::plan(&site, &request)?;
+    let advice = if plan.steps.is_empty() { Vec::new() } else { host::advice(&site, &program) };
+    if !change.dry_run && !plan.steps.is_empty() {
+        let before = std::mem::replace(&mut site.state, state);
+        perform_install(&mut site, &plan, &drivers).inspect_err(|_| {
+            if site.state.drivers.is_empty() {
+                site.state = before;
+            }
+        })?;
+    }
+    show(change, &plan, &advice, "nothing to do: hookvisor is the hook of these drivers")
+}
+
+/// Performs an install. The record is written first, so that whatever stops this can be undone.
+fn perform_install(site: &mut Site, plan: &Plan, drivers: &[&str]) -> anyhow::Result<()> {
+    plan.perform(Step::makes_directory)?;
+    site.save()?;
+    let Err(error) = plan.perform(|step| !step.makes_directory()) else { return Ok(()) };
+    match perform_uninstall(site, drivers) {
+        Ok(_) => Err(error.context("nothing was changed: what was begun is undone")),
+        Err(_) => Err(error.context("not everything was done: `hookvisor libvirt uninstall` undoes what was")),
+    }
+}
+
+fn perform_uninstall(site: &mut Site, drivers: &[&str]) -> anyhow::Result<Plan> {
+    let (plan, state) = uninstall::plan(site, drivers)?;
+    plan.perform(|step| !step.removes_directory())?;
+    site.state = state;
+    site.save()?;
+    plan.perform(Step::removes_directory)?;
+    Ok(plan)
+}
+
+fn uninstall(change: &Change) -> anyhow::Result<u8> {
+    let mut site = change.site()?;
+    let drivers = change.drivers();
+    let installed: Vec<&str> =
+        drivers.iter().copied().filter(|driver| site.state.drivers.contains_key(*driver)).collect();
+    let mut plan =
+        if change.dry_run { uninstall::plan(&site, &drivers)?.0 } else { perform_uninstall(&mut site, &drivers)? };
+    plan.notes.extend(installed.iter().filter_map(|driver| no_longer_run(&site, driver)));
+    let advice = if installed.is_empty() { Vec::new() } else { vec![host::RESTART.to_owned()] };
+    show(change, &plan, &advice, "nothing to do: hookvisor was not installed for these drivers")
+}
+
+/// The hooks of hookvisor's own directory that libvirt does not get to any more.
+fn no_longer_run(site: &Site, driver: &str) -> Option<String> {
+    let inventory = Runtime::builder(site.hooks()).only_driver(driver).build().ok()?.inventory();
+    let hooks = inventory.hooks.iter().filter(|hook| hook.state != HookState::Skipped);
+    let hooks: Vec<String> = hooks.map(|hook| hook.path.display().to_string()).collect();
+    (!hooks.is_empty()).then(|| format!("no longer run for {driver}: {}", hooks.join(", ")))
+}
+
+fn show(change: &Change, plan: &Plan, advice: &[String], nothing: &str) -> anyhow::Result<u8> {
+    let text = match change.show.format {
+        Format::Json => {
+            let mut result = plan.to_json(change.dry_run);
+            result["advice"] = json!(advice);
+            serde_json::to_string_pretty(&result)? + "\n"
+        }
+        Format::Text => {
+            let head = if plan.steps.is_empty() { format!("{nothing}\n") } else { String::new() };
+            let advice = advice.iter().map(|advice| format!("{advice}.\n"));
+            head + &plan.to_text(change.dry_run) + &advice.collect::<String>()
+        }
     };
-    anyhow::ensure!(program.is_absolute(), "--program {}: libvirt needs its absolute name", program.display());
-    let plan = plan::install(&mut site, &args.change.drivers(), &program)?;
-    if plan.steps.is_empty() {
-        print(b"nothing to do: hookvisor is the hook of these drivers already\n")?;
-        return Ok(0);
-    }
-    if !args.change.dry_run {
-        // First what is going to be done, so that whatever stops this on its way can be taken back.
-        plan.perform(Step::makes_directory)?;
-        site.save()?;
-        plan.perform(|step| !step.makes_directory())
-            .context("not everything was done: `hookvisor libvirt uninstall` takes back what was")?;
-    }
-    print((plan.told(args.change.dry_run) + &advice(&program, site.hooks())).as_bytes())?;
-    Ok(0)
-}
-
-fn uninstall(args: &Change) -> anyhow::Result<u8> {
-    let mut site = args.at.site()?;
-    let installed = site.state.drivers.len();
-    let plan = plan::uninstall(&mut site, &args.drivers())?;
-    if site.state.drivers.len() == installed {
-        print(b"nothing to do: hookvisor was not installed for these drivers\n")?;
-        return Ok(0);
-    }
-    if !args.dry_run {
-        plan.perform(|step| !step.removes_directory())?;
-        site.save()?;
-        plan.perform(Step::removes_directory)?;
-    }
-    print((plan.told(args.dry_run) + RESTART).as_bytes())?;
-    Ok(0)
-}
-
-fn status(args: &Where) -> anyhow::Result<u8> {
-    let site = args.site()?;
-    let mut in_order = true;
-    let mut text = String::new();
-    for driver in LIBVIRT_DRIVERS {
-        let finding = site.find(driver)?;
-        in_order &= matches!(finding, Finding::Installed(_));
-        text += &format!("{driver:<8} {}\n", site.describe(driver, &finding));
-    }
     print(text.as_bytes())?;
-    Ok(if in_order { 0 } else { NOT_INSTALLED })
+    Ok(0)
 }
 
-const RESTART: &str = "\
-libvirt looks for its hooks when it starts: restart it, or send it SIGHUP (`systemctl reload libvirtd`, or virtqemud,
-virtlxcd, virtnetworkd and the like, whichever run).
-";
-
-/// What the system beside libvirt wants to know of it.
-fn advice(program: &Path, hooks: &Path) -> String {
-    let (program, hooks) = (program.display(), hooks.display());
-    let of_the_system = ["/bin/", "/sbin/", "/usr/bin/", "/usr/sbin/"]
-        .iter()
-        .any(|directory| program.to_string().strip_prefix(directory).is_some_and(|name| !name.contains('/')));
-    let apparmor = if of_the_system {
-        format!("AppArmor: nothing to do, libvirtd's profile lets it run {program}.\n")
-    } else {
-        format!(
-            "AppArmor: where libvirtd is confined, add `{program} PUx,` to /etc/apparmor.d/local/usr.sbin.libvirtd and \
-             reload\nits profile (`apparmor_parser -r /etc/apparmor.d/usr.sbin.libvirtd`).\n"
-        )
+fn status(args: &Show) -> anyhow::Result<u8> {
+    let status = Status::of(&args.site()?)?;
+    let text = match args.format {
+        Format::Json => serde_json::to_string_pretty(&status.to_json())? + "\n",
+        Format::Text => status.to_text(),
     };
-    format!(
-        "{RESTART}\
-         SELinux: where it is enforcing, label the program and the hooks as libvirt's hooks are, and let those run \
-         unconfined:\n\
-         \x20 semanage fcontext -a -t virt_hook_t '{program}'\n\
-         \x20 semanage fcontext -a -t virt_hook_t '{hooks}(/.*)?'\n\
-         \x20 restorecon -RF '{program}' '{hooks}'\n\
-         \x20 setsebool -P virt_hooks_unconfined on\n\
-         {apparmor}"
-    )
-}
-
-impl Plan {
-    fn told(&self, dry_run: bool) -> String {
-        let prefix = if dry_run { "would " } else { "" };
-        self.steps.iter().map(|step| format!("{prefix}{step}\n")).collect()
-    }
+    print(text.as_bytes())?;
+    Ok(if status.is_in_order() { 0 } else { NOT_IN_ORDER })
 }

@@ -5,8 +5,11 @@ use std::fmt::Write;
 use clap::Parser;
 use hookvisor::{HookInfo, HookState, Inventory, Kind};
 
-use super::options::{Format, HooksArgs};
+use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
+
+/// The column of the drivers' names is as wide as the longest of libvirt's, or wider.
+const DRIVER_WIDTH: usize = 8;
 
 /// List the hooks in the order in which they are called
 #[derive(Debug, Parser)]
@@ -19,7 +22,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(args: Args) -> anyhow::Result<u8> {
-    let inventory = args.hooks.builder().build()?.inventory();
+    let inventory = args.hooks.builder().search_path(SERVICE_PATH).build()?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),
@@ -34,13 +37,18 @@ pub(super) fn json(inventory: &Inventory) -> anyhow::Result<String> {
 
 fn text(inventory: &Inventory) -> String {
     let mut text = String::new();
+    let width = inventory.hooks.iter().map(|hook| hook.driver.chars().count()).max().unwrap_or(0).max(DRIVER_WIDTH);
     for hook in &inventory.hooks {
         let state = match hook.state {
             HookState::Ready => "",
             HookState::Skipped => " (skipped)",
             _ => " (cannot be run)",
         };
-        let _ = writeln!(text, "{:<8} {:<6} {}{state}{}", hook.driver, kind(hook), hook.path.display(), details(hook));
+        let _ =
+            writeln!(text, "{:<width$} {:<6} {}{state}{}", hook.driver, kind(hook), hook.path.display(), details(hook));
+    }
+    for dispatched in &inventory.dispatched {
+        let _ = writeln!(text, "note: {}", dispatched.reason);
     }
     text
 }

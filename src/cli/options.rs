@@ -9,11 +9,17 @@ use hookvisor::{Runtime, RuntimeBuilder};
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
 
+/// The `PATH` that systemd gives libvirtd, and so its hooks: what a person's own shell finds may not be there.
+pub(super) const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The hooks directory of the installed hookvisor, where its configuration does not name another.
+pub(super) const STANDARD_HOOKS: &str = "/etc/hookvisor/hooks";
+
 /// Where the hooks are.
 #[derive(Debug, clap::Args)]
 pub(super) struct HooksArgs {
     /// The hooks directory
-    #[arg(id = "hooks", long = "hooks", value_name = "DIR", default_value = "/etc/hookvisor/hooks")]
+    #[arg(id = "hooks", long = "hooks", value_name = "DIR", default_value = STANDARD_HOOKS)]
     pub(super) directory: PathBuf,
     #[cfg(feature = "wasm")]
     #[command(flatten)]

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, OpenError};
 use super::scope::Scope;
-use super::settings;
 use super::skipped::Skipped;
 use super::trust::Trust;
+use super::{dispatcher, settings};
 use crate::convention::rules::ConventionError;
 use crate::event::Event;
 
@@ -35,6 +35,8 @@ pub(crate) struct Findings {
     /// By driver, each driver's in order.
     pub(crate) drivers: Vec<(String, Vec<Found>)>,
     pub(crate) strays: Vec<Skipped>,
+    /// Directories whose hooks another hook runs, and how that is known.
+    pub(crate) dispatched: Vec<Skipped>,
     /// The directories that were looked through.
     pub(crate) directories: Vec<DirectoryStamp>,
 }
@@ -171,7 +173,13 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
     }
     let directory = hooks.join(format!("{driver}.d"));
     match directory.metadata() {
-        Ok(meta) if meta.is_dir() => find_below(&directory, &Scope::default(), trust, &mut found, findings),
+        Ok(meta) if meta.is_dir() => {
+            let general = found.first().map(|found| found.path.clone());
+            find_below(&directory, &Scope::default(), trust, &mut found, findings);
+            if let Some(general) = general.filter(|_| found.iter().any(|found| !found.scope.0.is_empty())) {
+                leave_to_dispatcher(&general, driver, trust, &mut found, findings);
+            }
+        }
         Ok(_) => {
             findings.strays.push(stray(directory, "is not called: it is a file, where a directory of hooks would be"));
         }
@@ -183,6 +191,16 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
         Err(_) => {}
     }
     found
+}
+
+/// Takes the hooks for one event from those that hookvisor runs, if the driver's own hook runs them itself.
+fn leave_to_dispatcher(general: &Path, driver: &str, trust: Trust, found: &mut Vec<Found>, findings: &mut Findings) {
+    if let Some(reason) = dispatcher::reason(general, driver, trust) {
+        let directory = general.with_file_name(format!("{driver}.d"));
+        found.retain(|found| found.scope.0.is_empty());
+        findings.strays.retain(|stray| !stray.path.starts_with(&directory));
+        findings.dispatched.push(Skipped { path: directory, reason });
+    }
 }
 
 /// Finds the hooks in `<driver>.d` or below: those of this directory first, then those for narrower events.
@@ -221,15 +239,19 @@ fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Fou
 }
 
 /// Whether there is nothing of that name, as opposed to something that this user may not see.
-fn is_absent(error: &io::Error) -> bool {
+pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-fn unexamined(error: &io::Error) -> String {
+pub(super) fn unexamined(error: &io::Error) -> String {
     format!("it could not be examined: {error}")
 }
 
-fn trusted_names(directory: &Path, trust: Trust, seen: &mut Vec<DirectoryStamp>) -> Result<Vec<OsString>, String> {
+pub(super) fn trusted_names(
+    directory: &Path,
+    trust: Trust,
+    seen: &mut Vec<DirectoryStamp>,
+) -> Result<Vec<OsString>, String> {
     let unreadable = |error: io::Error| format!("the directory could not be read: {error}");
     seen.push(DirectoryStamp::at(directory).map_err(unreadable)?);
     file::open_trusted_directory(directory, trust).map_err(|error| match error {

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) operations: Option<Vec<String>>,
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
+    /// Of a driver's own hook: whether hookvisor runs the directories for one event, or the hook does itself.
+    pub(crate) nested: Option<bool>,
     #[serde(default, rename = "dir", deserialize_with = "table::array")]
     pub(crate) directories: Vec<DirectoryGrant>,
     #[serde(default, rename = "command", deserialize_with = "table::array")]

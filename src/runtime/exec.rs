@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::call::{self, CallOptions};
 use super::hooks::Loaded;
 use super::load::Loader;
-use super::{Cache, backends};
+use super::{Cache, Native, backends};
 use crate::backend::Calls;
 use crate::cancel::Cancel;
 use crate::hook::error::LaunchError;
@@ -74,7 +74,7 @@ impl Exec {
     #[must_use = "the hook may have failed"]
     pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
         let trust = Trust::of_this_process();
-        let backends = backends(trust, false, self.cache, Calls::One);
+        let backends = backends(Native::new(trust, false, None), trust, self.cache, Calls::One);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
         let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };
         let path = std::path::absolute(&self.hook).unwrap_or(self.hook);

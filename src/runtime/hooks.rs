@@ -51,6 +51,8 @@ pub(crate) struct HookSet {
     pub(crate) drivers: BTreeMap<String, Vec<Hook>>,
     /// Files that no event leads to.
     pub(crate) strays: Vec<Skipped>,
+    /// Directories whose hooks another hook runs.
+    pub(crate) dispatched: Vec<Skipped>,
 }
 
 impl HookSet {

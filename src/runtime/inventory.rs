@@ -22,6 +22,9 @@ pub struct Inventory {
     pub hooks: Vec<HookInfo>,
     /// Files that no event leads to, and why.
     pub strays: Vec<Skipped>,
+    /// Directories of hooks for one event that the driver's own hook runs itself, so that hookvisor does not, and how that
+    /// is known.
+    pub dispatched: Vec<Skipped>,
 }
 
 /// What will happen with a hook's file.
@@ -69,7 +72,12 @@ impl Inventory {
     pub(crate) fn new(directory: &Path, set: &HookSet, limits: &Limits) -> Self {
         let hooks =
             set.drivers.iter().flat_map(|(driver, hooks)| hooks.iter().map(move |hook| info(driver, hook, limits)));
-        Self { directory: directory.to_owned(), hooks: hooks.collect(), strays: set.strays.clone() }
+        Self {
+            directory: directory.to_owned(),
+            hooks: hooks.collect(),
+            strays: set.strays.clone(),
+            dispatched: set.dispatched.clone(),
+        }
     }
 }
 

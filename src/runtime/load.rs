@@ -11,6 +11,7 @@ use crate::hook::file::{self, HookFile};
 use crate::hook::kind::Kind;
 use crate::hook::scope::Scope;
 use crate::hook::settings::{self, Settings};
+use crate::hook::skipped::Skipped;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 
@@ -24,11 +25,19 @@ pub(crate) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    pub(crate) fn load_found(&self, found: Found) -> Hook {
+    /// Loads what was found in the place of a hook; what is no hook at all is an error.
+    pub(crate) fn load_found(&self, found: Found) -> Result<Hook, Skipped> {
         let Found { path, scope, problem } = found;
-        match problem {
-            Some(why) => Self::unread(path, scope, Loaded::Broken(LaunchError::Refused(why))),
-            None => self.load(path, scope),
+        if let Some(why) = problem {
+            return Ok(Self::unread(path, scope, Loaded::Broken(LaunchError::Refused(why))));
+        }
+        let hook = self.load(path, scope);
+        match &hook.loaded {
+            Loaded::Skipped(_) if !file::is_mask(&hook.path) => match not_a_hook(&hook.path, self.trust) {
+                Some(reason) => Err(Skipped { path: hook.path.to_path_buf(), reason: reason.to_owned() }),
+                None => Ok(hook),
+            },
+            _ => Ok(hook),
         }
     }
 
@@ -47,18 +56,27 @@ impl Loader<'_> {
         let kind = if file.kind() == Kind::Wasm { Kind::Wasm } else { promised };
         if !file.is_executable() {
             let why = format!("it is not executable: run `chmod +x {}` if it is to be called", path.display());
+            let (settings, loaded) = (Settings::default(), Loaded::Skipped(why));
             return Hook {
                 path: path.into(),
                 kind,
                 scope,
-                settings: Settings::default(),
-                loaded: Loaded::Skipped(why),
+                settings,
+                loaded,
                 digest: FileDigest::default(),
                 notes: Vec::new(),
             };
         }
         let mut notes = Vec::new();
         let (settings, loaded) = match Settings::of_hook(&path, self.trust) {
+            Ok(settings) if settings.nested.is_some() && !is_drivers_own(&path) => {
+                let file = settings::file_name(&path);
+                let why = format!(
+                    "its settings {} have `nested`, which is for the hook named for its driver: remove the line",
+                    file.display()
+                );
+                (settings, Loaded::Broken(LaunchError::Refused(why)))
+            }
             Ok(mut settings) => {
                 notes.extend(self.refuse_grants(&path, &mut settings));
                 let loaded = self.make_ready(file, &settings).map_or_else(Loaded::Broken, Loaded::Ready);
@@ -115,4 +133,20 @@ impl Loader<'_> {
             digest: FileDigest::default(),
         }
     }
+}
+
+/// Why a file without its execute bit is no hook that is switched off, but something that hooks read.
+fn not_a_hook(path: &Path, trust: Trust) -> Option<&'static str> {
+    let head = HookFile::open(path, trust).ok()?.head;
+    let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    if first_line.starts_with(b"#!") && first_line.trim_ascii_end().ends_with(b"/false") {
+        return Some("is not a hook: its first line says that other scripts read it");
+    }
+    let is_program = [b"#!".as_slice(), b"\x7fELF", b"\0asm"].iter().any(|magic| head.starts_with(magic));
+    (!is_program).then_some("is not a hook: it is not executable, and neither a script nor a program")
+}
+
+/// Whether a hook has its driver's name, and so may have directories of its own.
+fn is_drivers_own(hook: &Path) -> bool {
+    !hook.parent().is_some_and(|parent| parent.extension().is_some_and(|ending| ending == "d"))
 }

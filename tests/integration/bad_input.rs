@@ -61,7 +61,10 @@ fn table(file: &str, cases: &[Case]) -> String {
         assert!(!why.contains("os error"), "{what}: a number that says nothing to a person: {why}");
         writeln!(table, "{what} ({status})\n    {why}").unwrap();
 
-        let checked = hooks.call(&["check"]);
+        let mut checked = hooks.call(&["check"]);
+        // It looks where services look, and not in the caller's PATH.
+        checked.stdout =
+            checked.stdout.replace("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/usr/bin:/bin");
         let foretold = format!(": {why}\n0 ok, 1 would fail, 0 skipped\n");
         assert!(
             checked.stdout.starts_with("FAILS ")

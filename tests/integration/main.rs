@@ -13,6 +13,7 @@ mod brokered;
 mod capi;
 mod cli;
 mod convention;
+mod corpus;
 mod daemon;
 mod dropin;
 mod embedding;

@@ -47,10 +47,14 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Takes the environment of all programs from the host's, as it is now.
-    pub(super) fn new(trust: Trust, end_with_host: bool) -> Self {
+    /// Takes the environment of all programs from the host's, as it is now, but for a `PATH` of their own.
+    pub(super) fn new(trust: Trust, end_with_host: bool, path: Option<OsString>) -> Self {
         let mut env = vec![("LC_ALL".into(), "C".into())];
         env.extend(PASSED_ON.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
+        if let Some(path) = path {
+            env.retain(|(name, _)| name != "PATH");
+            env.push(("PATH".into(), path));
+        }
         if !env.iter().any(|(name, _)| name == "PATH") {
             env.push(("PATH".into(), DEFAULT_PATH.into()));
         }

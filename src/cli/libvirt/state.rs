@@ -1,55 +1,75 @@
 //! What install has done, as it is written down, and what is found in its place.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use hookvisor::Config;
 use serde::{Deserialize, Serialize};
 
+use super::launcher;
 use crate::cli::layout::Layout;
 
 /// Below one root: what has been done, and where things are.
 #[derive(Debug)]
 pub(super) struct Site {
     root: PathBuf,
-    layout: Layout,
-    hooks: PathBuf,
+    pub(super) layout: Layout,
     pub(super) state: State,
 }
 
-/// What install has done. The file's fields are read by later versions too.
-#[derive(Debug, Default, Serialize, Deserialize)]
+/// What install has done. Later versions read the fields too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// The directories that were made, outermost first, below the root.
+    /// The directories that install made, outermost first, below the root.
     pub(super) directories: Vec<PathBuf>,
     /// By driver.
     pub(super) drivers: BTreeMap<String, Takeover>,
 }
 
-/// How one driver's hook was taken over.
+impl State {
+    /// The hooks of all drivers that have another place now.
+    pub(super) fn moved(&self) -> impl Iterator<Item = &Moved> {
+        self.drivers.values().flat_map(|taken| &taken.moved)
+    }
+}
+
+/// How install took over one driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Takeover {
-    /// What libvirt's hook is a link to.
-    pub(super) program: PathBuf,
-    /// What became of the hook that was there before.
-    pub(super) original: Original,
+    /// The program that runs as the driver's hook.
+    pub(super) program: String,
+    /// How libvirt gets to it.
+    pub(super) entry: Entry,
+    /// The hooks that libvirt called before.
+    pub(super) moved: Vec<Moved>,
+    /// The links that stand in for moved links, below the root.
+    pub(super) links: Vec<PathBuf>,
 }
 
-/// What became of a hook that was there before.
+/// What libvirt finds as its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Original {
-    /// There was none.
-    None,
-    /// It is in hookvisor's directory now.
-    Moved,
-    /// It has another name in libvirt's directory, and a script in hookvisor's directory calls it there.
-    Kept,
+pub(super) enum Entry {
+    /// A script that runs the program, and fails where that is missing.
+    Launcher,
+    /// A link to the program.
+    Link,
+}
+
+/// A hook that has another place now. Both paths are below the root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Moved {
+    pub(super) from: PathBuf,
+    pub(super) to: PathBuf,
 }
 
 /// What is found where libvirt looks for a driver's hook.
@@ -57,37 +77,30 @@ pub(super) enum Original {
 pub(super) enum Finding {
     /// Nothing.
     Nothing,
-    /// The link that install made.
+    /// What install put there.
     Installed(Takeover),
     /// A link to hookvisor that install did not make.
     LinkedByHand(PathBuf),
+    /// What an install put there whose record is gone.
+    Unrecorded,
     /// A hook of the administrator's, where install has not been.
     Own,
-    /// Something else than the link that install made.
+    /// Something else than install put there.
     Replaced(Takeover),
-    /// Not the link that install made, which is gone.
+    /// Nothing, although install put something there.
     Removed(Takeover),
 }
 
 impl Site {
     pub(super) fn read(root: PathBuf) -> anyhow::Result<Self> {
         let layout = Layout::below(&root);
-        let config = Config::read(&layout.config())?;
-        if !config.hooks.starts_with(&root) {
-            bail!(
-                "the configuration {} names the hooks directory {}, which is not below {}",
-                layout.config().display(),
-                config.hooks.display(),
-                root.display()
-            );
-        }
         let path = layout.state();
         let state = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
             Err(error) => return Err(error).context(format!("{} could not be read", path.display())),
         };
-        Ok(Self { root, layout, hooks: config.hooks, state })
+        Ok(Self { root, layout, state })
     }
 
     /// Writes down what has been done; removes the file if that is nothing.
@@ -114,50 +127,62 @@ impl Site {
         &self.root
     }
 
-    /// hookvisor's hooks directory.
-    pub(super) fn hooks(&self) -> &Path {
-        &self.hooks
+    /// A path as the record has it.
+    pub(super) fn below(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.root).unwrap_or(path).to_owned()
     }
 
-    /// libvirt's hooks directory.
-    pub(super) fn libvirt_hooks(&self) -> PathBuf {
-        self.layout.libvirt_hooks()
+    /// A path as the machine has it once it runs.
+    pub(super) fn inside(&self, path: &Path) -> PathBuf {
+        Path::new("/").join(self.below(path))
     }
 
-    pub(super) fn state_directory(&self) -> PathBuf {
-        self.layout.state().parent().map_or_else(|| self.root.clone(), Path::to_owned)
+    /// A path of the record.
+    pub(super) fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// The file that a chain of links ends at, absolute links being the root's.
+    pub(super) fn end_of_links(&self, path: &Path) -> Option<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..40 {
+            let Ok(target) = fs::read_link(&path) else { return Some(path) };
+            path = match target.strip_prefix("/") {
+                Ok(below) => self.at(below),
+                Err(_) => path.parent()?.join(target),
+            };
+        }
+        None
+    }
+
+    /// hookvisor's own hooks directory, as far as its configuration can be read.
+    pub(super) fn hooks(&self) -> PathBuf {
+        let file = self.layout.config();
+        let hooks = Config::read(&file).unwrap_or_else(|_| Config::without(&file)).hooks;
+        if hooks.starts_with(&self.root) { hooks } else { self.at(hooks.strip_prefix("/").unwrap_or(&hooks)) }
     }
 
     /// Where libvirt looks for a driver's hook.
-    pub(super) fn link(&self, driver: &str) -> PathBuf {
-        self.libvirt_hooks().join(driver)
+    pub(super) fn hook(&self, driver: &str) -> PathBuf {
+        self.layout.libvirt_hooks().join(driver)
     }
 
-    /// Where hookvisor looks for a driver's first hook.
-    pub(super) fn first(&self, driver: &str) -> PathBuf {
-        self.hooks.join(driver)
+    /// Where libvirt looks for more of them.
+    pub(super) fn directory(&self, driver: &str) -> PathBuf {
+        self.layout.libvirt_hooks().join(format!("{driver}.d"))
     }
 
-    /// The other name of a hook that stays in libvirt's directory. libvirt passes over it.
-    pub(super) fn kept(&self, driver: &str) -> PathBuf {
-        self.libvirt_hooks().join(format!("{driver}.before-hookvisor"))
-    }
-
-    /// The script that calls a hook which stayed. It finds its way from its own place, so that it is right on the machine
-    /// that an image ends up on, too.
-    pub(super) fn forwarder(&self, driver: &str) -> String {
-        let standard = Config::without(&self.layout.config()).hooks == self.hooks;
-        let directory = if standard { "${0%/hookvisor/hooks/*}/libvirt/hooks" } else { "/etc/libvirt/hooks" };
-        format!(
-            "#!/bin/sh\n\
-             # Made by `hookvisor libvirt install`; `hookvisor libvirt uninstall` removes it.\n\
-             # The hook that was libvirt's looks for files beside itself, so it stays in its directory.\n\
-             exec \"{directory}/{driver}.before-hookvisor\" \"$@\"\n"
-        )
+    /// The files of `<driver>.d` that libvirt runs itself: whatever is a regular file and executable, in byte order.
+    pub(super) fn run_by_libvirt(&self, driver: &str) -> Vec<PathBuf> {
+        let directory = self.directory(driver);
+        let runs = |path: &PathBuf| {
+            path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        };
+        names(&directory).into_iter().map(|name| directory.join(name)).filter(runs).collect()
     }
 
     pub(super) fn find(&self, driver: &str) -> anyhow::Result<Finding> {
-        let path = self.link(driver);
+        let path = self.hook(driver);
         let taken = self.state.drivers.get(driver).cloned();
         let found = match fs::symlink_metadata(&path) {
             Ok(found) => found,
@@ -167,37 +192,32 @@ impl Site {
             Err(error) => return Err(error).context(format!("{} could not be examined", path.display())),
         };
         let target = if found.is_symlink() { fs::read_link(&path).ok() } else { None };
+        let is_launcher = found.is_file() && launcher::is_one(&path);
         Ok(match (taken, target) {
-            (Some(taken), Some(target)) if target == taken.program => Finding::Installed(taken),
+            (Some(taken), Some(target)) if taken.entry == Entry::Link && target == Path::new(&taken.program) => {
+                Finding::Installed(taken)
+            }
+            (Some(taken), None) if taken.entry == Entry::Launcher && is_launcher => Finding::Installed(taken),
             (Some(taken), _) => Finding::Replaced(taken),
             (None, Some(target)) if target.file_name().is_some_and(|name| name == "hookvisor") => {
                 Finding::LinkedByHand(target)
             }
-            (None, _) if found.is_dir() => bail!("{} is a directory, not a hook", path.display()),
+            (None, _) if is_launcher => Finding::Unrecorded,
+            (None, _) if found.is_dir() => {
+                bail!(
+                    "{} is a directory: libvirt calls a file of that name, so move the directory away",
+                    path.display()
+                )
+            }
             (None, _) => Finding::Own,
         })
     }
+}
 
-    /// A finding, for a person.
-    pub(super) fn describe(&self, driver: &str, finding: &Finding) -> String {
-        let (link, first) = (self.link(driver), self.first(driver));
-        let (link, first) = (link.display(), first.display());
-        match finding {
-            Finding::Nothing => "no hook".to_owned(),
-            Finding::Own => format!("{link}, without hookvisor"),
-            Finding::LinkedByHand(program) => format!("{}, by a link that install did not make", program.display()),
-            Finding::Removed(_) => format!("no hook: the link {link} that install made is gone"),
-            Finding::Replaced(_) => format!("{link}, which is no longer the link that install made"),
-            Finding::Installed(Takeover { program, original }) => {
-                let program = program.display();
-                match original {
-                    Original::None => format!("{program}"),
-                    Original::Moved => format!("{program}, which first runs {first}, libvirt's hook before"),
-                    Original::Kept => {
-                        format!("{program}, which first runs {}, libvirt's hook before", self.kept(driver).display())
-                    }
-                }
-            }
-        }
-    }
+/// The names in a directory, in byte order; none where it cannot be read.
+pub(super) fn names(directory: &Path) -> Vec<OsString> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+    names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    names
 }

@@ -1,0 +1,35 @@
+//! Hooks outside the hooks directory that run before its own.
+
+use std::path::{Path, PathBuf};
+
+use super::discovery::{Findings, Found, is_absent, trusted_names, unexamined};
+use super::scope::Scope;
+use super::trust::Trust;
+
+/// Adds what is at these paths, by driver, before what was found of the same driver.
+pub(crate) fn find(first: &[(String, PathBuf)], only: Option<&str>, trust: Trust, findings: &mut Findings) {
+    // From the last, so that each one goes before those that follow it.
+    for (driver, path) in first.iter().rev().filter(|(driver, _)| only.is_none_or(|only| only == driver)) {
+        let found = at(path, trust, findings);
+        match findings.drivers.iter_mut().find(|(name, _)| name == driver) {
+            Some((_, hooks)) => drop(hooks.splice(0..0, found)),
+            None => findings.drivers.push((driver.clone(), found)),
+        }
+    }
+}
+
+fn at(path: &Path, trust: Trust, findings: &mut Findings) -> Vec<Found> {
+    let place = |path, problem| Found { path, scope: Scope::default(), problem };
+    match path.metadata() {
+        Ok(found) if found.is_dir() => match trusted_names(path, trust, &mut findings.directories) {
+            Ok(names) => {
+                let paths = names.into_iter().map(|name| path.join(name));
+                paths.filter(|path| !path.is_dir()).map(|path| place(path, None)).collect()
+            }
+            Err(why) => vec![place(path.to_owned(), Some(why))],
+        },
+        Err(error) if !is_absent(&error) => vec![place(path.to_owned(), Some(unexamined(&error)))],
+        _ if path.symlink_metadata().is_ok() => vec![place(path.to_owned(), None)],
+        _ => Vec::new(),
+    }
+}

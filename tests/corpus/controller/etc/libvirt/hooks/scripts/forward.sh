@@ -1,0 +1,2 @@
+#!/bin/sh
+ip route replace "$1" table "$2"

@@ -1,0 +1,2 @@
+#!/bin/false
+pages() { sysctl "vm.nr_hugepages=$1"; }

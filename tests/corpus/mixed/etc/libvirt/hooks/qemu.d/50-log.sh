@@ -1,0 +1,3 @@
+#!/bin/sh
+. "${0%/*}/../kvm.conf"
+logger "$HUGEPAGES $*"

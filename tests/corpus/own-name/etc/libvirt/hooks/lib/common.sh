@@ -1,0 +1,1 @@
+announce() { logger "${0##*/}: $*"; }

@@ -1,0 +1,3 @@
+#!/bin/bash
+source "/etc/libvirt/hooks/kvm.conf"
+sysctl vm.nr_hugepages=$HUGEPAGES
