@@ -110,7 +110,7 @@ fn variable_parts(line: &str, rest: &str) -> usize {
         let part = part.trim_matches(['"', '\'', '`', '}', ')']);
         part.contains(['$', '{']) || part.contains("%s") || OPERATIONS.contains(&part)
     };
-    let in_word = if word.starts_with('/') { word[1..].split('/').filter(is_variable).count() } else { 0 };
+    let in_word = word.strip_prefix('/').map_or(0, |path| path.split('/').filter(is_variable).count());
     in_word.max(joined_parts(line, rest))
 }
 

@@ -148,5 +148,5 @@ fn not_a_hook(path: &Path, trust: Trust) -> Option<&'static str> {
 
 /// Whether a hook has its driver's name, and so may have directories of its own.
 fn is_drivers_own(hook: &Path) -> bool {
-    !hook.parent().is_some_and(|parent| parent.extension().is_some_and(|ending| ending == "d"))
+    hook.parent().is_none_or(|parent| parent.extension().is_none_or(|ending| ending != "d"))
 }

@@ -143,8 +143,11 @@ impl Root {
         mounts += "mount --bind stubs usr/local/sbin; ";
         mounts += &format!("mount --bind '{}' hookvisor; ", env!("CARGO_BIN_EXE_hookvisor"));
         mounts += &format!("exec chroot . sh -c '{script}'");
-        let ran =
-            Command::new("unshare").args(["--mount", "sh", "-c", &mounts, "sh"]).arg(self.0.path()).output().unwrap();
+        let ran = Command::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", &mounts, "sh"])
+            .arg(self.0.path())
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&[ran.stdout, ran.stderr].concat()).into_owned();
         if ran.status.success() { Ok(()) } else { Err(said) }
     }
@@ -211,7 +214,12 @@ fn check(layout: &str) {
     let of_hooks = |report: &Value| -> String {
         report["hooks"].as_array().unwrap().iter().map(|hook| hook["stderr"].as_str().unwrap()).collect()
     };
-    assert_eq!(run.json.iter().map(of_hooks).collect::<Vec<_>>(), libvirt.stderr);
+    for (report, stderr) in run.json.iter().zip(&libvirt.stderr) {
+        // hookvisor does not wait as long as libvirt for a process in the background that has stderr.
+        let is_whole =
+            report["hooks"].as_array().unwrap().iter().all(|hook| hook["notes"].as_array().unwrap().is_empty());
+        assert!(!is_whole || of_hooks(report) == *stderr, "{report} {stderr}");
+    }
     assert_eq!(run.files, libvirt.files);
 
     let root = Root::new(layout);
