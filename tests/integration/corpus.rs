@@ -88,7 +88,7 @@ struct Driven {
     /// By event.
     stderr: Vec<String>,
     json: Vec<Value>,
-    files: BTreeMap<PathBuf, (u32, Vec<u8>)>,
+    files: BTreeMap<PathBuf, (u32, String)>,
 }
 
 impl Root {
@@ -172,19 +172,23 @@ impl Root {
     }
 
     /// Every file that hooks may have changed, with its mode and its content or target.
-    fn files(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    fn files(&self) -> BTreeMap<PathBuf, (u32, String)> {
         let mut files = BTreeMap::new();
         let mut directories: Vec<PathBuf> = ["etc", "opt", "run", "srv", "tmp", "var"].map(|n| self.path(n)).to_vec();
         while let Some(directory) = directories.pop() {
             for path in fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+                // The record of events is hookvisor's own.
+                if path.ends_with("var/log/hookvisor") {
+                    continue;
+                }
                 let found = path.symlink_metadata().unwrap();
                 let content = if found.is_dir() {
                     directories.push(path.clone());
-                    Vec::new()
+                    String::new()
                 } else if found.is_symlink() {
-                    fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+                    fs::read_link(&path).unwrap().display().to_string()
                 } else {
-                    fs::read(&path).unwrap()
+                    fs::read(&path).unwrap().escape_ascii().to_string()
                 };
                 files.insert(path.strip_prefix(self.0.path()).unwrap().to_owned(), (found.mode(), content));
             }
