@@ -177,8 +177,8 @@ impl Root {
         let mut directories: Vec<PathBuf> = ["etc", "opt", "run", "srv", "tmp", "var"].map(|n| self.path(n)).to_vec();
         while let Some(directory) = directories.pop() {
             for path in fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path()) {
-                // The record of events is hookvisor's own.
-                if path.ends_with("var/log/hookvisor") {
+                // The record of events is hookvisor's own, and a `tee` that starts late has lost whoever would read it.
+                if path.ends_with("var/log/hookvisor") || path.ends_with("trace.log") {
                     continue;
                 }
                 let found = path.symlink_metadata().unwrap();
