@@ -6,6 +6,7 @@ mod cache;
 mod check;
 #[cfg(feature = "compiler")]
 mod compile;
+mod disable;
 mod driver;
 mod exec;
 #[cfg(all(feature = "wasm", not(feature = "compiler")))]
@@ -59,6 +60,8 @@ enum CliCommand {
     List(list::Args),
     Check(check::Args),
     Exec(exec::Args),
+    Disable(disable::Args),
+    Enable(disable::EnableArgs),
     History(history::Args),
     #[cfg(feature = "compiler")]
     Compile(compile::Args),
@@ -98,6 +101,8 @@ fn command_line() -> anyhow::Result<u8> {
         CliCommand::List(args) => list::list(args),
         CliCommand::Check(args) => check::check(args),
         CliCommand::Exec(args) => exec::exec(args),
+        CliCommand::Disable(args) => disable::disable(args),
+        CliCommand::Enable(args) => disable::enable(args),
         CliCommand::History(args) => history::history(args),
         #[cfg(feature = "compiler")]
         CliCommand::Compile(args) => compile::compile(args),

@@ -10,6 +10,8 @@ pub(crate) mod first;
 #[cfg(feature = "wasm")]
 pub(crate) mod identity;
 pub(crate) mod kind;
+pub(crate) mod mask;
+pub(crate) mod mode;
 pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod skipped;

@@ -99,6 +99,8 @@ pub use event::{Event, EventError};
 pub use hook::discovery::LoadError;
 pub use hook::error::LaunchError;
 pub use hook::kind::Kind;
+pub use hook::mask::{Disabled, MaskError, disable_hook, enable_hook};
+pub use hook::mode::Mode;
 pub use hook::skipped::Skipped;
 pub use limits::Limits;
 pub use record::{Entries, Record, Recorded, RecordedChange, RecordedEvent, RecordedHook, RecordedSkip};

@@ -14,6 +14,7 @@ use serde::Serialize;
 use self::termination::Termination;
 use crate::event::Event;
 use crate::hook::kind::Kind;
+use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::stage::Stage;
 
@@ -43,6 +44,10 @@ pub struct HookReport {
     pub notes: Vec<String>,
     /// The SHA-256 of its file in hexadecimal digits, if the runtime keeps a [`Record`](crate::Record).
     pub sha256: Option<String>,
+    /// Whether its failure counts.
+    pub mode: Mode,
+    /// Whether it failed before a start in [`Mode::Monitor`]: otherwise it would have vetoed.
+    pub would_veto: bool,
 }
 
 impl HookReport {
@@ -55,13 +60,27 @@ impl HookReport {
             return None;
         }
         let (path, failure) = (self.path.display().to_string(), self.termination.to_string());
-        Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes))
+        Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes, self.would_veto))
+    }
+
+    /// Whether it failed, and that counts. A call that was cancelled counts in any mode.
+    fn counts(&self) -> bool {
+        let is_enforced = self.mode == Mode::Enforce || self.termination == Termination::Cancelled;
+        is_enforced && !self.termination.is_success()
     }
 
     /// The words of such an entry.
-    pub(crate) fn words(path: &str, driver: Option<&str>, failure: &str, stderr: &[u8], notes: &[String]) -> Vec<u8> {
+    pub(crate) fn words(
+        path: &str,
+        driver: Option<&str>,
+        failure: &str,
+        stderr: &[u8],
+        notes: &[String],
+        would_veto: bool,
+    ) -> Vec<u8> {
+        let what = if would_veto { "Hook script would have vetoed" } else { "Hook script execution failed" };
         let driver = driver.map(|d| format!(" {d}")).unwrap_or_default();
-        let mut entry = format!("Hook script execution failed: Hook script {path}{driver} {failure}").into_bytes();
+        let mut entry = format!("{what}: Hook script {path}{driver} {failure}").into_bytes();
         let stderr = stderr.trim_ascii_end();
         if !stderr.is_empty() {
             entry.extend_from_slice(b": ");
@@ -157,8 +176,10 @@ impl Report {
     }
 
     /// Takes what came of a hook. Before a start, anything but a success vetoes.
-    pub(crate) fn add(&mut self, hook: HookReport) {
-        if self.stage == Stage::Start && !hook.termination.is_success() {
+    pub(crate) fn add(&mut self, mut hook: HookReport) {
+        let failed = self.stage == Stage::Start && !hook.termination.is_success();
+        hook.would_veto = failed && !hook.counts();
+        if failed && hook.counts() {
             self.decision = Decision::Vetoed;
         }
         self.hooks.push(hook);
@@ -168,9 +189,9 @@ impl Report {
         self.hooks.iter().any(|hook| hook.termination == Termination::Cancelled)
     }
 
-    /// The failures, in order.
+    /// The failures that count, in order: those of hooks in [`Mode::Monitor`] do not.
     pub fn failures(&self) -> impl Iterator<Item = &HookReport> {
-        self.hooks.iter().filter(|hook| !hook.termination.is_success())
+        self.hooks.iter().filter(|hook| hook.counts())
     }
 
     /// The exit status of the first hook that failed, 0 where none did; 125 if the event was refused.
@@ -190,7 +211,7 @@ impl Report {
         if let Some(why) = &self.refused {
             text.extend_from_slice(format!("Hook script execution failed: {why}\n").as_bytes());
         }
-        for entry in self.failures().filter_map(|hook| hook.entry(Some(self.event.driver()))) {
+        for entry in self.hooks.iter().filter_map(|hook| hook.entry(Some(self.event.driver()))) {
             text.extend_from_slice(&entry);
             text.push(b'\n');
         }

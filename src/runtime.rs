@@ -15,7 +15,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use self::hooks::{Hook, HookSet, Loaded};
 use self::inventory::Inventory;
@@ -88,7 +88,7 @@ struct Shared {
 ///
 /// ```no_run
 /// use std::num::NonZeroUsize;
-/// use std::time::Duration;
+/// use std::time::{Duration, SystemTime};
 ///
 /// use hookvisor::{Cancel, Limits, Runtime};
 ///
@@ -372,11 +372,23 @@ impl Shared {
         let mut set = HookSet { strays: findings.strays, dispatched: findings.dispatched, ..HookSet::default() };
         for (driver, hook) in loaded {
             match hook {
-                Ok(hook) => set.drivers.entry(driver).or_default().push(hook),
+                Ok(hook) => {
+                    set.until = set.until.into_iter().chain(hook.disabled_until).min();
+                    set.drivers.entry(driver).or_default().push(hook);
+                }
                 Err(stray) => set.strays.push(stray),
             }
         }
         Ok(findings.directories.iter().all(DirectoryStamp::is_unchanged).then_some(set))
+    }
+
+    /// The hooks for a call that begins now. A hook that was disabled until a time that is over is loaded first; if that fails,
+    /// it is one that cannot be run.
+    fn hooks_now(&self) -> Arc<HookSet> {
+        if self.hooks().until.is_some_and(|until| until <= SystemTime::now()) {
+            let _ = self.reload();
+        }
+        self.hooks()
     }
 
     fn hooks(&self) -> Arc<HookSet> {

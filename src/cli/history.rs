@@ -165,7 +165,7 @@ impl Args {
         match entry {
             Recorded::Event(event) => {
                 self.object.as_ref().is_none_or(|pattern| pattern.is_match(&event.object))
-                    && (self.last.is_none() || event.failures().next().is_some())
+                    && (self.last.is_none() || event.failures().next().is_some() || event.refused.is_some())
                     && self.driver.as_ref().is_none_or(|driver| *driver == event.driver)
                     && self.decision.is_none_or(|decision| decision.is_of(event))
                     && self

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Parser;
-use hookvisor::{HookInfo, HookState, Inventory, Kind};
+use hookvisor::{HookInfo, HookState, Inventory, Kind, Mode};
 
 use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
@@ -74,6 +74,9 @@ pub(super) fn details(hook: &HookInfo) -> String {
     }
     if !hook.may.is_empty() {
         details.push(format!("may {}", hook.may.join(", ")));
+    }
+    if hook.mode == Mode::Monitor {
+        details.push("in monitor mode, decides nothing".to_owned());
     }
     if hook.state == HookState::Ready {
         details.push(format!("within {}", humantime::format_duration(hook.timeout)));

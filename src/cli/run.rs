@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// How long a hook may take, if its own settings do not say, such as 5s [default: 90s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
+    /// Report what the hooks would veto, and let nothing be vetoed
+    #[arg(long)]
+    monitor: bool,
     /// Record the event in this file [default: as hookvisor.toml says, for its hooks directory; none for another]
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -64,7 +67,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     if runtime.lacks_compiled_code() {
         super::full::take_over(event.document());
     }
-    let report = runtime.run(&event);
+    let call = runtime.call(&event);
+    let report = if args.monitor { call.monitor().run() } else { call.run() };
     // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
     std::mem::forget(runtime);
     match args.format {

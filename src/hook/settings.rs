@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant};
 use super::error::LaunchError;
+use super::mode::Mode;
 use super::trust::Trust;
 use super::trusted_toml;
 use crate::event::Event;
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) sha256: Option<String>,
     #[serde(default, deserialize_with = "environment")]
     pub(crate) env: Vec<(String, String)>,
+    #[serde(default)]
+    pub(crate) mode: Mode,
     pub(crate) operations: Option<Vec<String>>,
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
@@ -88,7 +91,7 @@ impl Settings {
             None => Ok(()),
             Some((key, _)) => Err(LaunchError::Refused(format!(
                 "its settings {} have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
-                 `operations` and `objects`",
+                 `mode`, `operations` and `objects`",
                 file_name(hook).display()
             ))),
         }

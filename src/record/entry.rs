@@ -47,6 +47,9 @@ pub struct RecordedEvent {
     pub decision: String,
     /// The exit status of the first hook that failed, 0 where none did.
     pub exit_status: u8,
+    /// Why the event was vetoed without a hook, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// How long the event took, in microseconds.
     pub duration_us: u64,
     /// The hooks that were called, in order.
@@ -129,6 +132,7 @@ impl RecordedEvent {
             stage: report.stage.to_string(),
             decision: report.decision.name().to_owned(),
             exit_status: report.exit_status(),
+            refused: report.refused.clone(),
             duration_us: micros(began.elapsed().unwrap_or_default()),
             hooks: report.hooks.iter().map(RecordedHook::new).collect(),
             skipped: report
@@ -148,12 +152,14 @@ impl RecordedEvent {
     /// is missing.
     #[must_use]
     pub fn to_text(&self) -> String {
+        let refused = self.refused.iter().map(|why| format!("Hook script execution failed: {why}\n"));
         let entries = self.failures().map(|hook| {
             let failure = hook.failure.as_deref().unwrap_or_default();
-            let entry = HookReport::words(&hook.path, Some(&self.driver), failure, hook.stderr.as_bytes(), &hook.notes);
+            let (stderr, would_veto) = (hook.stderr.as_bytes(), hook.verdict.is_some());
+            let entry = HookReport::words(&hook.path, Some(&self.driver), failure, stderr, &hook.notes, would_veto);
             String::from_utf8_lossy(&entry).into_owned() + "\n"
         });
-        entries.collect()
+        refused.chain(entries).collect()
     }
 }
 
@@ -166,7 +172,7 @@ impl RecordedHook {
             termination: hook.termination.name().to_owned(),
             exit_status: hook.termination.exit_status(),
             failure: (hook.termination != Termination::Exited(0)).then(|| hook.termination.to_string()),
-            verdict: None,
+            verdict: hook.would_veto.then(|| "would-veto".to_owned()),
             duration_us: micros(hook.duration),
             stderr: String::from_utf8_lossy(&shortened(&hook.stderr)).into_owned(),
             notes: hook.notes.clone(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::termination::Termination;
 use super::{Decision, HookReport, Report};
 use crate::hook::kind::Kind;
+use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::serialize;
 use crate::stage::Stage;
@@ -45,7 +46,15 @@ struct HookJson<'a> {
     duration_us: u128,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_enforce")]
+    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
     notes: &'a [String],
+}
+
+fn is_enforce(mode: &Mode) -> bool {
+    *mode == Mode::Enforce
 }
 
 impl<'a> From<&'a HookReport> for HookJson<'a> {
@@ -71,6 +80,8 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
             stderr_dropped: hook.stderr_dropped,
             duration_us: hook.duration.as_micros(),
             sha256: hook.sha256.as_deref(),
+            mode: hook.mode,
+            verdict: hook.would_veto.then_some("would-veto"),
             notes: &hook.notes,
         }
     }

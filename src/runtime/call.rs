@@ -14,6 +14,7 @@ use crate::convention::rules::AfterVeto;
 use crate::document::DocumentFormat;
 use crate::event::Event;
 use crate::hook::error::LaunchError;
+use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::limits::{Deadline, Expired, Limits};
 use crate::observe;
@@ -42,13 +43,14 @@ pub struct Invocation {
     limits: Option<Limits>,
     within: Option<Duration>,
     cancels: Vec<Cancel>,
+    monitor: bool,
 }
 
 impl Invocation {
     pub(super) fn new(runtime: &Runtime, event: &Event) -> Self {
         let cancels = runtime.0.cancels.clone();
         let event = event.under(runtime.0.conventions.of(event.driver()));
-        Self { runtime: runtime.clone(), event, limits: None, within: None, cancels }
+        Self { runtime: runtime.clone(), event, limits: None, within: None, cancels, monitor: false }
     }
 
     /// Sets this call's limits, instead of the runtime's. What was decided when the hooks were loaded stays: their memory and
@@ -64,6 +66,12 @@ impl Invocation {
     /// A hook whose turn comes when that is used up is not called, and reported as out of time: a start is vetoed.
     pub fn within(mut self, time: Duration) -> Self {
         self.within = Some(time);
+        self
+    }
+
+    /// Takes all hooks of this call as if their settings had `mode = "monitor"`: failures are reported and decide nothing.
+    pub fn monitor(mut self) -> Self {
+        self.monitor = true;
         self
     }
 
@@ -108,7 +116,8 @@ impl Invocation {
         options.within = self.within.map(|time| (Instant::now(), time));
         options.slots = shared.slots.as_ref();
         options.digests = shared.record.is_some();
-        let report = run(&self.event, stage, &shared.hooks(), &shared.conventions, &options);
+        options.monitor = self.monitor;
+        let report = run(&self.event, stage, &shared.hooks_now(), &shared.conventions, &options);
         observe::decided(&report);
         if let Some(record) = &shared.record {
             record.event(&report, began);
@@ -182,11 +191,13 @@ pub(super) struct CallOptions<'a> {
     slots: Option<&'a Semaphore>,
     /// Whether reports have the digests of hooks.
     digests: bool,
+    /// Whether no hook decides.
+    monitor: bool,
 }
 
 impl<'a> CallOptions<'a> {
     pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
-        Self { limits, cancels, within: None, slots: None, digests: false }
+        Self { limits, cancels, within: None, slots: None, digests: false, monitor: false }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -215,11 +226,11 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, 
     }
     for hook in hooks.of_event(event) {
         let passed_over = match &hook.loaded {
-            Loaded::Skipped(reason) => Some(reason.as_str()),
+            Loaded::Skipped(reason) if !hook.is_overdue() => Some(reason.as_str()),
             _ if stage == Stage::Start && report.refused.is_some() => Some("it was not called: the event was refused"),
             _ if stops && report.decision == Decision::Vetoed => Some("it was not called: a hook before it vetoed"),
             _ if report.was_cancelled() => Some("it was not called: the host has cancelled the call"),
-            Loaded::Ready(_) | Loaded::Broken(_) => None,
+            Loaded::Ready(_) | Loaded::Broken(_) | Loaded::Skipped(_) => None,
         };
         if let Some(reason) = passed_over {
             report.skipped.push(Skipped { path: hook.path.to_path_buf(), reason: reason.to_owned() });
@@ -230,7 +241,11 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, 
         let span = observe::hook_span(&hook.path, hook.kind).entered();
         let sha256 = options.digests.then(|| hook.sha256()).flatten();
         let mut ended = self::hook(hook, &event.arguments(), stdin, options, keep_stdout);
-        if let Some(document) = filter.and_then(|format| take_document(format, &mut ended)) {
+        if options.monitor {
+            ended.mode = Mode::Monitor;
+        }
+        let document = filter.and_then(|format| take_document(format, &mut ended));
+        if let Some(document) = document.filter(|_| ended.mode == Mode::Enforce) {
             report.document = Some(document);
         }
         ended.sha256 = sha256;
@@ -323,6 +338,8 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
         duration: Duration::ZERO,
         notes: Vec::new(),
         sha256: None,
+        mode: hook.settings.mode,
+        would_veto: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::backend::Program;
 use crate::event::Event;
@@ -32,6 +33,8 @@ pub(crate) struct Hook {
     pub(crate) digest: FileDigest,
     /// Notes for the report of each call.
     pub(crate) notes: Vec<String>,
+    /// The end of its being disabled.
+    pub(crate) disabled_until: Option<SystemTime>,
 }
 
 impl Hook {
@@ -43,6 +46,11 @@ impl Hook {
         };
         loaded.or_else(|| self.digest.of(&self.path))
     }
+
+    /// Whether it was disabled until a time that is over.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.disabled_until.is_some_and(|until| until <= SystemTime::now())
+    }
 }
 
 /// All hooks of a directory, by driver, each driver's in the order in which they are called.
@@ -53,6 +61,8 @@ pub(crate) struct HookSet {
     pub(crate) strays: Vec<Skipped>,
     /// Directories whose hooks another hook runs.
     pub(crate) dispatched: Vec<Skipped>,
+    /// When the first of the disabled hooks is to be enabled again.
+    pub(crate) until: Option<SystemTime>,
 }
 
 impl HookSet {

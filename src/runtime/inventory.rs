@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::hooks::{Hook, HookSet, Loaded};
 use crate::hook::kind::Kind;
+use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::limits::Limits;
 use crate::serialize;
@@ -51,6 +52,8 @@ pub struct HookInfo {
     /// Its time limit.
     #[serde(serialize_with = "serialize::seconds", rename = "timeout_seconds")]
     pub timeout: Duration,
+    /// Whether its failure counts.
+    pub mode: Mode,
     /// What it may do beyond what every hook of its kind may, in words.
     pub may: Vec<String>,
 }
@@ -97,6 +100,7 @@ fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
         operations: hook.settings.operations.clone(),
         objects: hook.settings.objects.as_ref().map(|globs| globs.patterns.clone()),
         timeout: hook.settings.timeout.unwrap_or(limits.timeout),
+        mode: hook.settings.mode,
         may: hook.settings.may(),
     }
 }

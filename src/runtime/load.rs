@@ -1,6 +1,7 @@
 //! Turns files into hooks that can be called.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::hooks::{Hook, Loaded};
 use crate::backend::{Backend, Program};
@@ -9,6 +10,7 @@ use crate::hook::discovery::Found;
 use crate::hook::error::LaunchError;
 use crate::hook::file::{self, HookFile};
 use crate::hook::kind::Kind;
+use crate::hook::mask;
 use crate::hook::scope::Scope;
 use crate::hook::settings::{self, Settings};
 use crate::hook::skipped::Skipped;
@@ -46,7 +48,9 @@ impl Loader<'_> {
             if let Err(error) = file::check_way(&path, self.trust) {
                 return Self::unread(path, scope, Loaded::Broken(LaunchError::Refused(error.to_string())));
             }
-            return Self::unread(path, scope, Loaded::Skipped("it is masked by a link to /dev/null".to_owned()));
+            if let Err((loaded, disabled_until)) = self.masked(&path) {
+                return Hook { disabled_until, ..Self::unread(path, scope, loaded) };
+            }
         }
         let file = match HookFile::open(&path, self.trust) {
             Ok(file) => file,
@@ -65,6 +69,7 @@ impl Loader<'_> {
                 loaded,
                 digest: FileDigest::default(),
                 notes: Vec::new(),
+                disabled_until: None,
             };
         }
         let mut notes = Vec::new();
@@ -84,7 +89,16 @@ impl Loader<'_> {
             }
             Err(why) => (Settings::default(), Loaded::Broken(why)),
         };
-        Hook { path: path.into(), kind, scope, settings, loaded, notes, digest: FileDigest::default() }
+        Hook {
+            path: path.into(),
+            kind,
+            scope,
+            settings,
+            loaded,
+            notes,
+            digest: FileDigest::default(),
+            disabled_until: None,
+        }
     }
 
     /// Removes the grants if others could have written the settings, or the hook that gets them. Returns a note that says so.
@@ -105,6 +119,24 @@ impl Loader<'_> {
         );
         tracing::warn!("hook {}: {note}", hook.display());
         Some(note)
+    }
+
+    /// What a masked hook is; nothing if it was disabled until a time that is over, and is enabled now.
+    fn masked(&self, path: &Path) -> Result<(), (Loaded, Option<SystemTime>)> {
+        let Some(disabled) = mask::disabled(path, self.trust) else {
+            return Err((Loaded::Skipped("it is masked by a link to /dev/null".to_owned()), None));
+        };
+        match disabled.end() {
+            Some(end) if end <= SystemTime::now() => match mask::enable_hook(path) {
+                // Another process may have been faster.
+                Err(error) if file::is_mask(path) => {
+                    let why = format!("{}, which is over, but {error}", disabled.words());
+                    Err((Loaded::Broken(LaunchError::Refused(why)), None))
+                }
+                _ => Ok(()),
+            },
+            end => Err((Loaded::Skipped(disabled.words()), end)),
+        }
     }
 
     fn make_ready(&self, file: HookFile, settings: &Settings) -> Result<Box<dyn Program>, LaunchError> {
@@ -131,6 +163,7 @@ impl Loader<'_> {
             loaded,
             notes: Vec::new(),
             digest: FileDigest::default(),
+            disabled_until: None,
         }
     }
 }

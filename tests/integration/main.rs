@@ -15,6 +15,7 @@ mod cli;
 mod convention;
 mod corpus;
 mod daemon;
+mod disable;
 mod dropin;
 mod embedding;
 mod faults;
@@ -27,6 +28,7 @@ mod interrupt;
 mod languages;
 #[cfg(feature = "compiler")]
 mod libvirtd;
+mod monitor;
 mod native;
 #[cfg(feature = "compiler")]
 mod new;

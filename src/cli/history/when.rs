@@ -17,6 +17,13 @@ pub(crate) fn local(time: &str) -> String {
     zoned.map_or_else(|_| time.to_owned(), |time| time.strftime("%F %T").to_string())
 }
 
+/// A time in the future. A duration by itself, such as `2h` or `in 2 hours`, is so long from now.
+pub(crate) fn future(text: &str) -> Result<Timestamp, String> {
+    let now = ZonedDateTime::now();
+    let time = parse(text.strip_prefix("in ").unwrap_or(text), &now, |now, span| now.checked_add(span))?;
+    if time > now.timestamp() { Ok(time) } else { Err(format!("{text:?} is not in the future")) }
+}
+
 fn parse(
     text: &str,
     now: &ZonedDateTime,
@@ -94,5 +101,7 @@ mod tests {
     fn a_time_with_its_offset_is_taken_as_it_is() {
         let time = parse("2026-11-24T13:30:00Z", &now(), |now, span| now.checked_sub(span));
         assert_eq!(time.map(|time| time.to_string()), Ok("2026-11-24T13:30:00Z".to_owned()));
+        assert!(future("2020-01-01").is_err_and(|why| why.contains("is not in the future")));
+        assert!(future("in 2 hours").is_ok() && future("2h").is_ok());
     }
 }

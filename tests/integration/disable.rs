@@ -1,0 +1,153 @@
+//! `disable` and `enable`: the mask, done right and undone exactly.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::time::{Duration, SystemTime};
+
+use hookvisor::{Decision, Disabled, disable_hook, enable_hook};
+
+use crate::support::program::{Ran, hookvisor};
+use crate::support::{DRIVER, Hooks, event};
+
+impl Hooks {
+    fn switch(&self, arguments: &[&str]) -> Ran {
+        let (command, rest) = arguments.split_first().unwrap();
+        self.ran(hookvisor().arg(command).arg("--hooks").arg(self.path()).args(rest))
+    }
+}
+
+fn vetoing() -> Hooks {
+    let hooks = Hooks::new().script("test.d/10-no", "exit 3");
+    hooks.file("test.d/10-no.toml", "timeout = '5s'\n", 0o640);
+    hooks
+}
+
+fn names(hooks: &Hooks) -> Vec<String> {
+    let entries = fs::read_dir(hooks.path().join("test.d")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_disabled_hook_is_not_called_and_comes_back_as_it_was() {
+    let hooks = vetoing();
+    let hook = hooks.path().join("test.d/10-no");
+    let before = fs::metadata(&hook).unwrap();
+    assert_eq!(hooks.call(&["run", DRIVER, "web1", "start"]).status, 3);
+    let disabled = hooks.switch(&["disable", "test.d/10-no", "--reason", "false alarm"]);
+    assert_eq!((disabled.status, disabled.stdout.as_str()), (0, "disabled DIR/test.d/10-no\n"), "{}", disabled.stderr);
+    assert_eq!(hooks.call(&["run", DRIVER, "web1", "start"]).status, 0);
+    let checked = hooks.call(&["check"]);
+    assert_eq!(checked.status, 0, "{}", checked.stdout);
+    assert!(checked.stdout.contains("DIR/test.d/10-no: it was disabled by root: false alarm\n"), "{}", checked.stdout);
+    assert!(!checked.stdout.contains("ignored"), "{}", checked.stdout);
+    assert!(hooks.call(&["list"]).stdout.contains("DIR/test.d/10-no (skipped)"));
+    let json = hooks.call(&["run", "--format", "json", DRIVER, "web1", "start"]).stdout;
+    assert!(json.contains("\"reason\":\"it was disabled by root: false alarm\""), "{json}");
+
+    let enabled = hooks.switch(&["enable", "test.d/10-no"]);
+    assert_eq!((enabled.status, enabled.stdout.as_str()), (0, "enabled DIR/test.d/10-no\n"));
+    let after = fs::metadata(&hook).unwrap();
+    let identity = |m: &fs::Metadata| (m.ino(), m.mode(), m.uid(), m.gid(), m.size(), m.mtime(), m.mtime_nsec());
+    assert_eq!(identity(&before), identity(&after));
+    assert_eq!(names(&hooks), ["10-no", "10-no.toml"]);
+    assert_eq!(hooks.call(&["run", DRIVER, "web1", "start"]).status, 3);
+}
+
+#[test]
+fn a_hook_that_is_a_link_stays_one() {
+    let hooks = Hooks::new();
+    hooks.file("real", "#!/bin/sh\nexit 3\n", 0o755);
+    fs::create_dir(hooks.path().join("test.d")).unwrap();
+    let hook = hooks.path().join("test.d/10-link");
+    symlink("../real", &hook).unwrap();
+    disable_hook(&hook, &Disabled::by("me")).unwrap();
+    assert_eq!(hooks.runtime().run(&event("web1", "start")).decision, Decision::Proceed);
+    enable_hook(&hook).unwrap();
+    assert_eq!(fs::read_link(&hook).unwrap().to_str(), Some("../real"));
+    assert_eq!(hooks.runtime().run(&event("web1", "start")).decision, Decision::Vetoed);
+}
+
+#[test]
+fn what_cannot_be_disabled_or_enabled_is_told_and_left_alone() {
+    let hooks = vetoing();
+    let said = |arguments: &[&str]| {
+        let before = names(&hooks);
+        let ran = hooks.switch(arguments);
+        assert_eq!((ran.status, ran.stdout.as_str()), (125, ""), "{arguments:?}");
+        assert_eq!(names(&hooks), before);
+        ran.stderr
+    };
+    assert!(said(&["disable", "test.d/no-such"]).contains("test.d/no-such could not be disabled: No such file"));
+    assert!(said(&["disable", "test.d"]).contains("DIR/test.d is a directory: name one hook"));
+    assert!(said(&["enable", "test.d/10-no"]).contains("DIR/test.d/10-no is not disabled"));
+    symlink("/dev/null", hooks.path().join("test.d/20-mask")).unwrap();
+    assert!(said(&["disable", "test.d/20-mask"]).contains("is masked already, by a link to /dev/null"));
+    assert!(said(&["enable", "test.d/20-mask"]).contains("the link to /dev/null was made by hand"));
+    assert_eq!(hooks.switch(&["disable", "test.d/10-no", "--until", "yesterday"]).status, 2);
+    // A package has put a new file in its place.
+    hooks.switch(&["disable", "test.d/10-no"]);
+    fs::remove_file(hooks.path().join("test.d/10-no")).unwrap();
+    hooks.file("test.d/10-no", "#!/bin/sh\n", 0o755);
+    assert!(said(&["enable", "test.d/10-no"]).contains("could not be enabled: another file is in its place"));
+    assert!(said(&["disable", "test.d/10-no"]).contains("is left from an earlier disable"));
+}
+
+#[test]
+fn once_the_time_is_over_the_hook_vetoes_again() {
+    let hooks = vetoing();
+    let hook = hooks.path().join("test.d/10-no");
+    let until = |seconds| Disabled::by("me").until(SystemTime::now() + Duration::from_secs(seconds));
+    disable_hook(&hook, &until(3600)).unwrap();
+    let runtime = hooks.runtime();
+    let report = runtime.run(&event("web1", "start"));
+    assert_eq!(report.decision, Decision::Proceed);
+    assert!(report.skipped[0].reason.starts_with("it was disabled by me until 20"), "{}", report.skipped[0].reason);
+    // A disabled hook gets a new end; a daemon that was not reloaded since finds the hook enabled.
+    let over = Disabled::by("me").until(SystemTime::now() - Duration::from_secs(1));
+    disable_hook(&hook, &over).unwrap();
+    assert_eq!(hooks.runtime().run(&event("web1", "start")).decision, Decision::Vetoed);
+    assert_eq!(names(&hooks), ["10-no", "10-no.toml"]);
+
+    // In a daemon that is not reloaded, the end counts as well. Ends are whole seconds.
+    disable_hook(&hook, &until(2)).unwrap();
+    let runtime = hooks.runtime();
+    assert_eq!(runtime.run(&event("web1", "start")).decision, Decision::Proceed);
+    crate::support::wait_until("the time is over", || {
+        runtime.run(&event("web1", "start")).decision == Decision::Vetoed
+    });
+    assert_eq!(names(&hooks), ["10-no", "10-no.toml"]);
+}
+
+#[test]
+fn the_record_shows_who_disabled_an_installed_hook() {
+    let hooks = vetoing();
+    let root = hooks.path().join("root");
+    let install = root.join("etc/hookvisor");
+    fs::create_dir_all(&install).unwrap();
+    // The machine's own configuration names the hooks directory, so this needs one of the test's own.
+    let script =
+        format!("mount --bind {root}/etc /etc && mkdir -p /etc/hookvisor && exec \"$@\"", root = root.display());
+    fs::write(
+        install.join("hookvisor.toml"),
+        format!("hooks = '{0}'\n[history]\nfile = '{0}/.record'\n", hooks.path().display()),
+    )
+    .unwrap();
+    let mut ran = crate::support::program::command("unshare");
+    let arguments =
+        ["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_hookvisor")];
+    let ran = hooks.ran(ran.args(arguments).args([
+        "disable",
+        "test.d/10-no",
+        "--until",
+        "in 2 hours",
+        "--reason",
+        "why not",
+    ]));
+    if !ran.stdout.contains("disabled") {
+        return crate::support::program::tell(&format!("skipped: a configuration of its own: {}", ran.stderr));
+    }
+    let shown = hooks.ran(hookvisor().args(["history", "--record"]).arg(hooks.path().join(".record"))).stdout;
+    assert!(shown.contains("disabled DIR/test.d/10-no until 20") && shown.ends_with(": why not\n"), "{shown}");
+}
