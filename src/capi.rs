@@ -25,7 +25,7 @@ use crate::report::verdict::Verdict as RustVerdict;
 use crate::runtime::Runtime as RustRuntime;
 
 use self::call::{Failure, guarded};
-use self::handles::{Opened, REPORTS, RUNTIMES};
+use self::handles::{REPORTS, RUNTIMES};
 use self::report::Kept;
 pub use self::types::{Error, Event, HOOKVISOR_ERROR_SIZE, Options, Report, Runtime, Verdict};
 
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn hookvisor_open(
             if let Some(options) = input::structure("options", options)? {
                 builder = input::configure(builder, options)?;
             }
-            Ok(RUNTIMES.add(Opened::now(builder.build()?)))
+            Ok(RUNTIMES.add(builder.build()?))
         })
     };
     opened.map_or(ptr::null_mut(), ptr::without_provenance_mut)
@@ -129,7 +129,7 @@ pub unsafe extern "C" fn hookvisor_run(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_reload(runtime: *const Runtime, error: *mut Error) -> bool {
     // SAFETY: the caller keeps to what is said above.
-    unsafe { guarded(error, || Ok(handles::runtime(runtime)?.hooks.reload()?)) }.is_some()
+    unsafe { guarded(error, || Ok(handles::runtime(runtime)?.reload()?)) }.is_some()
 }
 
 /// Closes a runtime. Calls that are under way in other threads end as they would have; the last one of them frees it.
@@ -206,7 +206,8 @@ pub unsafe extern "C" fn hookvisor_report_document(report: *const Report, length
 #[unsafe(no_mangle)]
 pub extern "C" fn hookvisor_report_free(report: *mut Report) -> bool {
     // SAFETY: there is no error to write to.
-    unsafe { guarded(ptr::null_mut(), || REPORTS.take(report.addr()).map(drop).ok_or(Failure::NoReport)) }.is_some()
+    unsafe { guarded(ptr::null_mut(), || if REPORTS.remove(report.addr()) { Ok(()) } else { Err(Failure::NoReport) }) }
+        .is_some()
 }
 
 /// The library's version, such as "0.1.0". The string is never freed.
@@ -234,9 +235,9 @@ unsafe fn ask(
             if let Some(report) = report {
                 report.write(ptr::null_mut());
             }
-            let opened = handles::runtime(runtime)?;
+            let hooks = handles::runtime(runtime)?;
             let event = input::event(event)?;
-            let kept = Kept::new(run(&opened.hooks, &event));
+            let kept = Kept::new(run(&hooks, &event));
             call::tell(error, kept.text().bytes());
             let verdict = kept.verdict();
             match report {

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::types::{Error, HOOKVISOR_ERROR_SIZE};
 use crate::event::EventError;
 use crate::hook::discovery::LoadError;
+use crate::pthread::CancellationOff;
 
 /// Why a call could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,8 @@ pub(super) enum Failure {
 /// # Safety
 /// `error` is NULL or points to an [`Error`], which need not be initialized.
 pub(super) unsafe fn guarded<T>(error: *mut Error, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
+    // pthread_cancel would unwind the frames of this library by force. It acts when the caller goes on.
+    let _cancellation_off = CancellationOff::for_this_thread();
     let errno = Errno::last_raw();
     // SAFETY: the caller's promise.
     unsafe { tell(error, b"") };

@@ -2,88 +2,162 @@
 //!
 //! A handle is a number that is never used twice, for all kinds together. So a stale one finds nothing, and a report is no
 //! runtime. It is odd, so no address of anything is taken for one.
+//!
+//! fork(2) copies the thread that calls it and no other, and every lock as it is at that moment: one that another thread held
+//! is never released in the copy. So each process has a table with locks of its own, and does not wait for its parent's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use super::call::Failure;
 use super::report::Kept;
 use super::types;
 use crate::runtime::Runtime;
 
-pub(super) static RUNTIMES: Handles<Opened> = Handles::new();
+pub(super) static RUNTIMES: Handles<Runtime> = Handles::new();
 pub(super) static REPORTS: Handles<Kept> = Handles::new();
-
-/// What a fork has closed of its parent's. It is kept, and not forgotten, for those who look for leaks.
-static INHERITED: Mutex<Vec<Arc<Opened>>> = Mutex::new(Vec::new());
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
 /// All of a kind that are in use.
-pub(super) struct Handles<T>(RwLock<BTreeMap<usize, Arc<T>>>);
+pub(super) struct Handles<T: 'static>(AtomicPtr<Table<T>>);
 
-impl<T> Handles<T> {
+/// The handles of one process.
+struct Table<T: 'static> {
+    process: u32,
+    /// The handles before this one are the parent's.
+    first: usize,
+    values: RwLock<BTreeMap<usize, Arc<T>>>,
+    parent: Option<&'static Table<T>>,
+    /// The parent's handles that were closed here.
+    closed: Mutex<BTreeSet<usize>>,
+}
+
+/// What a handle stands for.
+enum Found<T> {
+    Here(Arc<T>),
+    /// It was made by this process's parent, before the fork.
+    Inherited {
+        from: u32,
+        value: Option<Arc<T>>,
+    },
+    Nothing,
+}
+
+impl<T: Send + Sync + 'static> Handles<T> {
     const fn new() -> Self {
-        Self(RwLock::new(BTreeMap::new()))
+        Self(AtomicPtr::new(ptr::null_mut()))
     }
 
     pub(super) fn add(&self, value: T) -> usize {
         let value = Arc::new(value);
+        let table = self.table();
         // 2^63 of them are not used up.
         let handle = NEXT.fetch_add(2, Ordering::Relaxed);
-        self.write().insert(handle, value);
+        table.write().insert(handle, value);
         handle
     }
 
-    /// What it stands for, kept alive for the caller also if it is taken away meanwhile.
+    /// What it stands for, also if it is the parent's. The caller keeps it if it is removed meanwhile.
     pub(super) fn get(&self, handle: usize) -> Option<Arc<T>> {
-        self.read().get(&handle).map(Arc::clone)
+        match self.table().find(handle) {
+            Found::Here(value) => Some(value),
+            Found::Inherited { value, .. } => value,
+            Found::Nothing => None,
+        }
     }
 
-    pub(super) fn take(&self, handle: usize) -> Option<Arc<T>> {
-        self.write().remove(&handle)
+    /// Removes it. What the parent made is not dropped here: that could wait for threads that are not here.
+    pub(super) fn remove(&self, handle: usize) -> bool {
+        let table = self.table();
+        let removed = table.write().remove(&handle);
+        removed.is_some() || !matches!(table.find(handle), Found::Nothing) && table.closed().insert(handle)
+    }
+
+    fn table(&self) -> &'static Table<T> {
+        let process = process::id();
+        loop {
+            let at = self.0.load(Ordering::Acquire);
+            // SAFETY: it is null, or from `Box::into_raw` below and never freed.
+            let table: Option<&'static Table<T>> = unsafe { at.as_ref() };
+            if let Some(table) = table
+                && table.process == process
+            {
+                return table;
+            }
+            let new = Box::into_raw(Box::new(Table {
+                process,
+                first: NEXT.load(Ordering::Relaxed),
+                values: RwLock::default(),
+                parent: table,
+                closed: Mutex::default(),
+            }));
+            if self.0.compare_exchange(at, new, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                // SAFETY: it is from `Box::into_raw`, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
+    }
+}
+
+impl<T> Table<T> {
+    fn find(&self, handle: usize) -> Found<T> {
+        if let Some(value) = self.read().get(&handle) {
+            return Found::Here(Arc::clone(value));
+        }
+        match self.parent {
+            Some(parent) if handle < self.first && !self.closed().contains(&handle) => {
+                parent.find_without_waiting(handle)
+            }
+            _ => Found::Nothing,
+        }
+    }
+
+    /// As seen by a child, in which the lock may be held by nobody that could release it. Then any handle that the process
+    /// may have had counts.
+    fn find_without_waiting(&self, handle: usize) -> Found<T> {
+        let values = match self.values.try_read() {
+            Ok(values) => values,
+            Err(TryLockError::Poisoned(values)) => values.into_inner(),
+            Err(TryLockError::WouldBlock) if handle % 2 == 1 => {
+                return Found::Inherited { from: self.process, value: None };
+            }
+            Err(TryLockError::WouldBlock) => return Found::Nothing,
+        };
+        match (values.get(&handle), self.parent) {
+            (Some(value), _) => Found::Inherited { from: self.process, value: Some(Arc::clone(value)) },
+            (None, Some(parent)) if handle < self.first => parent.find_without_waiting(handle),
+            (None, _) => Found::Nothing,
+        }
     }
 
     // A panic under the lock, if there can be one, leaves the map as it was or changed.
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<usize, Arc<T>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.values.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<usize, Arc<T>>> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A runtime, and the process that opened it.
-pub(super) struct Opened {
-    pub(super) hooks: Runtime,
-    process: u32,
-}
-
-impl Opened {
-    pub(super) fn now(hooks: Runtime) -> Self {
-        Self { hooks, process: process::id() }
+        self.values.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_of_this_process(&self) -> bool {
-        self.process == process::id()
+    fn closed(&self) -> std::sync::MutexGuard<'_, BTreeSet<usize>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The runtime that a handle stands for.
-pub(super) fn runtime(handle: *const types::Runtime) -> Result<Arc<Opened>, Failure> {
-    let opened = RUNTIMES.get(handle.addr()).ok_or(Failure::NoRuntime)?;
-    // fork copies no thread but its caller's: the one that would end a WebAssembly hook in time is not here.
-    if opened.is_of_this_process() { Ok(opened) } else { Err(Failure::Forked { opened_by: opened.process }) }
+pub(super) fn runtime(handle: *const types::Runtime) -> Result<Arc<Runtime>, Failure> {
+    match RUNTIMES.table().find(handle.addr()) {
+        Found::Here(runtime) => Ok(runtime),
+        // The thread that would end a WebAssembly hook in time is not here.
+        Found::Inherited { from, .. } => Err(Failure::Forked { opened_by: from }),
+        Found::Nothing => Err(Failure::NoRuntime),
+    }
 }
 
 pub(super) fn close(handle: *mut types::Runtime) -> Result<(), Failure> {
-    let opened = RUNTIMES.take(handle.addr()).ok_or(Failure::NoRuntime)?;
-    if !opened.is_of_this_process() {
-        // Dropped, it would wait for the end of a thread that is not here.
-        INHERITED.lock().unwrap_or_else(PoisonError::into_inner).push(opened);
-    }
-    Ok(())
+    if RUNTIMES.remove(handle.addr()) { Ok(()) } else { Err(Failure::NoRuntime) }
 }

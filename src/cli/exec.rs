@@ -65,12 +65,12 @@ pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow
 
 fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
+    let document = bytes::Bytes::from(document()?);
     let interrupts = Interrupts::catch()?;
     let exec = Exec::new(args.hook).limits(limits).cancel(&interrupts.cancel);
     let exec = if args.trust_grants { exec.trust_grants() } else { exec };
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
-    let document = bytes::Bytes::from(document()?);
     let ended = exec.run(&arguments, document.clone());
     #[cfg(all(feature = "wasm", not(feature = "compiler")))]
     if matches!(ended.termination, hookvisor::Termination::NotLaunched(hookvisor::LaunchError::NotCompiled(_))) {

@@ -6,6 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
 
 use super::file::{self, OpenError};
 use super::scope::Scope;
@@ -41,6 +45,9 @@ pub(crate) struct Findings {
     pub(crate) directories: Vec<DirectoryStamp>,
 }
 
+/// Longer than a tick of the kernel's clock, 10 ms at 100 Hz.
+const LONGEST_TICK: Duration = Duration::from_millis(20);
+
 /// A directory, as it was before its names were read.
 #[derive(Debug)]
 pub(crate) struct DirectoryStamp {
@@ -53,14 +60,30 @@ pub(crate) struct DirectoryStamp {
 type Identity = [(u64, u64, i64, i64); 2];
 
 impl DirectoryStamp {
+    /// Waits, for one tick of the kernel's clock at most, until any later change has a later time.
     fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), was: identity(path)? })
+        let began = Instant::now();
+        loop {
+            let was = identity(path)?;
+            if !may_change_unseen(&was) || began.elapsed() > LONGEST_TICK {
+                return Ok(Self { path: path.to_owned(), was });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Whether it is still the same one, with the same names in it.
     pub(crate) fn is_unchanged(&self) -> bool {
         identity(&self.path).is_ok_and(|now| now == self.was)
     }
+}
+
+/// Whether a file was changed within this tick of the clock that gives changes their times: another change within the tick
+/// would have the same time. A time in the future, as a file server's clock may give it, does not count.
+fn may_change_unseen(identity: &Identity) -> bool {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_REALTIME_COARSE) else { return false };
+    let now = (now.tv_sec(), now.tv_nsec());
+    identity.iter().any(|&(_, _, seconds, nanoseconds)| (seconds, nanoseconds) >= now && seconds <= now.0 + 1)
 }
 
 fn identity(path: &Path) -> io::Result<Identity> {

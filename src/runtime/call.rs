@@ -259,6 +259,15 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, 
     report
 }
 
+/// How long a wait for a free slot has to be for the report to mention it.
+const NOTED_WAIT: Duration = Duration::from_millis(100);
+
+/// The time limit of a hook begins after its wait for a slot, so both together can be twice as long.
+fn waited_note(waited: Duration) -> String {
+    let waited = Duration::from_millis(waited.as_millis().try_into().unwrap_or(u64::MAX));
+    format!("it waited {} for a free slot (max_in_flight) before it was called", humantime::format_duration(waited))
+}
+
 /// Calls one hook.
 pub(super) fn hook(
     hook: &Hook,
@@ -282,6 +291,7 @@ pub(super) fn hook(
             return HookReport { duration: began.elapsed(), ..report };
         }
     };
+    let waited = options.slots.map(|_| began.elapsed()).filter(|waited| *waited >= NOTED_WAIT);
     let timeout = options.time_left(limit);
     if timeout.is_zero() && !limit.is_zero() {
         let after = options.within.map_or(timeout, |(_, time)| time);
@@ -313,7 +323,7 @@ pub(super) fn hook(
             stderr_dropped: stderr.dropped,
             stdout: stdout.bytes.into(),
             stdout_dropped: stdout.dropped,
-            notes: hook.notes.iter().cloned().chain(notes).collect(),
+            notes: hook.notes.iter().cloned().chain(waited.map(waited_note)).chain(notes).collect(),
             ..report(termination)
         },
     }

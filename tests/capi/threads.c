@@ -39,6 +39,31 @@ static void *ask_slowly(void *kind)
     return NULL;
 }
 
+static hookvisor_verdict verdict_of_cancelled;
+
+static void *ask_and_be_cancelled(void *kind)
+{
+    hookvisor_event event = event_of(kind, "sleep=1000;exit=7", "start");
+    hookvisor_report *report;
+    verdict_of_cancelled = hookvisor_start(hooks, &event, &report, NULL);
+    CHECK(hookvisor_report_exit_status(report) == 7 && hookvisor_report_free(report));
+    pthread_testcancel();
+    return NULL;
+}
+
+/* A thread that is cancelled in a call makes the call to its end: the cancellation acts after that. */
+static void cancelled(const char *kind)
+{
+    pthread_t thread;
+    void *result;
+    struct timespec moment = {.tv_sec = 0, .tv_nsec = 300000000};
+    verdict_of_cancelled = HOOKVISOR_ERROR;
+    CHECK(pthread_create(&thread, NULL, ask_and_be_cancelled, (void *)kind) == 0);
+    nanosleep(&moment, NULL);
+    CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0);
+    CHECK(result == PTHREAD_CANCELED && verdict_of_cancelled == HOOKVISOR_VETOED);
+}
+
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
@@ -51,6 +76,8 @@ int main(int argc, char **argv)
         CHECK(hookvisor_reload(hooks, NULL));
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
+    for (size_t i = 0; i < number; i++)
+        cancelled(kinds[i]);
     /* Closed while calls run, which end as they would have. */
     for (size_t i = 0; i < number; i++)
         CHECK(pthread_create(&threads[i], NULL, ask_slowly, (void *)kinds[i]) == 0);

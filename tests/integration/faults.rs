@@ -7,6 +7,7 @@ mod children;
 #[cfg(feature = "wasm")]
 mod clocks;
 mod directory;
+mod old_kernel;
 mod resources;
 #[cfg(feature = "wasm")]
 mod sandbox;

@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
-use hookvisor::{Decision, Runtime};
+use hookvisor::{Decision, Limits, Runtime};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, kill, killpg, signal};
@@ -14,11 +15,14 @@ use nix::unistd::Pid;
 
 use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
+use crate::support::numbers::stranger_with;
 use crate::support::processes::{children, is_alive, line_of, wait_for_the_end_of, wait_until};
 use crate::support::{Hooks, event};
 
 const HOST: &str = "HOOKVISOR_TEST_HOST";
 const GUARDED: &str = "HOOKVISOR_TEST_GUARDED";
+/// A host that ignores SIGCHLD, and waits long for those who hold its hooks' streams.
+const IGNORES_SIGCHLD: &str = "HOOKVISOR_TEST_IGNORES_SIGCHLD";
 const GUARDIAN: &str = "hookvisor-guardian";
 
 /// A hook that hangs, with a child that does, both of which say who they are.
@@ -33,11 +37,13 @@ struct Host {
 impl Host {
     /// `test` is the calling test's own path: it is run again as the host, and is to call [`be_host`] then.
     fn of(test: &str, hooks: &Hooks, guarded: bool) -> Self {
+        Self::with(test, hooks, if guarded { &[GUARDED] } else { &[] })
+    }
+
+    fn with(test: &str, hooks: &Hooks, switches: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", test, "--nocapture"]).env(HOST, hooks.path()).stdout(Stdio::null());
-        if guarded {
-            command.env(GUARDED, "1");
-        }
+        command.envs(switches.iter().map(|switch| (switch, "1")));
         Self { process: command.spawn().unwrap(), hooks: hooks.path().to_owned() }
     }
 
@@ -58,7 +64,14 @@ fn be_host() -> bool {
     let extra = fs::read_to_string(Path::new(&directory).join("extra")).unwrap_or_default();
     let builder = Runtime::builder(directory);
     let builder = if std::env::var_os(GUARDED).is_some() { builder.end_with_host() } else { builder };
-    let runtime = builder.build().unwrap();
+    let mut limits = Limits::default();
+    if std::env::var_os(IGNORES_SIGCHLD).is_some() {
+        limits.leak_wait = Duration::from_secs(3600);
+        #[expect(unsafe_code, reason = "changing a disposition affects the whole process, which is this host's own")]
+        // SAFETY: SIG_IGN installs no handler.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.unwrap();
+    }
+    let runtime = builder.limits(limits).build().unwrap();
     for operation in ["prepare", "start"] {
         drop(runtime.run(&event("web1", operation).with_extra(&extra).unwrap()));
     }
@@ -136,6 +149,31 @@ fn a_guardian_that_is_killed_is_replaced_while_hooks_run() {
     wait_for_the_end_of(&hook);
     wait_for_the_end_of(&child);
     wait_for_the_end_of(&second[0]);
+}
+
+#[test]
+fn a_stranger_who_has_the_number_of_a_hook_that_ended_is_not_killed() {
+    const SELF: &str = "guard::a_stranger_who_has_the_number_of_a_hook_that_ended_is_not_killed";
+    if be_host() {
+        return;
+    }
+    // It leaves a process that keeps its stderr open, in another group. So the host still waits when the kernel has given
+    // the hook's number away.
+    let leaves = "setsid sleep 3600 & echo $! > \"$0.child.bak\"; echo $$ > \"$0.pid.bak\"";
+    let hooks = Hooks::new().script("test", leaves);
+    let host = Host::with(SELF, &hooks, &[GUARDED, IGNORES_SIGCHLD]);
+    let (hook, child) = (host.pid("test.pid.bak"), host.pid("test.child.bak"));
+    wait_until("nothing is left of the hook", || !Path::new(&format!("/proc/{hook}")).exists());
+    let guardian = children(host.process.id(), GUARDIAN).remove(0);
+    let stranger = stranger_with(&hook);
+    host.kill();
+    wait_for_the_end_of(&guardian);
+    kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL).unwrap();
+    if let Some(mut stranger) = stranger {
+        assert!(is_alive(&hook), "the guardian has killed a stranger");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
 }
 
 /// The one guardian of this process, once its shell has read the script's first line.

@@ -1,13 +1,17 @@
 //! Ctrl-C and its like, while hooks run.
 
-use std::os::unix::process::ExitStatusExt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::support::processes::{line_of, wait_until};
 use crate::support::{DRIVER, Hooks};
 
 /// Hooks of which the first begins, by making a file, and waits.
@@ -24,7 +28,8 @@ fn started(hooks: &Hooks, ignored: &str, arguments: &str) -> Child {
     let script = format!("exec env {} {} {arguments}", signals.join(" "), env!("CARGO_BIN_EXE_hookvisor"));
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &script]).env("HOOKS", hooks.path()).stdin(Stdio::null()).stderr(Stdio::piped());
-    let child = shell.spawn().unwrap();
+    // As a shell does it for a job. Ctrl-Z has no effect on a group whose every parent is in the group or in another session.
+    let child = shell.process_group(0).spawn().unwrap();
     while !hooks.path().join("test.bak").exists() {
         thread::yield_now();
     }
@@ -63,4 +68,58 @@ fn a_signal_that_is_ignored_stays_so() {
     let hooks = waiting();
     let child = started(&hooks, "HUP", "run --hooks $HOOKS test web1 start");
     assert_eq!(ended_by(child, &[Signal::SIGHUP, Signal::SIGTERM], hooks.path()).0, Some(Signal::SIGTERM as i32));
+}
+
+/// Hooks of which the first says that it is asked to end, and goes on.
+fn stubborn() -> Hooks {
+    let body = "trap ': > \"$0.asked.bak\"' TERM; : > \"$0.bak\"; while :; do sleep 0.01; done";
+    Hooks::new().script(DRIVER, body)
+}
+
+#[test]
+fn a_second_ctrl_c_kills_the_hook_at_once() {
+    for arguments in ["run --hooks $HOOKS test web1 start", "exec $HOOKS/test"] {
+        let hooks = stubborn();
+        let began = Instant::now();
+        let child = started(&hooks, "", arguments);
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+        wait_until("the hook is asked to end", || hooks.path().join("test.asked.bak").exists());
+        let (by, said) = ended_by(child, &[Signal::SIGINT], hooks.path());
+        // The grace is 5 s.
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        assert_eq!(by, Some(Signal::SIGINT as i32), "{arguments}: {said}");
+    }
+}
+
+#[test]
+fn a_document_that_does_not_end_can_be_interrupted() {
+    for arguments in [&["run", "--hooks", "HOOKS", "test", "web1", "start"][..], &["exec", "HOOKS/test"]] {
+        let hooks = Hooks::new().script(DRIVER, "exit 0");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hookvisor"));
+        command.args(arguments.iter().map(|argument| argument.replace("HOOKS", &hooks.path().display().to_string())));
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        // It has read so much once the pipe takes no more of it.
+        child.stdin.as_mut().unwrap().write_all(&vec![b'x'; 1 << 20]).unwrap();
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32), "{arguments:?}");
+    }
+}
+
+fn state(process: &str) -> String {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(") ").next().unwrap_or_default().chars().take(1).collect()
+}
+
+#[test]
+fn ctrl_z_stops_the_hook_and_the_program_until_both_are_continued() {
+    let body = "echo $$ > \"$0.pid.bak\"; : > \"$0.bak\"; until [ -e \"$0.go.bak\" ]; do :; done; exit 3";
+    let hooks = Hooks::new().script(DRIVER, body);
+    let mut child = started(&hooks, "", "run --hooks $HOOKS test web1 start");
+    let program = child.id().to_string();
+    let hook = line_of(&hooks.path().join("test.pid.bak"));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTSTP).unwrap();
+    wait_until("both are stopped", || state(&program) == "T" && state(&hook) == "T");
+    fs::write(hooks.path().join("test.go.bak"), "").unwrap();
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGCONT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3));
 }

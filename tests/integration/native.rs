@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
+use crate::support::processes::line_of;
 use crate::support::{DRIVER, Hooks, event, impatient, needs_root, skip, start, stderr, wait_until};
 
 /// What a hook with this body writes to stderr, without its last newline.
@@ -278,6 +279,10 @@ fn a_death_by_any_signal_is_named() {
     assert_eq!(killed("SEGV"), ("killed by signal 11 (SIGSEGV)".to_owned(), 139));
     // Real-time signals have no entry in the usual tables; their deaths must not pass for anything else.
     assert_eq!(killed("40"), ("killed by signal 40 (SIGRTMIN+6)".to_owned(), 168));
+    assert_eq!(killed("34"), ("killed by signal 34 (SIGRTMIN)".to_owned(), 162));
+    // The C library's own.
+    assert_eq!(killed("32"), ("killed by signal 32 (SIGCANCEL)".to_owned(), 160));
+    assert_eq!(killed("33"), ("killed by signal 33 (SIGSETXID)".to_owned(), 161));
 }
 
 #[test]
@@ -369,4 +374,120 @@ fn what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is() {
         let kept = 64 << 10;
         assert_eq!(report.hooks[0].stderr_dropped, (SIZE - kept) as u64, "{report:?}");
     });
+}
+
+#[test]
+fn a_group_whose_leader_ends_when_asked_has_its_grace() {
+    alone("native::a_group_whose_leader_ends_when_asked_has_its_grace", || {
+        // The leader ends at once. Another member of the group, which holds no stream, cleans up for a while.
+        let cleans_up =
+            "trap 'sleep 0.5; echo clean > CLEAN; exit 0' TERM; echo $$ > \"$0.pid.bak\"; while :; do sleep 0.01; done";
+        let hooks = Hooks::new();
+        let clean = hooks.path().join("clean.bak");
+        let cleans_up = cleans_up.replace("CLEAN", &clean.display().to_string());
+        let hooks = hooks.script("lib/cleans-up", &cleans_up);
+        let body =
+            "\"${0%/*}/lib/cleans-up\" < /dev/null > /dev/null 2>&1 & trap 'exit 0' TERM; while :; do sleep 0.01; done";
+        let hooks = hooks.script(DRIVER, body);
+        let runtime = hooks.impatient_runtime();
+        let before = Leftovers::before();
+        let began = Instant::now();
+        let report = runtime.run(&event("web1", "start"));
+        assert_eq!(report.exit_status(), 124, "{report}");
+        // Not the whole grace of 30 s: the group has ended before.
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert_eq!(fs::read_to_string(clean).unwrap(), "clean\n");
+        Leftovers::assert_none_since(&before, "a group that cleans up");
+    });
+}
+
+#[test]
+fn times_that_no_clock_can_count_are_no_limit() {
+    let hooks = Hooks::new()
+        .script(DRIVER, "exit \"$1\"")
+        .script("slow", "echo $1 >&2; trap 'exit 0' TERM; while :; do sleep 0.01; done");
+    let mut limits = Limits::default();
+    (limits.timeout, limits.grace, limits.slow, limits.leak_wait) =
+        (Duration::MAX, Duration::MAX, Duration::MAX, Duration::MAX);
+    let runtime = hooks.builder().limits(limits.clone()).build().unwrap();
+    let report = runtime.call(&event("3", "start")).within(Duration::MAX).run();
+    assert_eq!(report.exit_status(), 3, "{report}");
+    // It is ended when it has run out of time, for all the grace that it would have.
+    limits.timeout = Duration::from_millis(300);
+    let slow = Event::new("slow", "web1", "start").unwrap();
+    let report = runtime.call(&slow).limits(limits).run();
+    assert_eq!(report.exit_status(), 124, "{report}");
+    assert!(stderr(&report).starts_with("web1\n"), "{report}");
+}
+
+const TRACED: &str = "HOOKVISOR_TEST_TRACED";
+
+/// A debugger that does not let go of what it traces: the test's own program once more.
+fn be_debugger() -> bool {
+    let Some(pid) = std::env::var_os(TRACED) else { return false };
+    let pid = Pid::from_raw(pid.to_str().unwrap().parse().unwrap());
+    nix::sys::ptrace::seize(pid, nix::sys::ptrace::Options::empty()).unwrap();
+    println!("traced");
+    thread::sleep(Duration::from_secs(3600));
+    true
+}
+
+#[test]
+fn a_debugger_that_holds_a_hook_that_has_ended_does_not_hold_up_the_caller() {
+    const SELF: &str = "native::a_debugger_that_holds_a_hook_that_has_ended_does_not_hold_up_the_caller";
+    if be_debugger() {
+        return;
+    }
+    alone(SELF, || {
+        // A traced process stops at each signal, so it has no children whose ends it would be told.
+        let hooks = Hooks::new().script(DRIVER, "echo $$ > \"$0.pid.bak\"; read -r line < \"$0.fifo.bak\"");
+        let fifo = hooks.path().join("test.fifo.bak");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let runtime = hooks.runtime();
+        let report = thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                let began = Instant::now();
+                (runtime.run(&event("web1", "start")), began)
+            });
+            let hook = line_of(&hooks.path().join("test.pid.bak"));
+            let mut debugger = std::process::Command::new(std::env::current_exe().unwrap());
+            debugger.args(["--exact", SELF, "--nocapture"]).env(TRACED, &hook).stdout(std::process::Stdio::piped());
+            let mut debugger = debugger.spawn().unwrap();
+            let mut lines = std::io::BufRead::lines(std::io::BufReader::new(debugger.stdout.take().unwrap()));
+            assert!(lines.any(|line| line.unwrap().contains("traced")), "this system does not allow to trace");
+            fs::write(&fifo, "go on\n").unwrap();
+            let (report, began) = call.join().unwrap();
+            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+            debugger.kill().unwrap();
+            debugger.wait().unwrap();
+            report
+        });
+        let why = "a debugger traces the hook and has not released it".to_owned();
+        assert_eq!((report.decision, report.hooks[0].termination.clone()), (Decision::Vetoed, Termination::Lost(why)));
+        // Once it is released, the next launch removes what is left of it.
+        assert_eq!(start(&Hooks::new().script(DRIVER, ":")).decision, Decision::Proceed);
+        let children = || fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
+        assert_eq!(children(), "");
+    });
+}
+
+#[test]
+fn a_wait_for_a_free_slot_is_in_the_report() {
+    let hooks =
+        Hooks::new().script(DRIVER, "echo $$ > \"$0.$1.bak\"; until [ -e \"$0.go.bak\" ]; do sleep 0.01; done; exit 1");
+    let runtime = hooks.builder().max_in_flight(std::num::NonZeroUsize::MIN).build().unwrap();
+    let report = thread::scope(|scope| {
+        let first = scope.spawn(|| runtime.run(&event("first", "start")));
+        line_of(&hooks.path().join("test.first.bak"));
+        let second = scope.spawn(|| runtime.run(&event("second", "start")));
+        thread::sleep(Duration::from_millis(300));
+        fs::write(hooks.path().join("test.go.bak"), "").unwrap();
+        assert_eq!(first.join().unwrap().hooks[0].notes, [""; 0]);
+        second.join().unwrap()
+    });
+    let [note] = report.hooks[0].notes.as_slice() else { panic!("{report}") };
+    assert!(
+        note.starts_with("it waited ") && note.ends_with(" for a free slot (max_in_flight) before it was called"),
+        "{note}"
+    );
 }

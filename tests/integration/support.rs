@@ -10,6 +10,8 @@ pub(crate) mod leftovers;
 #[cfg(feature = "wasm")]
 pub(crate) mod libvirt;
 pub(crate) mod log;
+pub(crate) mod numbers;
+pub(crate) mod old_kernel;
 pub(crate) mod processes;
 pub(crate) mod program;
 pub(crate) mod recorder;

@@ -167,10 +167,12 @@ impl Drop for Child {
     }
 }
 
-/// Reaps the children that an earlier call could not.
+/// Reaps the children that an earlier call could not. It does not wait: another thread may do it already, or may have done
+/// it in the process that this one is a fork of.
 pub(super) fn reap_the_unreaped() {
-    let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
-    unreaped.retain(|process| Linux.wait(process.pidfd(), Then::Reap) == Ok(None));
+    if let Ok(mut unreaped) = UNREAPED.try_lock() {
+        unreaped.retain(|process| Linux.wait(process.pidfd(), Then::Reap) == Ok(None));
+    }
 }
 
 #[cfg(test)]

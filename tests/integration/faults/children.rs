@@ -68,7 +68,7 @@ fn check_all(runtime: &Runtime) {
 }
 
 #[expect(unsafe_code, reason = "changing a disposition affects the whole process, which is this test's own")]
-fn on_sigchld(handler: SigHandler, flags: SaFlags) {
+pub(super) fn on_sigchld(handler: SigHandler, flags: SaFlags) {
     // SAFETY: neither SIG_IGN nor SIG_DFL installs a handler.
     unsafe { sigaction(Signal::SIGCHLD, &SigAction::new(handler, flags, SigSet::empty())) }.unwrap();
 }
