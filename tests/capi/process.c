@@ -43,40 +43,6 @@ static void sigchld(void)
 }
 
 /* In a fork a runtime of its parent's is refused, and can be closed; one of its own works. */
-static volatile int forking = 1;
-
-static void *keep_the_locks_busy(void *unused)
-{
-    (void)unused;
-    while (forking)
-        CHECK(!hookvisor_reload((const hookvisor_runtime *)1001, NULL));
-    return NULL;
-}
-
-/* A fork has a copy of every lock that another thread holds at that moment, and nobody who would release it. */
-static void forked_while_others_call(void)
-{
-    enum { THREADS = 4, FORKS = 200 };
-    pthread_t threads[THREADS];
-    for (int i = 0; i < THREADS; i++)
-        CHECK(pthread_create(&threads[i], NULL, keep_the_locks_busy, NULL) == 0);
-    for (int i = 0; i < FORKS; i++) {
-        pid_t child = fork();
-        CHECK(child >= 0);
-        if (child == 0) {
-            alarm(20);
-            CHECK(hookvisor_close(hooks, NULL) && !hookvisor_close(hooks, NULL));
-            /* In this way no tool looks for the memory of threads that are not here. */
-            raise(SIGKILL);
-        }
-        int status;
-        CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    }
-    forking = 0;
-    for (int i = 0; i < THREADS; i++)
-        CHECK(pthread_join(threads[i], NULL) == 0);
-}
-
 static void forked(char **argv, size_t number)
 {
     pid_t child = fork();
@@ -139,7 +105,6 @@ int main(int argc, char **argv)
     }
     sigchld();
     forked(argv, number);
-    forked_while_others_call();
     pthread_attr_t attributes;
     pthread_t thread;
     CHECK(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, 256 << 10) == 0);

@@ -21,6 +21,11 @@ fn a_c_program_is_answered_right() {
     world.run(Tool::None, &program_of_one_piece("verdicts"), VERSION);
 }
 
+#[test]
+fn a_fork_does_not_wait_for_threads_that_it_does_not_have() {
+    World::of_native_hooks().run(Tool::None, &program("forks", Tool::None), VERSION);
+}
+
 /// Both kinds of hook, for the sanitizers know of stacks that are switched.
 #[test]
 fn sanitizers_find_nothing() {

@@ -47,7 +47,8 @@ fn a_group_is_signalled_where_only_its_number_is_known() {
         become_linux_5_8();
         let before = Leftovers::now();
         let report = runtime.run(&event("web1", "start"));
-        assert_eq!((report.exit_status(), report.hooks[0].notes.as_slice()), (124, [String::new(); 0].as_slice()));
+        assert_eq!(report.exit_status(), 124, "{report}");
+        assert_eq!(report.hooks[0].notes, [""; 0]);
         wait_for_the_end_of(&line_of(&hooks.path().join("test.pid.bak")));
         Leftovers::assert_none_since(&before, "a timeout");
     });
