@@ -5,6 +5,8 @@
 
 pub(crate) mod native;
 #[cfg(feature = "wasm")]
+pub(crate) mod unloaded;
+#[cfg(feature = "wasm")]
 pub(crate) mod wasm;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ mod compile;
 mod disable;
 mod driver;
 mod exec;
+mod explain;
 #[cfg(all(feature = "wasm", not(feature = "compiler")))]
 mod full;
 mod history;
@@ -60,6 +61,7 @@ enum CliCommand {
     List(list::Args),
     Check(check::Args),
     Exec(exec::Args),
+    Explain(explain::Args),
     Disable(disable::Args),
     Enable(disable::EnableArgs),
     History(history::Args),
@@ -101,6 +103,7 @@ fn command_line() -> anyhow::Result<u8> {
         CliCommand::List(args) => list::list(args),
         CliCommand::Check(args) => check::check(args),
         CliCommand::Exec(args) => exec::exec(args),
+        CliCommand::Explain(args) => explain::explain(args),
         CliCommand::Disable(args) => disable::disable(args),
         CliCommand::Enable(args) => disable::enable(args),
         CliCommand::History(args) => history::history(args),

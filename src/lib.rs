@@ -109,6 +109,7 @@ pub use report::verdict::{Verdict, Veto};
 pub use report::{Decision, HookReport, Report};
 pub use runtime::call::Invocation;
 pub use runtime::exec::Exec;
+pub use runtime::explain::{ExplainedHook, Explanation};
 pub use runtime::guest::Guest;
 pub use runtime::inventory::{HookInfo, HookState, Inventory};
 pub use runtime::{Runtime, RuntimeBuilder};

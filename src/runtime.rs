@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod exec;
+pub(crate) mod explain;
 pub(crate) mod guest;
 mod hooks;
 pub(crate) mod inventory;
@@ -21,13 +22,17 @@ use self::hooks::{Hook, HookSet, Loaded};
 use self::inventory::Inventory;
 use self::load::Loader;
 
+use self::explain::Explanation;
 use crate::backend::native::Native;
+#[cfg(feature = "wasm")]
+use crate::backend::unloaded::Unloaded;
 #[cfg(feature = "wasm")]
 use crate::backend::wasm::{Wasm, cache::Cache};
 use crate::backend::{Backend, Calls};
 use crate::cancel::Cancel;
 use crate::convention::Conventions;
 use crate::convention::rules::Convention;
+use crate::event::Event;
 use crate::hook::discovery::{self, DirectoryStamp, LoadError};
 use crate::hook::file;
 use crate::hook::first;
@@ -224,10 +229,37 @@ impl RuntimeBuilder {
     /// # Errors
     /// [`LoadError`] if the hooks directory cannot be read, others may write to it, or it is being changed all the time; or if
     /// a convention cannot be used.
-    pub fn build(self) -> Result<Runtime, LoadError> {
+    pub fn build(mut self) -> Result<Runtime, LoadError> {
+        let trust = Trust::of_this_process();
+        let native = Native::new(trust, self.end_with_host, self.search_path.take());
+        let backends = backends(native, trust, self.cache.take(), self.calls);
+        self.build_with(trust, backends)
+    }
+
+    /// What an event would come to: which hooks it reaches, with which rights, and which it does not, and why. Nothing is run or
+    /// compiled, so a module that does not compile is taken for one that does.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn explain(mut self, event: &Event) -> Result<Explanation, LoadError> {
+        let trust = Trust::of_this_process();
+        let native = Native::new(trust, false, self.search_path.take());
+        let backends: Vec<Box<dyn Backend>> = vec![
+            #[cfg(feature = "wasm")]
+            Box::new(Unloaded),
+            Box::new(native),
+        ];
+        let runtime = self.build_with(trust, backends)?;
+        let shared = &*runtime.0;
+        let convention = shared.conventions.of(event.driver());
+        let event = event.under(convention);
+        let refused = shared.conventions.check(event.driver(), event.operation()).err().map(|why| why.to_string());
+        Ok(Explanation::new(&shared.directory, &shared.hooks(), &event, &shared.limits, convention.after_veto, refused))
+    }
+
+    fn build_with(self, trust: Trust, backends: Vec<Box<dyn Backend>>) -> Result<Runtime, LoadError> {
         // Hooks run in /, and reports name them for a person who is somewhere else.
         let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
-        let trust = Trust::of_this_process();
         let conventions = Conventions::new(self.conventions, self.any_operation)?;
         let runtime = Runtime(Arc::new(Shared {
             directory,
@@ -239,7 +271,7 @@ impl RuntimeBuilder {
             cancels: self.cancels,
             slots: self.max_in_flight.map(|hooks| Semaphore::new(hooks.get())),
             trust,
-            backends: backends(Native::new(trust, self.end_with_host, self.search_path), trust, self.cache, self.calls),
+            backends,
             hooks: RwLock::default(),
             record: self.record,
             reloading: Mutex::default(),

@@ -84,7 +84,7 @@ impl Inventory {
     }
 }
 
-fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
+pub(super) fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
     let (state, reason) = match &hook.loaded {
         Loaded::Ready(_) => (HookState::Ready, None),
         Loaded::Broken(why) => (HookState::Broken, Some(why.to_string())),

@@ -334,9 +334,10 @@ mod wasm {
 #[test]
 fn help() {
     let hooks = Hooks::new();
-    for subcommand in
-        ["", "run", "list", "check", "exec", "disable", "enable", "history", "compile", "new", "libvirt", "binfmt"]
-    {
+    for subcommand in [
+        "", "run", "list", "check", "exec", "explain", "disable", "enable", "history", "compile", "new", "libvirt",
+        "binfmt",
+    ] {
         let mut command = hookvisor();
         command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");
         let help = hooks.ran(&mut command);

@@ -18,6 +18,7 @@ mod daemon;
 mod disable;
 mod dropin;
 mod embedding;
+mod explain;
 mod faults;
 mod guard;
 mod history;
@@ -46,6 +47,7 @@ mod public_api;
 mod readme;
 #[cfg(feature = "compiler")]
 mod sandbox;
+mod schemas;
 #[cfg(feature = "compiler")]
 mod sdk;
 #[cfg(feature = "compiler")]

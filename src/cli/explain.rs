@@ -1,0 +1,113 @@
+//! `hookvisor explain`: what an event would come to.
+
+use std::fmt::Write;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use hookvisor::{Event, EventError, ExplainedHook, Explanation, HookState, Mode};
+
+use super::list::kind;
+use super::options::{Format, HooksArgs};
+use super::streams::print;
+
+/// Explain which hooks an event would reach, with which rights, and which it would not, and why
+#[derive(Debug, Parser)]
+#[command(after_help = "\
+Nothing is run or compiled. Whether a WebAssembly module compiles, `check` says.
+
+Example: hookvisor explain qemu web1 prepare")]
+pub(super) struct Args {
+    #[command(flatten)]
+    hooks: HooksArgs,
+    /// How the explanation is written
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// The driver, whose hooks would be called: qemu, lxc, network, or any name
+    driver: String,
+    /// The guest, or - for none
+    #[arg(allow_hyphen_values = true)]
+    object: String,
+    /// What happens to it: prepare, start, started, stopped, release, …
+    #[arg(allow_hyphen_values = true)]
+    operation: String,
+    /// The part of the operation [default: the one that belongs to it, or -]
+    #[arg(value_name = "SUB-OPERATION", allow_hyphen_values = true)]
+    sub_operation: Option<String>,
+    /// One more argument for the hooks [default: -]
+    #[arg(allow_hyphen_values = true)]
+    extra: Option<String>,
+}
+
+pub(super) fn explain(args: Args) -> anyhow::Result<u8> {
+    let event = event(&args).unwrap_or_else(|error| {
+        Args::command().bin_name("hookvisor explain").error(ErrorKind::ValueValidation, error).exit()
+    });
+    let explanation = args.hooks.builder().explain(&event)?;
+    let text = match args.format {
+        Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
+        Format::Text => text(&explanation),
+    };
+    print(text.as_bytes())?;
+    Ok(0)
+}
+
+fn event(args: &Args) -> Result<Event, EventError> {
+    let mut event = Event::new(&args.driver, &args.object, &args.operation)?;
+    if let Some(sub_operation) = &args.sub_operation {
+        event = event.with_sub_operation(sub_operation)?;
+    }
+    if let Some(extra) = &args.extra {
+        event = event.with_extra(extra)?;
+    }
+    Ok(event)
+}
+
+fn text(explanation: &Explanation) -> String {
+    let Explanation { directory, driver, object, operation, sub_operation, extra, stage, failure, .. } = explanation;
+    let mut text = format!(
+        "{driver} {object} {operation} {sub_operation} {extra}: {stage} stage, hooks of {}\n{failure}\n",
+        directory.display()
+    );
+    let (called, passed_over): (Vec<_>, Vec<_>) = explanation.hooks.iter().partition(|hook| hook.called);
+    match called.len() {
+        0 => text += "\nno hook is called\n",
+        _ => text += "\ncalled, in this order:\n",
+    }
+    for (number, hook) in called.iter().enumerate() {
+        let _ = writeln!(text, "{:>3}. {:<6} {}", number + 1, kind(&hook.hook), hook.hook.path.display());
+        let _ = writeln!(text, "     why      {}", hook.why);
+        for (name, value) in details(hook) {
+            let _ = writeln!(text, "     {name:<8} {value}");
+        }
+    }
+    if !passed_over.is_empty() {
+        text += "\nnot called:\n";
+    }
+    for hook in passed_over {
+        let _ = writeln!(text, "     {:<6} {}: {}", kind(&hook.hook), hook.hook.path.display(), hook.why);
+    }
+    if !explanation.near_misses.is_empty() {
+        text += "\nnear misses:\n";
+    }
+    for miss in &explanation.near_misses {
+        let _ = writeln!(text, "     {} {}", miss.path.display(), miss.reason);
+    }
+    text
+}
+
+fn details(explained: &ExplainedHook) -> Vec<(&'static str, String)> {
+    let hook = &explained.hook;
+    let mut details = vec![(
+        "settings",
+        explained.settings.as_ref().map_or("none".to_owned(), |settings| settings.display().to_string()),
+    )];
+    if hook.state == HookState::Broken {
+        return details;
+    }
+    details.push(("limit", format!("{} of time", humantime::format_duration(hook.timeout))));
+    if hook.mode == Mode::Monitor {
+        details.push(("mode", "monitor: a failure is reported, and decides nothing".to_owned()));
+    }
+    details.extend(hook.may.iter().map(|may| ("may", may.clone())));
+    details
+}
