@@ -6,6 +6,8 @@
 
 mod support;
 
+#[cfg(feature = "compiler")]
+mod amplification;
 mod bad_input;
 #[cfg(feature = "compiler")]
 mod brokered;

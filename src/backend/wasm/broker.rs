@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::request::{Request, TooLarge};
 use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Names, lines_to_grant};
@@ -13,6 +12,8 @@ use crate::report::termination::Termination;
 
 /// Notes in one report.
 const NOTES: usize = 10;
+/// Bytes of a refused command that is shown.
+const LONGEST_QUOTED: usize = 1000;
 
 /// Runs one call's commands.
 pub(super) struct Broker {
@@ -61,22 +62,18 @@ impl Broker {
     }
 
     /// Runs a command to its end. If the hook's own time is up by then, the hook ends as well.
-    pub(super) fn run(
-        &mut self,
-        program: &str,
-        arguments: &[String],
-        stdin: Bytes,
-    ) -> Result<Result<Completion, CommandError>, Expired> {
-        let ran = self.launch(program, arguments, stdin);
+    pub(super) fn run(&mut self, request: Request) -> Result<Result<Completion, CommandError>, Expired> {
+        let ran = self.launch(request);
         check_deadline(&self.deadline, &self.hook)?;
         Ok(ran)
     }
 
-    fn launch(&mut self, program: &str, arguments: &[String], stdin: Bytes) -> Result<Completion, CommandError> {
+    fn launch(&mut self, request: Request) -> Result<Completion, CommandError> {
+        let Request { program, arguments, stdin } = request;
         let names = Names { object: &self.object, operation: &self.operation };
-        let Some(granted) = self.settings.commands.iter().find(|command| command.allows(program, arguments, names))
+        let Some(granted) = self.settings.commands.iter().find(|command| command.allows(&program, &arguments, names))
         else {
-            return Err(self.refuse(program, arguments));
+            return Err(self.refuse(&program, &arguments));
         };
         let path = granted.program.clone();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -104,7 +101,21 @@ impl Broker {
         }
     }
 
+    /// Refuses a request that no program could be given.
+    pub(super) fn refuse_oversized(&mut self, why: TooLarge) -> CommandError {
+        self.note(format!("it asked for a command that cannot be run: {why}"));
+        CommandError::Refused(why.to_string())
+    }
+
     fn refuse(&mut self, program: &str, arguments: &[String]) -> CommandError {
+        // Quoting takes several times the memory of the arguments.
+        if program.len() + arguments.iter().map(String::len).sum::<usize>() > LONGEST_QUOTED {
+            self.note(format!(
+                "it asked for a command that its settings do not list, too long to show: {} arguments",
+                arguments.len()
+            ));
+            return CommandError::Refused("the hook's settings do not list this command".to_owned());
+        }
         let lines = lines_to_grant(Path::new(program), arguments);
         self.note(format!(
             "it asked for a command that its settings do not list; {} could: {lines}",

@@ -31,6 +31,9 @@ use crate::report::termination::Termination;
 /// Descriptors of the host that one guest may hold: files, streams and sockets.
 const DESCRIPTORS: usize = 512;
 
+/// Bytes that one call of a host function may copy out of a guest.
+const MOST_COPIED: usize = 128 << 20;
+
 /// A hook that is ready to be called.
 pub(super) struct WasmHook {
     pub(super) sha256: String,
@@ -116,6 +119,7 @@ impl WasmHook {
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
         let data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(broker));
         let mut store = Store::new(&self.sandbox.engine, data);
+        store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
         store.limiter(|data| &mut data.quota);
         store.set_epoch_deadline(1);
         let (deadline, hook) = (call.deadline.clone(), Arc::<Path>::from(call.hook));

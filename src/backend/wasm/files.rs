@@ -15,12 +15,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wiggle::GuestMemory;
 
-use super::memory;
 use super::preview_1::MODULE as PREVIEW_1;
 use super::store::StoreData;
-
-/// The interface with the replaced functions, in wasmtime-wasi's version of WASI 0.2.
-const TYPES: &str = "wasi:filesystem/types@0.2.12";
+use super::{memory, paths};
 
 /// `errno.perm`
 const NOT_PERMITTED: i32 = 63;
@@ -42,8 +39,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
         |mut caller: Caller<'_, StoreData>,
          (dir, lookup, path, len, oflags, base, inheriting, fdflags, opened): Open| {
             Box::new(async move {
-                if is_refused(&mut caller, dir, lookup, path, len).await? {
-                    return Ok(NOT_PERMITTED);
+                if let Some(errno) = refusal(&mut caller, dir, lookup, path, len).await? {
+                    return Ok(errno);
                 }
                 let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                 let errno = preview1::path_open(
@@ -80,8 +77,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
         "path_filestat_set_times",
         |mut caller: Caller<'_, StoreData>, (dir, lookup, path, len, accessed, modified, flags): SetTimes| {
             Box::new(async move {
-                if is_refused(&mut caller, dir, lookup, path, len).await? {
-                    return Ok(NOT_PERMITTED);
+                if let Some(errno) = refusal(&mut caller, dir, lookup, path, len).await? {
+                    return Ok(errno);
                 }
                 let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                 preview1::path_filestat_set_times(wasi, &mut memory, dir, lookup, path, len, accessed, modified, flags)
@@ -92,25 +89,28 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
     Ok(())
 }
 
-/// Whether a module's path leads to something that may not be opened. A path that cannot be looked up is left to the open
-/// call, which fails.
-async fn is_refused(
+/// The `errno` for a module's path that leads to something that may not be opened. A path that cannot be looked up is left
+/// to the open call, which fails.
+async fn refusal(
     caller: &mut Caller<'_, StoreData>,
     dir: i32,
     lookup: i32,
     path: i32,
     len: i32,
-) -> wasmtime::Result<bool> {
-    let path = memory::read(caller, path.cast_unsigned(), len.cast_unsigned())?;
+) -> wasmtime::Result<Option<i32>> {
+    if paths::is_too_long(len) {
+        return Ok(Some(paths::NAME_TOO_LONG));
+    }
+    let path = memory::slice(caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
     let mut scratch = ScratchMemory::with_path(&path);
     let (at, path_at) = (scratch.at, scratch.path);
     let (_, wasi) = memory::with_wasi(caller)?;
     let errno = preview1::path_filestat_get(wasi, &mut scratch.memory(), dir, lookup, path_at, len, at).await?;
-    let refused = errno == 0 && !scratch.is_openable();
-    if refused {
-        caller.data_mut().note_unopened(&String::from_utf8_lossy(&path));
+    if errno != 0 || scratch.is_openable() {
+        return Ok(None);
     }
-    Ok(refused)
+    caller.data_mut().note_unopened(&String::from_utf8_lossy(&path));
+    Ok(Some(NOT_PERMITTED))
 }
 
 /// Memory for a call of WASI that the guest does not see. It holds a `filestat`, followed by a path.
@@ -145,28 +145,22 @@ impl ScratchMemory {
 pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>) -> wasmtime::Result<()> {
     type Open = (Resource<Descriptor>, PathFlags, String, OpenFlags, DescriptorFlags);
     type SetTimes = (Resource<Descriptor>, PathFlags, String, NewTimestamp, NewTimestamp);
-    let mut types = linker.instance(TYPES)?;
+    let mut types = linker.instance(paths::TYPES)?;
     types.func_wrap_async(
         "[method]descriptor.open-at",
         |mut store: StoreContextMut<'_, StoreData>, (dir, lookup, path, how, flags): Open| {
-            Box::new(async move { answer(open_at(store.data_mut(), dir, lookup, path, how, flags).await) })
+            Box::new(async move { paths::answer(open_at(store.data_mut(), dir, lookup, path, how, flags).await) })
         },
     )?;
     types.func_wrap_async(
         "[method]descriptor.set-times-at",
         |mut store: StoreContextMut<'_, StoreData>, (dir, lookup, path, accessed, modified): SetTimes| {
-            Box::new(async move { answer(set_times_at(store.data_mut(), dir, lookup, path, accessed, modified).await) })
+            Box::new(async move {
+                paths::answer(set_times_at(store.data_mut(), dir, lookup, path, accessed, modified).await)
+            })
         },
     )?;
     Ok(())
-}
-
-/// The result for a component. An error that is not its own ends the component.
-fn answer<T>(result: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
-    Ok((match result {
-        Ok(value) => Ok(value),
-        Err(error) => Err(error.downcast()?),
-    },))
 }
 
 async fn open_at(
@@ -201,6 +195,7 @@ async fn set_times_at(
 
 /// Refuses a component's path that leads to something that may not be opened.
 async fn check(data: &mut StoreData, dir: &Resource<Descriptor>, lookup: PathFlags, path: &str) -> FsResult<()> {
+    paths::check_length(path)?;
     let seen = data.filesystem().stat_at(borrowed(dir), lookup, path.to_owned()).await;
     match seen {
         Ok(found) if !is_openable(found.type_) => {

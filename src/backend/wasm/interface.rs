@@ -2,11 +2,12 @@
 //! in `guest-sdk/wit`. `guest-sdk` documents both.
 
 use bytes::Bytes;
-use wasmtime::component::{self, ComponentType, Lift, Lower};
-use wasmtime::{Caller, Linker, StoreContextMut, format_err};
+use wasmtime::component::{self, ComponentType, Lift, Lower, WasmList, WasmStr};
+use wasmtime::{Caller, Linker, StoreContextMut};
 
 use super::broker::CommandError;
 use super::memory;
+use super::request::{Request, RequestError, Size};
 use super::store::StoreData;
 use crate::backend::Completion;
 use crate::report::termination::Termination;
@@ -27,7 +28,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
     linker.func_wrap(MODULE, "command_run", command_run)?;
     linker.func_wrap(MODULE, "command_response", command_response)?;
     linker.func_wrap(MODULE, "log", |mut caller: Caller<'_, StoreData>, level: u32, at: u32, len: u32| {
-        let message = memory::read(&mut caller, at, len.min(LOG_MESSAGE as u32))?;
+        let message = memory::slice(&mut caller, at, len.min(LOG_MESSAGE as u32))?.to_vec();
         caller.data_mut().log(level, &message);
         Ok(())
     })?;
@@ -35,9 +36,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
 }
 
 fn command_run(mut caller: Caller<'_, StoreData>, at: u32, len: u32, response_len: u32) -> wasmtime::Result<u32> {
-    let request = Bytes::from(memory::read(&mut caller, at, len)?);
-    let (program, arguments, stdin) = parse(request).ok_or_else(|| format_err!("a malformed command request"))?;
-    let (result, response) = match caller.data_mut().broker()?.run(&program, &arguments, stdin)? {
+    let request = Request::parse(memory::slice(&mut caller, at, len)?);
+    let (result, response) = match run(caller.data_mut(), request)? {
         Ok(ended) => (RAN, encode(&ended)),
         Err(CommandError::Refused(why)) => (REFUSED, why.into_bytes()),
         Err(CommandError::Failed(why)) => (FAILED, why.into_bytes()),
@@ -48,6 +48,19 @@ fn command_run(mut caller: Caller<'_, StoreData>, at: u32, len: u32, response_le
     Ok(result)
 }
 
+/// An outer error ends the guest.
+fn run(
+    data: &mut StoreData,
+    request: Result<Request, RequestError>,
+) -> wasmtime::Result<Result<Completion, CommandError>> {
+    let broker = data.broker()?;
+    match request {
+        Ok(request) => Ok(broker.run(request)?),
+        Err(RequestError::TooLarge(why)) => Ok(Err(broker.refuse_oversized(why))),
+        Err(why @ RequestError::Malformed) => Err(why.into()),
+    }
+}
+
 fn command_response(mut caller: Caller<'_, StoreData>, at: u32, len: u32) -> wasmtime::Result<u32> {
     let response = std::mem::take(&mut caller.data_mut().response);
     if response.len() != len as usize {
@@ -56,31 +69,6 @@ fn command_response(mut caller: Caller<'_, StoreData>, at: u32, len: u32) -> was
     }
     memory::exported(&mut caller)?.write(&mut caller, at as usize, &response)?;
     Ok(0)
-}
-
-/// A request: the program, the number of arguments, the arguments, and stdin. Each piece is its length and its bytes. Numbers
-/// are four bytes, little-endian.
-fn parse(mut request: Bytes) -> Option<(String, Vec<String>, Bytes)> {
-    let program = text(&mut request)?;
-    // Each argument takes at least four bytes, so a false count ends soon.
-    let count = number(&mut request)?;
-    let arguments = (0..count).map(|_| text(&mut request)).collect::<Option<Vec<String>>>()?;
-    let stdin = piece(&mut request)?;
-    request.is_empty().then_some((program, arguments, stdin))
-}
-
-fn number(from: &mut Bytes) -> Option<usize> {
-    let bytes = (from.len() >= 4).then(|| from.split_to(4))?;
-    usize::try_from(u32::from_le_bytes(bytes.as_ref().try_into().ok()?)).ok()
-}
-
-fn piece(from: &mut Bytes) -> Option<Bytes> {
-    let len = number(from)?;
-    (from.len() >= len).then(|| from.split_to(len))
-}
-
-fn text(from: &mut Bytes) -> Option<String> {
-    String::from_utf8(piece(from)?.to_vec()).ok()
 }
 
 /// A response: how the command ended (0 exited, 1 signaled, 2 timed out), its status or signal, stdout, stderr, and the
@@ -159,25 +147,45 @@ enum LogLevel {
     Trace,
 }
 
-type Request = (String, Vec<String>, Vec<u8>);
+/// The parts of a request, still in the component's memory.
+type RequestParts = (WasmStr, WasmList<WasmStr>, WasmList<u8>);
 
 pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>) -> wasmtime::Result<()> {
-    linker.instance(COMMANDS)?.func_wrap(
-        "run",
-        |mut store: StoreContextMut<'_, StoreData>, (program, arguments, stdin): Request| {
-            let ran = store.data_mut().broker()?.run(&program, &arguments, stdin.into())?;
-            Ok((ran.map(CommandOutput::from).map_err(CommandFailure::from),))
-        },
-    )?;
+    linker.instance(COMMANDS)?.func_wrap("run", |mut store: StoreContextMut<'_, StoreData>, parts: RequestParts| {
+        let request = match copied(&mut store, &parts) {
+            Ok(request) => Ok(request),
+            Err(error) => Err(error.downcast::<RequestError>()?),
+        };
+        let ran = run(store.data_mut(), request)?;
+        Ok((ran.map(CommandOutput::from).map_err(CommandFailure::from),))
+    })?;
     linker.instance(LOGGING)?.func_wrap(
         "log",
-        |mut store: StoreContextMut<'_, StoreData>, (level, message): (LogLevel, String)| {
-            let message = message.as_bytes();
-            store.data_mut().log(level as u32 + 1, &message[..message.len().min(LOG_MESSAGE)]);
+        |mut store: StoreContextMut<'_, StoreData>, (level, message): (LogLevel, WasmStr)| {
+            let message = message.to_str(&store)?;
+            let message = message.as_bytes()[..message.len().min(LOG_MESSAGE)].to_vec();
+            store.data_mut().log(level as u32 + 1, &message);
             Ok(())
         },
     )?;
     Ok(())
+}
+
+/// Copies a request that is within the limits. The error is a [`RequestError`], or the component's fault.
+fn copied(store: &mut StoreContextMut<'_, StoreData>, parts: &RequestParts) -> wasmtime::Result<Request> {
+    let (program, arguments, stdin) = parts;
+    let program = program.to_str(&*store)?;
+    let mut size = Size::add_program(program.len()).map_err(RequestError::from)?;
+    let program = program.into_owned();
+    let mut copies = Vec::new();
+    for at in 0..arguments.len() {
+        let Some(argument) = arguments.get(&mut *store, at).transpose()? else { break };
+        let argument = argument.to_str(&*store)?;
+        size.add_argument(argument.len()).map_err(RequestError::from)?;
+        copies.push(argument.into_owned());
+    }
+    let stdin = Bytes::copy_from_slice(stdin.as_le_slice(&*store));
+    Ok(Request { program, arguments: copies, stdin })
 }
 
 impl From<Completion> for CommandOutput {

@@ -33,12 +33,12 @@ pub(super) fn with_wasi<'a>(
     Ok((GuestMemory::Unshared(memory), wasi))
 }
 
-/// A copy of a part of the memory.
-pub(super) fn read(caller: &mut Caller<'_, StoreData>, at: u32, len: u32) -> wasmtime::Result<Vec<u8>> {
+/// A part of the memory.
+pub(super) fn slice<'a>(caller: &'a mut Caller<'_, StoreData>, at: u32, len: u32) -> wasmtime::Result<&'a [u8]> {
     let memory = exported(caller)?;
     let (at, len) = (at as usize, len as usize);
-    let bytes = memory.data(&caller).get(at..).and_then(|rest| rest.get(..len));
-    bytes.map(<[u8]>::to_vec).ok_or_else(|| format_err!("{len} bytes at {at} lie outside of the guest's memory"))
+    let bytes = memory.data(&*caller).get(at..).and_then(|rest| rest.get(..len));
+    bytes.ok_or_else(|| format_err!("{len} bytes at {at} lie outside of the guest's memory"))
 }
 
 /// Four bytes of the memory at an aligned address.

@@ -11,7 +11,7 @@ use super::engine;
 use super::epoch::EpochTimer;
 use super::error::{no_engine, one_line, refused};
 use super::store::StoreData;
-use super::{files, interface, preview_1};
+use super::{files, interface, paths, preview_1};
 use crate::backend::Calls;
 use crate::hook::error::LaunchError;
 use crate::limits::Limits;
@@ -58,6 +58,7 @@ impl Sandbox {
             let mut linker = Linker::new(&self.engine);
             preview_1::add_to_linker(&mut linker)?;
             files::add_to_linker(&mut linker)?;
+            paths::add_to_linker(&mut linker)?;
             interface::add_to_linker(&mut linker)?;
             Ok(linker)
         };
@@ -70,6 +71,7 @@ impl Sandbox {
             wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
             linker.allow_shadowing(true);
             files::add_to_component_linker(&mut linker)?;
+            paths::add_to_component_linker(&mut linker)?;
             interface::add_to_component_linker(&mut linker)?;
             Ok(linker)
         };

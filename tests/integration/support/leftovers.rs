@@ -72,7 +72,20 @@ impl Leftovers {
 
 /// How much of the process is in memory.
 pub(crate) fn resident_kib() -> u64 {
+    status_kib("VmRSS:")
+}
+
+/// By how much the process grew at most while the body ran.
+pub(crate) fn peak_kib_of(body: impl FnOnce()) -> u64 {
+    // Resets the peak (proc(5)).
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = resident_kib();
+    body();
+    status_kib("VmHWM:").saturating_sub(before)
+}
+
+fn status_kib(field: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

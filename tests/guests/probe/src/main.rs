@@ -60,6 +60,32 @@ fn take(name: &str, value: &str, arguments: &[String]) {
                 process::exit(5);
             }
         }
+        // All operations on a path of so many bytes.
+        "long-path" => {
+            let path = &format!("/granted/{}", "x/".repeat(usize::try_from(number() / 2).unwrap_or(0)));
+            let results = [
+                std::fs::File::open(path).map(drop),
+                std::fs::metadata(path).map(drop),
+                std::fs::symlink_metadata(path).map(drop),
+                std::fs::create_dir(path),
+                std::fs::remove_dir(path),
+                std::fs::remove_file(path),
+                std::fs::read_link(path).map(drop),
+                std::fs::rename(path, "/granted/to"),
+                std::fs::rename("/granted/file", path),
+                std::fs::hard_link(path, "/granted/to"),
+                std::fs::hard_link("/granted/file", path),
+                std::fs::read_dir(path).map(drop),
+            ];
+            // Each must fail because the name is too long (errno 37).
+            for (at, result) in results.into_iter().enumerate() {
+                let errno = result.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |()| 0);
+                if errno != 37 {
+                    write_all(io::stderr(), format!("operation {at}: errno {errno}\n").as_bytes());
+                    process::exit(5);
+                }
+            }
+        }
         "hard-link" => attempt(value, |from, to| std::fs::hard_link(from, to)),
         "rename" => attempt(value, |from, to| std::fs::rename(from, to)),
         "make-directory" => attempt(value, |path, _| std::fs::create_dir(path)),

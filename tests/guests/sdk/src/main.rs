@@ -34,6 +34,10 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
             let mut command = Command::new(words.next().unwrap_or_default());
             Verdict::veto(told(command.args(words).stdin(event.document()?).output()))
         }
+        // A command with one argument of so many control characters, or with so many empty arguments.
+        "long" => Verdict::veto(told(Command::new("/bin/sh").arg("\u{1}".repeat(how.parse()?)).output())),
+        "many" => Verdict::veto(told(Command::new("/bin/sh").args(vec![""; how.parse()?]).output())),
+        "long-name" => Verdict::veto(told(Command::new("\u{1}".repeat(how.parse()?)).output())),
         other => return Err(format!("{other:?} is nothing to do").into()),
     })
 }
