@@ -29,6 +29,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
 
 use self::streams::complain;
 
@@ -82,6 +83,8 @@ pub(crate) fn main() -> ExitCode {
     if is_launched {
         name = arguments.next().unwrap_or_default();
     }
+    // A write past a limit on the size of files is an error, and does not kill the program.
+    let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     ExitCode::from(guarded(|| {
         if let Some(hook) = driver::DriverLink::called_as(&name) {
             hook.run(arguments)
@@ -89,10 +92,20 @@ pub(crate) fn main() -> ExitCode {
             anyhow::bail!("{name:?} is not a libvirt hook: its name is not that of a driver")
         } else if exec::is_interpreter(&name) {
             exec::interpret(arguments)
+        } else if let Some(status) = compile_module() {
+            Ok(status)
         } else {
             command_line()
         }
     }))
+}
+
+/// Compiles a module, if this process was started for that.
+fn compile_module() -> Option<u8> {
+    #[cfg(feature = "compiler")]
+    return hookvisor::Compiler::serve(std::env::args_os());
+    #[cfg(not(feature = "compiler"))]
+    None
 }
 
 fn command_line() -> anyhow::Result<u8> {

@@ -216,6 +216,8 @@ struct RawLimits {
     stdout: Option<ByteSize>,
     stderr: Option<ByteSize>,
     memory: Option<ByteSize>,
+    compile_time: Option<Time>,
+    compile_memory: Option<ByteSize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -274,6 +276,8 @@ impl RawLimits {
         limits.stdout = size(self.stdout, limits.stdout);
         limits.stderr = size(self.stderr, limits.stderr);
         limits.memory = size(self.memory, limits.memory);
+        limits.compile_time = self.compile_time.map_or(limits.compile_time, |time| time.0);
+        limits.compile_memory = self.compile_memory.map_or(limits.compile_memory, |size| size.0);
         limits
     }
 }

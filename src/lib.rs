@@ -90,6 +90,8 @@ mod time;
 
 #[cfg(feature = "wasm")]
 pub use backend::wasm::cache::{Cache, CacheError};
+#[cfg(feature = "wasm")]
+pub use backend::wasm::compiler::Compiler;
 pub use cancel::Cancel;
 pub use config::{Config, ConfigError, HistoryConfig, LogConfig, LogLevel, LogTo};
 pub use convention::LIBVIRT_DRIVERS;

@@ -42,6 +42,10 @@ pub struct Limits {
     pub stack: usize,
     /// How many bytes a wasm hook's file may have. 64 MiB.
     pub module_size: u64,
+    /// How long compiling a wasm hook may take, when it is loaded. 2 min.
+    pub compile_time: Duration,
+    /// How many bytes of memory compiling a wasm hook may take. 2 GiB.
+    pub compile_memory: u64,
 }
 
 impl Default for Limits {
@@ -57,6 +61,8 @@ impl Default for Limits {
             table_elements: 100_000,
             stack: 512 << 10,
             module_size: 64 << 20,
+            compile_time: Duration::from_secs(120),
+            compile_memory: 2 << 30,
         }
     }
 }

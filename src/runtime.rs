@@ -27,7 +27,7 @@ use crate::backend::native::Native;
 #[cfg(feature = "wasm")]
 use crate::backend::unloaded::Unloaded;
 #[cfg(feature = "wasm")]
-use crate::backend::wasm::{Wasm, cache::Cache};
+use crate::backend::wasm::{Options, Wasm, cache::Cache, compiler::Compiler};
 use crate::backend::{Backend, Calls};
 use crate::cancel::Cancel;
 use crate::convention::Conventions;
@@ -114,6 +114,7 @@ pub struct RuntimeBuilder {
     directory: PathBuf,
     limits: Limits,
     cache: Option<Cache>,
+    compiler: Option<Compiler>,
     only_driver: Option<String>,
     conventions: Vec<Convention>,
     any_operation: bool,
@@ -129,6 +130,8 @@ pub struct RuntimeBuilder {
 /// There is nothing to keep.
 #[cfg(not(feature = "wasm"))]
 type Cache = std::convert::Infallible;
+#[cfg(not(feature = "wasm"))]
+type Compiler = std::convert::Infallible;
 
 impl RuntimeBuilder {
     /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
@@ -142,6 +145,13 @@ impl RuntimeBuilder {
     #[cfg(feature = "wasm")]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// Compiles WebAssembly hooks by this program, in a process of its own. By default they are compiled in this process.
+    #[cfg(feature = "wasm")]
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = Some(compiler);
         self
     }
 
@@ -232,7 +242,8 @@ impl RuntimeBuilder {
     pub fn build(mut self) -> Result<Runtime, LoadError> {
         let trust = Trust::of_this_process();
         let native = Native::new(trust, self.end_with_host, self.search_path.take());
-        let backends = backends(native, trust, self.cache.take(), self.calls);
+        let (cache, compiler) = (self.cache.take(), self.compiler.take());
+        let backends = backends(native, trust, cache, compiler, self.calls, &self.cancels);
         self.build_with(trust, backends)
     }
 
@@ -282,12 +293,24 @@ impl RuntimeBuilder {
 }
 
 /// The back-ends of this build, one for each kind of hook.
-fn backends(native: Native, trust: Trust, cache: Option<Cache>, calls: Calls) -> Vec<Box<dyn Backend>> {
+fn backends(
+    native: Native,
+    trust: Trust,
+    cache: Option<Cache>,
+    compiler: Option<Compiler>,
+    calls: Calls,
+    cancels: &[Cancel],
+) -> Vec<Box<dyn Backend>> {
     #[cfg(not(feature = "wasm"))]
-    let _ = (trust, cache, calls);
+    let _ = (trust, cache, compiler, calls, cancels);
     vec![
         #[cfg(feature = "wasm")]
-        Box::new(Wasm::new(native.launcher(), trust, cache, calls)),
+        Box::new(Wasm::new(
+            native.launcher(),
+            Native::new(Trust::not_enforced(), false, None).launcher(),
+            trust,
+            Options { cache, compiler, calls, cancels: cancels.to_vec() },
+        )),
         Box::new(native),
     ]
 }
@@ -307,6 +330,7 @@ impl Runtime {
             directory: directory.into(),
             limits: Limits::default(),
             cache: None,
+            compiler: None,
             only_driver: None,
             conventions: Vec::new(),
             any_operation: false,

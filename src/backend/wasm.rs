@@ -7,19 +7,25 @@ mod broker;
 pub(crate) mod cache;
 mod call;
 mod compile;
+pub(crate) mod compiler;
+mod directories;
+mod ending;
 mod engine;
 mod epoch;
 mod error;
 mod files;
 mod grants;
 mod interface;
+mod listing;
 mod memory;
 mod paths;
 mod precompiled;
 mod preview_1;
-mod private;
+mod private_file;
+mod procfs;
 mod request;
 mod sandbox;
+mod scratch;
 mod stamp;
 mod store;
 mod streams;
@@ -31,10 +37,12 @@ use bytesize::ByteSize;
 
 use self::cache::Cache;
 use self::call::WasmHook;
-use self::compile::ModuleFile;
+use self::compile::{CodeSource, ModuleFile};
+use self::compiler::{Compilation, Compiler};
 use self::error::refused;
 use self::sandbox::Sandbox;
 use crate::backend::{Backend, Calls, Program};
+use crate::cancel::Cancel;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
@@ -42,25 +50,37 @@ use crate::hook::settings::{self, Settings};
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 
-/// The start of the name by which a component of WASI 0.3 exports its program.
-const RUN_0_3: &[u8] = b"wasi:cli/run@0.3.";
-/// wasmtime's WASI 0.3 is experimental and gets no security fixes.
-const NO_WASI_0_3: &str = "it is a component of WASI 0.3, and hookvisor runs WASI 0.2: build it for that (in Rust, for \
-                           wasm32-wasip2)";
+/// How a runtime prepares WebAssembly hooks.
+pub(crate) struct Options {
+    pub(crate) cache: Option<Cache>,
+    pub(crate) compiler: Option<Compiler>,
+    pub(crate) calls: Calls,
+    /// Interrupt the compiler.
+    pub(crate) cancels: Vec<Cancel>,
+}
 
 /// The back-end for WebAssembly.
 pub(crate) struct Wasm {
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     cache: Option<Cache>,
     calls: Calls,
+    compilation: Compilation,
     /// Runs the commands that guests ask for.
     launcher: Arc<dyn Program>,
     trust: Trust,
 }
 
 impl Wasm {
-    pub(crate) fn new(launcher: Arc<dyn Program>, trust: Trust, cache: Option<Cache>, calls: Calls) -> Self {
-        Self { sandbox: Mutex::default(), cache, calls, launcher, trust }
+    /// `own_launcher` runs this very program, whoever owns its file.
+    pub(crate) fn new(
+        launcher: Arc<dyn Program>,
+        own_launcher: Arc<dyn Program>,
+        trust: Trust,
+        options: Options,
+    ) -> Self {
+        let Options { cache, compiler, calls, cancels } = options;
+        let compilation = Compilation::new(compiler, Arc::clone(&launcher), own_launcher, cancels);
+        Self { sandbox: Mutex::default(), cache, calls, compilation, launcher, trust }
     }
 
     /// The shared sandbox, created at first use. The next load tries again after a failure.
@@ -93,17 +113,16 @@ impl Backend for Wasm {
         }
         let memory = settings.memory.map_or(limits.memory, |m| usize::try_from(m.0).unwrap_or(usize::MAX));
         let sandbox = self.sandbox(limits)?;
+        let code = CodeSource { calls: self.calls, cache, compilation: &self.compilation, limits };
         // The layer follows the magic number and the version. It is 1 for a component and 0 for a module.
         let program = if file.head.get(6) == Some(&1) {
-            let compiled = compile::get(&sandbox.engine, self.calls, cache, &module);
-            let linked = compiled.and_then(|component| sandbox.link_component(&component, memory, limits));
-            linked.map_err(|why| if module.holds(RUN_0_3) { refused(NO_WASI_0_3) } else { why })?
+            sandbox.link_component(&code.load(&sandbox, &module)?, memory, limits)?
         } else {
             if !settings.connections.is_empty() {
                 let why = "its settings have `connect`, which only a component can use: build it for wasm32-wasip2";
                 return Err(refused(why));
             }
-            sandbox.link_module(&compile::get(&sandbox.engine, self.calls, cache, &module)?, memory, limits)?
+            sandbox.link_module(&code.load(&sandbox, &module)?, memory, limits)?
         };
         Ok(Box::new(WasmHook {
             sandbox,

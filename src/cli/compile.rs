@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use hookvisor::{HookState, Kind, Runtime};
+use hookvisor::{Compiler, HookState, Kind, Runtime};
 
 use super::check::WOULD_FAIL;
 use super::options::HooksArgs;
@@ -21,7 +21,8 @@ pub(super) struct Args {
 pub(super) fn compile(args: Args) -> anyhow::Result<u8> {
     let cache = args.hooks.cache.required()?.context("there is no place for compiled code: name one by --cache")?;
     let directory = cache.directory().display().to_string();
-    let inventory = Runtime::builder(args.hooks.directory).cache(cache).build()?.inventory();
+    let inventory =
+        Runtime::builder(args.hooks.directory).cache(cache).compiler(Compiler::this_program()).build()?.inventory();
     let (mut compiled, mut failed) = (0, 0);
     for hook in inventory.hooks.iter().filter(|hook| hook.kind == Kind::Wasm) {
         match (hook.state, &hook.reason) {

@@ -55,6 +55,8 @@ impl DriverLink {
             let cache = config.cache.or_else(|| self.layout.cache());
             CacheArgs::at(cache).when_needed().into_iter().fold(runtime, RuntimeBuilder::cache)
         };
+        #[cfg(feature = "compiler")]
+        let runtime = runtime.compiler(hookvisor::Compiler::this_program());
         let runtime = runtime.build()?;
         #[cfg(all(feature = "wasm", not(feature = "compiler")))]
         if runtime.lacks_compiled_code() {

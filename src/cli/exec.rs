@@ -71,6 +71,8 @@ fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
     let exec = if args.trust_grants { exec.trust_grants() } else { exec };
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
+    #[cfg(feature = "compiler")]
+    let exec = exec.compiler(hookvisor::Compiler::this_program());
     let ended = exec.run(&arguments, document.clone());
     #[cfg(all(feature = "wasm", not(feature = "compiler")))]
     if matches!(ended.termination, hookvisor::Termination::NotLaunched(hookvisor::LaunchError::NotCompiled(_))) {

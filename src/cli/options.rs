@@ -32,6 +32,8 @@ impl HooksArgs {
         let builder = Runtime::builder(self.directory);
         #[cfg(feature = "wasm")]
         let builder = self.cache.when_needed().into_iter().fold(builder, RuntimeBuilder::cache);
+        #[cfg(feature = "compiler")]
+        let builder = builder.compiler(hookvisor::Compiler::this_program());
         builder
     }
 }

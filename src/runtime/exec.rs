@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::call::{self, CallOptions};
 use super::hooks::Loaded;
 use super::load::Loader;
-use super::{Cache, Native, backends};
+use super::{Cache, Compiler, Native, backends};
 use crate::backend::Calls;
 use crate::cancel::Cancel;
 use crate::hook::error::LaunchError;
@@ -31,6 +31,7 @@ pub struct Exec {
     hook: PathBuf,
     limits: Limits,
     cache: Option<Cache>,
+    compiler: Option<Compiler>,
     cancels: Vec<Cancel>,
     trust_grants: bool,
 }
@@ -38,7 +39,14 @@ pub struct Exec {
 impl Exec {
     /// Will run this file.
     pub fn new(hook: impl Into<PathBuf>) -> Self {
-        Self { hook: hook.into(), limits: Limits::default(), cache: None, cancels: Vec::new(), trust_grants: false }
+        Self {
+            hook: hook.into(),
+            limits: Limits::default(),
+            cache: None,
+            compiler: None,
+            cancels: Vec::new(),
+            trust_grants: false,
+        }
     }
 
     /// Sets the limits that hold where the hook's settings have none.
@@ -51,6 +59,13 @@ impl Exec {
     #[cfg(feature = "wasm")]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
+        self
+    }
+
+    /// Compiles a WebAssembly hook by this program, in a process of its own. By default it is compiled in this process.
+    #[cfg(feature = "wasm")]
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = Some(compiler);
         self
     }
 
@@ -74,7 +89,8 @@ impl Exec {
     #[must_use = "the hook may have failed"]
     pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
         let trust = Trust::of_this_process();
-        let backends = backends(Native::new(trust, false, None), trust, self.cache, Calls::One);
+        let native = Native::new(trust, false, None);
+        let backends = backends(native, trust, self.cache, self.compiler, Calls::One, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
         let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };
         let path = std::path::absolute(&self.hook).unwrap_or(self.hook);

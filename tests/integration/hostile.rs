@@ -305,7 +305,7 @@ fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
         ("deep nesting", text(&format!("(module (func (export \"_start\") {}{} unreachable))", "(block ".repeat(5000), ")".repeat(5000))), End::Trap("unreachable")),
         ("many functions", text(&format!("(module {} (func (export \"_start\") unreachable))", "(func)".repeat(100_000))), End::Trap("unreachable")),
         ("shared memory", text("(module (memory 1 1 shared) (func (export \"_start\")))"), End::Refused("threads")),
-        ("a component of a thousand instances", text(&format!("(component (core module $m) {})", "(core instance (instantiate $m))".repeat(1000))), End::Refused("1000 core module instances")),
+        ("a component of nine hundred instances", text(&format!("(component (core module $m) {} (instance $i) (export \"wasi:cli/run@0.2.0\" (instance $i)))", "(core instance (instantiate $m))".repeat(900))), End::Refused("900 core module instances")),
     ]
 }
 

@@ -14,6 +14,8 @@ mod brokered;
 #[cfg(feature = "compiler")]
 mod capi;
 mod cli;
+#[cfg(feature = "compiler")]
+mod compiling;
 mod convention;
 mod corpus;
 mod daemon;
@@ -22,6 +24,8 @@ mod dropin;
 mod embedding;
 mod explain;
 mod faults;
+#[cfg(feature = "compiler")]
+mod granted_files;
 mod guard;
 mod history;
 #[cfg(feature = "compiler")]

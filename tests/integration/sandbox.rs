@@ -8,7 +8,7 @@ use std::time::Duration;
 use hookvisor::{Cache, Decision, Report, Runtime, Termination};
 
 use crate::support::alone::alone;
-use crate::support::guests::wasm_probe;
+use crate::support::guests::{wasm_component_probe, wasm_probe};
 use crate::support::leftovers::Leftovers;
 use crate::support::processes::wait_until;
 use crate::support::{DRIVER, Hooks, event, impatient, stderr};
@@ -323,4 +323,57 @@ fn a_stream_that_has_been_moved_is_where_it_was_moved_to() {
     hooks.file(DRIVER, wat::parse_str(moved).unwrap(), 0o755);
     let report = hooks.runtime().run(&event("web1", "start"));
     assert_eq!((report.exit_status(), stderr(&report).as_str()), (88, "hello"), "{report}");
+}
+
+#[test]
+fn a_panic_is_told_by_its_place_and_its_message() {
+    for probe in [wasm_probe(), wasm_component_probe()] {
+        let hooks = Hooks::new().copy(DRIVER, probe);
+        let report = run(&hooks, "panic=on purpose");
+        let Termination::Trapped(what) = &report.hooks[0].termination else { unreachable!("{report}") };
+        let place = what.strip_prefix("panicked at tests/guests/probe/src/main.rs:").unwrap_or_default();
+        assert!(place.ends_with(": on purpose") && !what.contains(" < "), "{what}");
+        assert!(report.hooks[0].notes[0].starts_with("it ended in "), "{report}");
+        assert_eq!(report.exit_status(), 134);
+    }
+}
+
+#[test]
+fn running_out_of_memory_names_the_limit_and_the_setting() {
+    for probe in [wasm_probe(), wasm_component_probe()] {
+        let hooks = Hooks::new().copy(DRIVER, probe);
+        hooks.file("test.toml", "memory = '16MiB'\n", 0o644);
+        let report = run(&hooks, "fill=40000000");
+        let Termination::Trapped(what) = &report.hooks[0].termination else { unreachable!("{report}") };
+        let file = hooks.path().join("test.toml");
+        let expected =
+            format!("memory allocation of 40000000 bytes failed (limit 16.0 MiB; `memory` in {})", file.display());
+        assert_eq!(*what, expected);
+        // A guest that copes with it says so itself.
+        let report = run(&hooks, "grow=40000000");
+        let note =
+            format!("it asked for more memory than it may have (limit 16.0 MiB; `memory` in {})", file.display());
+        assert_ne!(report.exit_status(), 0);
+        assert_eq!(report.hooks[0].notes, [note]);
+    }
+}
+
+#[test]
+fn a_short_address_space_is_enough_for_a_hook() {
+    let hooks = Hooks::new().copy(DRIVER, wasm_probe());
+    let ran = hooks.shell("ulimit -v 1048576; hookvisor exec \"$HOOKS/test\" 'grow=40000000' < /dev/null");
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_costs_only_the_cache_entry() {
+    let hooks = Hooks::new().copy(DRIVER, wasm_probe());
+    let ran = hooks.shell("ulimit -f 8; hookvisor exec \"$HOOKS/test\" exit=0 < /dev/null");
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(fs::read_dir(hooks.path().join(".cache")).unwrap().count(), 0);
+    // Standard output is an error that is told.
+    let flood = "exec > \"$HOOKS/out\"; ulimit -f 8; hookvisor exec \"$HOOKS/test\" flood-stdout=100000 < /dev/null";
+    let ran = hooks.shell(flood);
+    let told = "hookvisor: standard output could not be written: File too large (os error 27)\n";
+    assert_eq!((ran.status, ran.stderr.as_str()), (125, told));
 }

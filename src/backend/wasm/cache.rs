@@ -10,14 +10,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::thread::{self, Builder};
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{SigSet, Signal};
 use xxhash_rust::xxh3::Xxh3;
-#[cfg(feature = "compiler")]
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::private::is_private;
+use super::engine::Resources;
+use super::private_file::{UnnamedFile, is_private};
 use super::stamp::Stamp;
 use crate::backend::Calls;
 use crate::hook::file;
@@ -26,11 +28,11 @@ use crate::hook::trust::Trust;
 
 /// An entry ends with the checksum of what comes before, and this. The checksum is against damage; whoever could forge an
 /// entry could run anything as this user anyway.
-const MAGIC: &[u8; 26] = b"hookvisor compiled code 2\n";
+const MAGIC: &[u8; 26] = b"hookvisor compiled code 3\n";
 const CHECKSUM: usize = 16;
 const TRAILER: usize = CHECKSUM + MAGIC.len();
 /// More than any module within the limits compiles to.
-const LARGEST: u64 = 1 << 30;
+pub(super) const LARGEST: u64 = 1 << 30;
 /// How much is read at once.
 const PIECE: usize = 16 << 10;
 
@@ -160,22 +162,32 @@ impl Cache {
 
     /// Keeps the compiled form of a module, in place of the entry that may be there. That it could not be kept changes
     /// nothing but the time of the next load.
-    #[cfg(feature = "compiler")]
     pub(super) fn put(&self, key: &Key, code: &[u8]) {
         if !self.is_usable() {
             return;
         }
         let path = self.directory.join(&key.0);
-        let written = tempfile::NamedTempFile::new_in(&self.directory).and_then(|mut file| {
-            file.write_all(code)?;
-            file.write_all(&xxh3_128(code).to_le_bytes())?;
-            file.write_all(MAGIC)?;
-            // A name that appears only once the content is whole.
-            file.persist(&path).map_err(|failed| failed.error)
-        });
-        if let Err(error) = written {
+        if let Err(error) = self.write(&path, code) {
             tracing::info!("compiled code could not be kept in {}: {error}", path.display());
         }
+    }
+
+    /// Writes an entry in a thread of its own. There a limit on the size of files (`ulimit -f`) is an error of the write, and
+    /// its signal, SIGXFSZ, ends with the thread.
+    fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
+        let write = || {
+            SigSet::from(Signal::SIGXFSZ).thread_block()?;
+            let mut file = UnnamedFile::create(&self.directory)?;
+            for part in [code, &xxh3_128(code).to_le_bytes(), MAGIC] {
+                file.write_all(part)?;
+            }
+            // The name appears only once the content is complete.
+            file.link(path)
+        };
+        thread::scope(|scope| {
+            let writer = Builder::new().name("hookvisor-cache".to_owned()).spawn_scoped(scope, write)?;
+            writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")))
+        })
     }
 }
 
@@ -186,8 +198,12 @@ pub(super) struct Key(String);
 
 impl Key {
     /// For the module of this SHA-256.
-    pub(super) fn new(digest: &[u8]) -> Self {
-        Self(format!("{}-{}-{}", hex(digest), std::env::consts::ARCH, env!("CARGO_PKG_VERSION")))
+    pub(super) fn new(digest: &[u8], resources: Resources) -> Self {
+        let resources = match resources {
+            Resources::Ample => "",
+            Resources::Scarce => "-scarce",
+        };
+        Self(format!("{}-{}-{}{resources}", hex(digest), std::env::consts::ARCH, env!("CARGO_PKG_VERSION")))
     }
 }
 
@@ -196,12 +212,10 @@ pub(super) enum CompiledCode {
     /// In a file that can be mapped.
     File(File),
     /// As it came from the compiler.
-    #[cfg(feature = "compiler")]
     Bytes(Vec<u8>),
 }
 
 impl CompiledCode {
-    #[cfg(feature = "compiler")]
     pub(super) fn compiled(code: Vec<u8>) -> Self {
         Self::Bytes(code)
     }
@@ -212,6 +226,11 @@ impl CompiledCode {
     /// not matter to what runs. A process that ends after one call maps the entry itself: entries are replaced and not
     /// rewritten.
     fn check(entry: File, size: u64, calls: Calls) -> io::Result<Self> {
+        // A copy in a file counts against a limit on the size of files.
+        if calls == Calls::Many && Resources::of_this_process() == Resources::Scarce {
+            let bytes = Self::check(entry, size, Calls::One)?.bytes()?.into_owned();
+            return Ok(Self::Bytes(bytes));
+        }
         let copy = match calls {
             Calls::One => None,
             Calls::Many => {
@@ -251,7 +270,6 @@ impl CompiledCode {
     pub(super) fn file(&self) -> io::Result<Option<File>> {
         match self {
             Self::File(file) => file.try_clone().map(Some),
-            #[cfg(feature = "compiler")]
             Self::Bytes(_) => Ok(None),
         }
     }
@@ -264,7 +282,6 @@ impl CompiledCode {
                 file.read_exact_at(&mut bytes, 0)?;
                 Ok(bytes.into())
             }
-            #[cfg(feature = "compiler")]
             Self::Bytes(bytes) => Ok(bytes.into()),
         }
     }

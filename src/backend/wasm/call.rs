@@ -6,16 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::task::Wake;
 
-use bytesize::ByteSize;
-use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
-use wasmtime_wasi::{I32Exit, WasiCtxBuilder, WasiView};
+use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 
 use super::block_on::block_on;
 use super::broker::Broker;
-use super::engine::NAMED_FRAMES;
-use super::error::{one_line, refused};
+use super::ending::{Ended, Failure};
 use super::grants;
-use super::preview_1::ProcExit;
 use super::sandbox::{Linked, START, Sandbox};
 use super::store::{MemoryQuota, StoreData};
 use super::streams::{Output, StandardStreams, Stdin};
@@ -25,7 +22,6 @@ use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::Settings;
 use crate::hook::trust::Trust;
-use crate::limits::Expired;
 use crate::report::termination::Termination;
 
 /// Descriptors of the host that one guest may hold: files, streams and sockets.
@@ -80,22 +76,21 @@ impl Program for WasmHook {
         // wasmtime-wasi panics if it cannot start a thread to open a file. The store is not used after that.
         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         drop((epoch, interrupts));
-        let data = store.into_data();
-        let exceeded = data.quota.exceeded;
-        let mut notes = data.into_notes();
+        let (quota, mut notes) = store.into_data().into_parts();
+        let (stdout, stderr) = (stdout.finish(), stderr.finish());
         let termination = match outcome {
             Err(expired) => expired.into(),
             Ok(Ok(termination)) => termination,
-            // The need of a single memory was checked at load.
-            Ok(Err(Failure::Instantiating(error))) if exceeded && !error.is::<Trap>() => {
-                let limit = ByteSize(self.memory as u64);
-                return Err(refused(format!(
-                    "its memories together need more than its limit from the start, {limit}: set `memory` in its settings"
-                )));
+            Ok(Err(failure)) => Ended {
+                stderr: &stderr.bytes,
+                quota: &quota,
+                memory: self.memory,
+                settings_file: &self.settings_file,
+                notes: &mut notes,
             }
-            Ok(Err(failure)) => end_of(failure, &mut notes)?,
+            .failed(failure)?,
         };
-        Ok(Completion { termination, stdout: stdout.finish(), stderr: stderr.finish(), stdout_held: false, notes })
+        Ok(Completion { termination, stdout, stderr, stdout_held: false, notes })
     }
 }
 
@@ -162,57 +157,4 @@ async fn execute(program: &Linked, store: &mut Store<StoreData>) -> Result<Termi
             Ok(Termination::Exited(if ran.is_ok() { 0 } else { 1 }))
         }
     }
-}
-
-/// Why a guest ended before its program returned.
-enum Failure {
-    /// While the instance was made. The module's own start function runs then too.
-    Instantiating(wasmtime::Error),
-    Running(wasmtime::Error),
-}
-
-fn end_of(failure: Failure, notes: &mut Vec<String>) -> Result<Termination, LaunchError> {
-    let (error, began) = match failure {
-        Failure::Instantiating(error) => (error, false),
-        Failure::Running(error) => (error, true),
-    };
-    if let Some(ProcExit(status)) = error.downcast_ref() {
-        return Ok(Termination::Exited(u8::try_from(*status).unwrap_or_else(|_| {
-            notes.push(format!(
-                "it asked for the exit status {status}, which is more than a process has; 255 stands for it"
-            ));
-            u8::MAX
-        })));
-    }
-    if let Some(I32Exit(status)) = error.downcast_ref() {
-        return Ok(Termination::Exited(u8::try_from(*status).unwrap_or(u8::MAX)));
-    }
-    if let Some(expired) = error.downcast_ref::<Expired>() {
-        return Ok((*expired).into());
-    }
-    if let Some(trap) = error.downcast_ref::<Trap>() {
-        let what = trap.to_string();
-        let what = what.strip_prefix("wasm trap: ").unwrap_or(&what);
-        return Ok(Termination::Trapped(format!("{what}{}", names_of(error.downcast_ref()))));
-    }
-    if began {
-        return Ok(Termination::Trapped(one_line(&error)));
-    }
-    let what = "its instance could not be made";
-    // An error of the system is the host's fault. Anything else is a limit that the hook exceeds.
-    if error.chain().any(|cause| cause.is::<std::io::Error>()) {
-        return Err(LaunchError::Host { what, why: one_line(&error) });
-    }
-    Err(refused(format!("{what}: {}", one_line(&error))))
-}
-
-/// The functions that trapped, ` in inner < outer < main`, from the guest's name section.
-fn names_of(backtrace: Option<&WasmBacktrace>) -> String {
-    let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
-    let names: Vec<String> = frames.iter().take(NAMED_FRAMES).filter_map(|f| f.func_name().map(demangled)).collect();
-    if names.is_empty() { String::new() } else { format!(" in {}", names.join(" < ")) }
-}
-
-fn demangled(name: &str) -> String {
-    format!("{:#}", rustc_demangle::demangle(name))
 }

@@ -5,14 +5,16 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::cache::{self, Cache, CompiledCode, Key};
-#[cfg(feature = "compiler")]
-use super::engine;
+use super::compiler::{Compilation, Job, Layer};
+use super::engine::Resources;
 use super::error::{one_line, refused};
 use super::precompiled;
+use super::sandbox::Sandbox;
 use super::stamp::Stamp;
 use crate::backend::Calls;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
+use crate::limits::Limits;
 
 /// A hook's file and its SHA-256.
 pub(super) struct ModuleFile<'a> {
@@ -47,14 +49,6 @@ impl<'a> ModuleFile<'a> {
         )))
     }
 
-    /// Whether the file contains these bytes.
-    pub(super) fn holds(&self, what: &[u8]) -> bool {
-        let mut bytes = Vec::new();
-        self.file.each_piece(|piece| bytes.extend_from_slice(piece)).is_ok()
-            && bytes.windows(what.len()).any(|found| found == what)
-    }
-
-    #[cfg(feature = "compiler")]
     fn bytes(&self) -> Result<Vec<u8>, LaunchError> {
         let mut bytes = Vec::new();
         self.file.each_piece(|piece| bytes.extend_from_slice(piece))?;
@@ -67,84 +61,70 @@ impl<'a> ModuleFile<'a> {
 
 /// A module or a component.
 pub(super) trait Binary: Sized {
-    #[cfg(feature = "compiler")]
-    const NAME: &'static str;
+    const LAYER: Layer;
 
     fn load(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Self>;
-
-    #[cfg(feature = "compiler")]
-    fn compile(compiler: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>>;
 }
 
 impl Binary for Module {
-    #[cfg(feature = "compiler")]
-    const NAME: &'static str = "module";
+    const LAYER: Layer = Layer::Module;
 
     fn load(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Self> {
         precompiled::module(engine, code)
     }
-
-    #[cfg(feature = "compiler")]
-    fn compile(compiler: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
-        compiler.precompile_module(bytes)
-    }
 }
 
 impl Binary for Component {
-    #[cfg(feature = "compiler")]
-    const NAME: &'static str = "component";
+    const LAYER: Layer = Layer::Component;
 
     fn load(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<Self> {
         precompiled::component(engine, code)
     }
-
-    #[cfg(feature = "compiler")]
-    fn compile(compiler: &Engine, bytes: &[u8]) -> wasmtime::Result<Vec<u8>> {
-        compiler.precompile_component(bytes)
-    }
 }
 
-/// Loads a hook's code from the cache, or compiles it.
-pub(super) fn get<T: Binary>(
-    engine: &Engine,
-    calls: Calls,
-    cache: Option<&Cache>,
-    file: &ModuleFile<'_>,
-) -> Result<T, LaunchError> {
-    let key = Key::new(&file.stamp.digest);
-    if let Some(code) = cache.and_then(|cache| cache.get(&key, calls, &file.stamp)) {
-        match T::load(engine, &code) {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) => tracing::warn!("the cache entry cannot be used: {}", one_line(&error)),
+/// Where a hook's code comes from.
+pub(super) struct CodeSource<'a> {
+    pub(super) calls: Calls,
+    pub(super) cache: Option<&'a Cache>,
+    pub(super) compilation: &'a Compilation,
+    pub(super) limits: &'a Limits,
+}
+
+impl CodeSource<'_> {
+    /// Loads a hook's code from the cache, or compiles it.
+    pub(super) fn load<T: Binary>(&self, sandbox: &Sandbox, file: &ModuleFile<'_>) -> Result<T, LaunchError> {
+        let key = Key::new(&file.stamp.digest, sandbox.resources);
+        if let Some(code) = self.cache.and_then(|cache| cache.get(&key, self.calls, &file.stamp)) {
+            match T::load(&sandbox.engine, &code) {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => tracing::warn!("the cache entry cannot be used: {}", one_line(&error)),
+            }
         }
+        let code = self.compile(T::LAYER, sandbox.resources, &key, file)?;
+        let loaded = T::load(&sandbox.engine, &code);
+        loaded.map_err(|e| refused(format!("it was compiled, and could not be loaded: {}", one_line(&e))))
     }
-    let code = compile::<T>(cache, &key, file)?;
-    T::load(engine, &code).map_err(|e| refused(format!("it was compiled, and could not be loaded: {}", one_line(&e))))
-}
 
-#[cfg(feature = "compiler")]
-fn compile<T: Binary>(cache: Option<&Cache>, key: &Key, file: &ModuleFile<'_>) -> Result<CompiledCode, LaunchError> {
-    let bytes = file.bytes()?;
-    let compiler = engine::compiler().map_err(|e| super::error::no_engine(&e))?;
-    // Uses all cores, with threads that end afterwards. By default wasmtime would start threads that stay in the process.
-    let threads = rayon::ThreadPoolBuilder::new()
-        .build()
-        .map_err(|e| LaunchError::Host { what: "could not start the threads that compile it", why: e.to_string() })?;
-    let code = threads.install(|| T::compile(&compiler, &bytes)).map_err(|e| {
-        let why = e.root_cause().to_string().replace('\n', "; ");
-        refused(format!("it is no valid WebAssembly {}, build or copy it again: {why}", T::NAME))
-    })?;
-    if let Some(cache) = cache {
-        cache.put(key, &code);
+    fn compile(
+        &self,
+        layer: Layer,
+        resources: Resources,
+        key: &Key,
+        file: &ModuleFile<'_>,
+    ) -> Result<CompiledCode, LaunchError> {
+        #[cfg(not(feature = "compiler"))]
+        if !self.compilation.has_compiler() {
+            let into = self.cache.map(|cache| format!(" --cache {}", cache.directory().display())).unwrap_or_default();
+            return Err(LaunchError::NotCompiled(format!(
+                "it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile{into}` \
+                 of a full build of the same version"
+            )));
+        }
+        let job = Job { hook: &file.file.path, binary: file.bytes()?, layer, resources };
+        let code = self.compilation.run(job, self.limits)?;
+        if let Some(cache) = self.cache {
+            cache.put(key, &code);
+        }
+        Ok(CompiledCode::compiled(code))
     }
-    Ok(CompiledCode::compiled(code))
-}
-
-#[cfg(not(feature = "compiler"))]
-fn compile<T: Binary>(cache: Option<&Cache>, _: &Key, _: &ModuleFile<'_>) -> Result<CompiledCode, LaunchError> {
-    let into = cache.map(|cache| format!(" --cache {}", cache.directory().display())).unwrap_or_default();
-    Err(LaunchError::NotCompiled(format!(
-        "it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile{into}` of a full \
-         build of the same version"
-    )))
 }

@@ -4,6 +4,8 @@
 
 use std::num::NonZeroUsize;
 
+use bytesize::ByteSize;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::backend::Calls;
@@ -24,20 +26,63 @@ const KEPT_TABLE: usize = 16 << 10;
 /// Stack for the host functions, beyond the guest's own limit.
 const HOST_STACK: usize = 1 << 20;
 
+/// Room for growth that a memory gets where addresses are scarce.
+const SCARCE_GROWTH: u64 = 1 << 20;
 /// Functions that a trap names.
 pub(super) const NAMED_FRAMES: usize = 8;
 
+/// Whether limits on this process (setrlimit(2)) make memory scarce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resources {
+    /// Each memory reserves 4 GiB of addresses, so that accesses need no checks, and starts from an image in a file.
+    Ample,
+    /// The address space (`ulimit -v`) or the size of files (`ulimit -f`) is limited. A memory takes what it uses, and each
+    /// access is checked.
+    Scarce,
+}
+
+impl Resources {
+    pub(super) fn of_this_process() -> Self {
+        let is_limited = |resource| getrlimit(resource).is_ok_and(|(limit, _)| limit != RLIM_INFINITY);
+        if is_limited(Resource::RLIMIT_AS) || is_limited(Resource::RLIMIT_FSIZE) { Self::Scarce } else { Self::Ample }
+    }
+
+    /// The limit on the address space, in words that follow an error.
+    pub(super) fn limit_text() -> String {
+        match getrlimit(Resource::RLIMIT_AS) {
+            Ok((limit, _)) if limit != RLIM_INFINITY => {
+                format!(" (the address space is limited to {}: raise `ulimit -v`)", ByteSize(limit))
+            }
+            Ok(_) | Err(_) => String::new(),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ample => "ample",
+            Self::Scarce => "scarce",
+        }
+    }
+}
+
 /// An engine that only compiles.
 #[cfg(feature = "compiler")]
-pub(super) fn compiler() -> wasmtime::Result<Engine> {
-    let mut config = config();
+pub(super) fn compiler(resources: Resources) -> wasmtime::Result<Engine> {
+    let mut config = config(resources);
     config.enable_compiler(true);
     Engine::new(&config)
 }
 
 /// The settings that compiled code depends on.
-fn config() -> Config {
+fn config(resources: Resources) -> Config {
     let mut config = Config::new();
+    if resources == Resources::Scarce {
+        config
+            .memory_reservation(0)
+            .memory_guard_size(0)
+            .memory_reservation_for_growth(SCARCE_GROWTH)
+            .memory_init_cow(false);
+    }
     // A trap names functions and no lines, and nothing unwinds through a guest, so these tables are not needed.
     config.epoch_interruption(true).generate_address_map(false).native_unwind_info(false);
     config
@@ -45,15 +90,15 @@ fn config() -> Config {
 
 /// The engine that runs compiled hooks. It has a pool if one is worth its cost and the system can reserve the addresses
 /// (`ulimit -v` may forbid that).
-pub(super) fn new(limits: &Limits, calls: Calls) -> wasmtime::Result<Engine> {
-    let mut config = config();
+pub(super) fn new(limits: &Limits, calls: Calls, resources: Resources) -> wasmtime::Result<Engine> {
+    let mut config = config(resources);
     #[cfg(feature = "compiler")]
     config.enable_compiler(false);
     config
         .max_wasm_stack(limits.stack)
         .async_stack_size(limits.stack.saturating_add(HOST_STACK))
         .wasm_backtrace_max_frames(NonZeroUsize::new(NAMED_FRAMES));
-    if calls == Calls::One {
+    if calls == Calls::One || resources == Resources::Scarce {
         return Engine::new(&config);
     }
     let mut pool = PoolingAllocationConfig::new();

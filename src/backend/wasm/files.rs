@@ -1,33 +1,36 @@
-//! Opening paths in granted directories. A guest may open files and directories, and nothing else.
+//! Opening paths in granted directories. A guest may open files and directories, and nothing else. It may open nothing that
+//! belongs to a process in procfs.
 //!
 //! Opening a FIFO waits for its other end on a thread that nothing can call back, and reading a terminal is no better. So a
 //! path is looked up first, by WASI and in the same sandbox, and what was opened is examined again. If somebody who may
 //! write the directory puts a FIFO there between the two, a thread waits until its other end is opened. The hook still ends
 //! at its deadline.
 
+use std::any::Any;
+use std::fs::File;
+use std::sync::Arc;
+
 use wasmtime::component::{self, Resource};
 use wasmtime::{Caller, Linker, StoreContextMut};
+use wasmtime_wasi::WasiView;
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystemView};
 use wasmtime_wasi::p1::wasi_snapshot_preview1 as preview1;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     DescriptorFlags, DescriptorType, ErrorCode, HostDescriptor, NewTimestamp, OpenFlags, PathFlags,
 };
 use wasmtime_wasi::p2::{FsError, FsResult};
-use wiggle::GuestMemory;
+use wasmtime_wasi::runtime::spawn_blocking;
 
 use super::preview_1::MODULE as PREVIEW_1;
+use super::scratch::ScratchMemory;
 use super::store::StoreData;
-use super::{memory, paths};
+use super::{memory, paths, procfs};
 
+/// Why a path was refused.
+const NOT_A_FILE: &str = "a hook can open files and directories, and nothing else";
+const OF_A_PROCESS: &str = "it belongs to a process, and no hook may open that";
 /// `errno.perm`
 const NOT_PERMITTED: i32 = 63;
-/// `filetype`: `directory`, `regular_file` and `symbolic_link`, which is seen only where links are not followed.
-const OPENABLE: [u8; 3] = [3, 4, 7];
-/// A `filestat`: its size, its alignment, and the offset of the `filetype` in it.
-const FILESTAT: usize = 64;
-const ALIGNMENT: usize = 8;
-const FILETYPE: usize = 16;
-
 type SetTimes = (i32, i32, i32, i32, i64, i64, i32);
 type Open = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
@@ -42,6 +45,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
                 if let Some(errno) = refusal(&mut caller, dir, lookup, path, len).await? {
                     return Ok(errno);
                 }
+                let before = addresses(caller.data_mut());
                 let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                 let errno = preview1::path_open(
                     wasi,
@@ -64,10 +68,20 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
                 let mut scratch = ScratchMemory::with_path(&[]);
                 let at = scratch.at;
                 let seen = preview1::fd_filestat_get(wasi, &mut scratch.memory(), fd, at).await?;
-                if seen == 0 && scratch.is_openable() {
+                let is_openable = seen == 0 && scratch.is_openable();
+                let new = opened_since(caller.data_mut(), &before);
+                let refused = match new {
+                    Some(file) if is_openable => spawn_blocking(move || is_forbidden(&file)).await,
+                    Some(_) | None => true,
+                };
+                if !refused {
                     return Ok(errno);
                 }
+                let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                 preview1::fd_close(wasi, &mut memory, fd).await?;
+                let path = memory::slice(&mut caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
+                let why = if is_openable { OF_A_PROCESS } else { NOT_A_FILE };
+                caller.data_mut().note_unopened(&String::from_utf8_lossy(&path), why);
                 Ok(NOT_PERMITTED)
             })
         },
@@ -109,36 +123,35 @@ async fn refusal(
     if errno != 0 || scratch.is_openable() {
         return Ok(None);
     }
-    caller.data_mut().note_unopened(&String::from_utf8_lossy(&path));
+    caller.data_mut().note_unopened(&String::from_utf8_lossy(&path), NOT_A_FILE);
     Ok(Some(NOT_PERMITTED))
 }
 
-/// Memory for a call of WASI that the guest does not see. It holds a `filestat`, followed by a path.
-struct ScratchMemory {
-    bytes: Vec<u8>,
-    /// The address of the `filestat`.
-    at: i32,
-    path: i32,
+/// Whether an open file must be closed again. Otherwise reading it does not wait.
+fn is_forbidden(file: &File) -> bool {
+    procfs::is_of_a_process(file) || procfs::never_wait(file).is_err()
 }
 
-impl ScratchMemory {
-    fn with_path(path: &[u8]) -> Self {
-        let mut bytes = Vec::<u8>::with_capacity(ALIGNMENT + FILESTAT + path.len());
-        // WASI checks the alignment of the host address.
-        let at = bytes.as_ptr().align_offset(ALIGNMENT);
-        bytes.resize(at + FILESTAT, 0);
-        bytes.extend_from_slice(path);
-        let [at, path] = [at, at + FILESTAT].map(|offset| offset as i32);
-        Self { bytes, at, path }
+fn file_of(descriptor: &Descriptor) -> Arc<File> {
+    match descriptor {
+        Descriptor::File(file) => Arc::clone(&file.file),
+        Descriptor::Dir(directory) => Arc::clone(&directory.dir),
     }
+}
 
-    fn memory(&mut self) -> GuestMemory<'_> {
-        GuestMemory::Unshared(&mut self.bytes)
-    }
+/// The files that a guest has open.
+fn open_files(data: &mut StoreData) -> impl Iterator<Item = Arc<File>> {
+    data.ctx().table.iter_mut().filter_map(|entry| (entry as &dyn Any).downcast_ref().map(file_of))
+}
 
-    fn is_openable(&self) -> bool {
-        self.bytes.get(self.at as usize + FILETYPE).is_some_and(|kind| OPENABLE.contains(kind))
-    }
+/// The addresses of the files that a guest has open.
+fn addresses(data: &mut StoreData) -> Vec<usize> {
+    open_files(data).map(|file| Arc::as_ptr(&file).addr()).collect()
+}
+
+/// The file that has been opened since, if a module has opened one.
+fn opened_since(data: &mut StoreData, before: &[usize]) -> Option<Arc<File>> {
+    open_files(data).find(|file| !before.contains(&Arc::as_ptr(file).addr()))
 }
 
 /// For components.
@@ -173,11 +186,14 @@ async fn open_at(
 ) -> FsResult<Resource<Descriptor>> {
     check(data, &dir, lookup, &path).await?;
     let mut files = data.filesystem();
-    let opened = files.open_at(dir, lookup, path, how, flags).await?;
-    if is_openable(files.get_type(borrowed(&opened)).await?) {
+    let opened = files.open_at(dir, lookup, path.clone(), how, flags).await?;
+    let file = file_of(files.table.get(&opened)?);
+    let is_openable = is_openable(files.get_type(borrowed(&opened)).await?);
+    if is_openable && !spawn_blocking(move || is_forbidden(&file)).await {
         return Ok(opened);
     }
     HostDescriptor::drop(&mut files, opened).map_err(FsError::trap)?;
+    data.note_unopened(&path, if is_openable { OF_A_PROCESS } else { NOT_A_FILE });
     Err(ErrorCode::NotPermitted.into())
 }
 
@@ -199,7 +215,7 @@ async fn check(data: &mut StoreData, dir: &Resource<Descriptor>, lookup: PathFla
     let seen = data.filesystem().stat_at(borrowed(dir), lookup, path.to_owned()).await;
     match seen {
         Ok(found) if !is_openable(found.type_) => {
-            data.note_unopened(path);
+            data.note_unopened(path, NOT_A_FILE);
             Err(ErrorCode::NotPermitted.into())
         }
         _ => Ok(()),

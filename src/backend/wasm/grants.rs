@@ -9,6 +9,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::error::{one_line, refused};
+use super::procfs;
 use crate::hook::error::LaunchError;
 use crate::hook::file::{self, HookFile};
 use crate::hook::settings::Settings;
@@ -20,8 +21,12 @@ pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError
     let grants = |what: String| Err(refused(format!("its settings grant {what}")));
     for directory in &settings.directories {
         let host = directory.host.display();
-        if let Err(error) = file::open_granted_directory(&directory.host, trust) {
-            return grants(format!("the directory {host}, which cannot be used: {error}"));
+        match file::open_granted_directory(&directory.host, trust) {
+            Ok(held) if procfs::is_of_a_process(&held) => {
+                return grants(format!("the directory {host}, which belongs to a process: no hook may reach that"));
+            }
+            Ok(_) => {}
+            Err(error) => return grants(format!("the directory {host}, which cannot be used: {error}")),
         }
     }
     for command in &settings.commands {

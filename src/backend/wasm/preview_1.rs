@@ -131,6 +131,7 @@ fn add_streams_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()>
     linker.func_wrap_async(MODULE, "fd_close", |mut caller: Caller<'_, StoreData>, (fd,): (i32,)| {
         Box::new(async move {
             caller.data_mut().streams.in_place = false;
+            caller.data_mut().listings.forget(fd);
             let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
             preview1::fd_close(wasi, &mut memory, fd).await
         })
@@ -138,6 +139,8 @@ fn add_streams_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()>
     linker.func_wrap_async(MODULE, "fd_renumber", |mut caller: Caller<'_, StoreData>, (fd, to): (i32, i32)| {
         Box::new(async move {
             caller.data_mut().streams.in_place = false;
+            caller.data_mut().listings.forget(fd);
+            caller.data_mut().listings.forget(to);
             let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
             preview1::fd_renumber(wasi, &mut memory, fd, to).await
         })

@@ -7,11 +7,11 @@ use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ResourcesRequired, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::engine;
+use super::engine::{self, Resources};
 use super::epoch::EpochTimer;
 use super::error::{no_engine, one_line, refused};
 use super::store::StoreData;
-use super::{files, interface, paths, preview_1};
+use super::{directories, files, interface, paths, preview_1};
 use crate::backend::Calls;
 use crate::hook::error::LaunchError;
 use crate::limits::Limits;
@@ -19,11 +19,15 @@ use crate::semaphore::Semaphore;
 
 /// The function at which a module's program starts.
 pub(super) const START: &str = "_start";
+pub(super) const NO_START: &str = "it exports no function `_start`, so it is a library and not a program: build it as a \
+                                   binary (in Rust, with a `fn main`)";
+pub(super) const PREVIEW_1_NAME: &str = "WASI preview 1 (wasi_snapshot_preview1)";
 /// The size of a WebAssembly memory page.
 const PAGE: u64 = 64 << 10;
 
 pub(super) struct Sandbox {
     pub(super) engine: Engine,
+    pub(super) resources: Resources,
     module_imports: OnceLock<Result<Linker<StoreData>, LaunchError>>,
     component_imports: OnceLock<Result<component::Linker<StoreData>, LaunchError>>,
     pub(super) epoch: EpochTimer,
@@ -39,13 +43,15 @@ pub(super) enum Linked {
 
 impl Sandbox {
     pub(super) fn new(limits: &Limits, calls: Calls) -> Result<Self, LaunchError> {
-        let engine = engine::new(limits, calls).map_err(|e| no_engine(&e))?;
+        let resources = Resources::of_this_process();
+        let engine = engine::new(limits, calls, resources).map_err(|e| no_engine(&e))?;
         let epoch = EpochTimer::start(engine.clone()).map_err(|e| LaunchError::Host {
             what: "could not start the thread that interrupts WebAssembly hooks",
             why: e.to_string(),
         })?;
         Ok(Self {
             engine,
+            resources,
             module_imports: OnceLock::new(),
             component_imports: OnceLock::new(),
             epoch,
@@ -54,15 +60,10 @@ impl Sandbox {
     }
 
     fn module_imports(&self) -> Result<&Linker<StoreData>, LaunchError> {
-        let new = || {
-            let mut linker = Linker::new(&self.engine);
-            preview_1::add_to_linker(&mut linker)?;
-            files::add_to_linker(&mut linker)?;
-            paths::add_to_linker(&mut linker)?;
-            interface::add_to_linker(&mut linker)?;
-            Ok(linker)
-        };
-        self.module_imports.get_or_init(|| new().map_err(|e| no_engine(&e))).as_ref().map_err(Clone::clone)
+        self.module_imports
+            .get_or_init(|| module_imports(&self.engine).map_err(|e| no_engine(&e)))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     fn component_imports(&self) -> Result<&component::Linker<StoreData>, LaunchError> {
@@ -72,6 +73,7 @@ impl Sandbox {
             linker.allow_shadowing(true);
             files::add_to_component_linker(&mut linker)?;
             paths::add_to_component_linker(&mut linker)?;
+            directories::add_to_component_linker(&mut linker)?;
             interface::add_to_component_linker(&mut linker)?;
             Ok(linker)
         };
@@ -81,10 +83,7 @@ impl Sandbox {
     pub(super) fn link_module(&self, module: &Module, memory: usize, limits: &Limits) -> Result<Linked, LaunchError> {
         let linker = self.module_imports()?;
         if !matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0) {
-            return Err(refused(
-                "it exports no function `_start`, so it is a library and not a program: build it as a binary (in Rust, \
-                 with a `fn main`)",
-            ));
+            return Err(refused(NO_START));
         }
         check_needs(&module.resources_required(), memory, limits)?;
         // Otherwise the first call would do this, and leave a descriptor behind.
@@ -127,13 +126,27 @@ impl Sandbox {
         if missing.is_empty() {
             return refused(format!("it could not be linked: {}", one_line(error)));
         }
-        refused(format!(
-            "it imports what nothing provides: {}; a hook may import WASI preview 1 ({}) and what hookvisor-guest \
-             does",
-            missing.join(", "),
-            preview_1::MODULE
-        ))
+        missing_imports(&missing, PREVIEW_1_NAME)
     }
+}
+
+/// What a module may import.
+pub(super) fn module_imports(engine: &Engine) -> wasmtime::Result<Linker<StoreData>> {
+    let mut linker = Linker::new(engine);
+    preview_1::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
+    paths::add_to_linker(&mut linker)?;
+    directories::add_to_linker(&mut linker)?;
+    interface::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
+
+/// Refuses imports that nothing provides.
+pub(super) fn missing_imports(missing: &[String], wasi: &str) -> LaunchError {
+    refused(format!(
+        "it imports what nothing provides: {}; a hook may import {wasi} and what hookvisor-guest does",
+        missing.join(", ")
+    ))
 }
 
 /// Refuses at load what no call could allocate. Only the largest memory is known here. The sum of all memories is checked

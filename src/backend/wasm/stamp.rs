@@ -4,14 +4,14 @@
 //! A stamp counts until the system restarts: what a crash leaves of a file may have the times that the file had before.
 
 use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::private::is_private;
+use super::private_file::{UnnamedFile, is_private};
 use crate::hook::identity::Identity;
 
 /// Below the cache's directory.
@@ -90,18 +90,9 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
+    let mut file = UnnamedFile::create(directory)?;
+    file.write_all(bytes)?;
+    file.link(path)
 }
 
 fn this_boot() -> Option<[u8; BOOT_SIZE]> {

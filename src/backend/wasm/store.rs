@@ -9,6 +9,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::broker::Broker;
+use super::listing::Listings;
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
 use crate::capture::Capture;
@@ -27,6 +28,7 @@ pub(super) struct StoreData {
     pub(super) streams: StandardStreams,
     pub(super) quota: MemoryQuota,
     broker: Option<Broker>,
+    pub(super) listings: Listings,
     /// The last command's output, until the guest fetches it.
     pub(super) response: Vec<u8>,
     hook: Arc<Path>,
@@ -42,7 +44,18 @@ impl StoreData {
         quota: MemoryQuota,
         broker: Option<Broker>,
     ) -> Self {
-        Self { wasi, arguments, environment, streams, quota, broker, response: Vec::new(), hook, messages: 0 }
+        Self {
+            wasi,
+            arguments,
+            environment,
+            streams,
+            quota,
+            broker,
+            listings: Listings::default(),
+            response: Vec::new(),
+            hook,
+            messages: 0,
+        }
     }
 
     /// For a store in which nothing runs.
@@ -67,9 +80,9 @@ impl StoreData {
     }
 
     /// Notes in the report that the guest could not open this path.
-    pub(super) fn note_unopened(&mut self, path: &str) {
+    pub(super) fn note_unopened(&mut self, path: &str, why: &str) {
         if let Some(broker) = &mut self.broker {
-            broker.note(format!("it was refused {path:?}: a hook can open files and directories, and nothing else"));
+            broker.note(format!("it was refused {path:?}: {why}"));
         }
     }
 
@@ -89,13 +102,13 @@ impl StoreData {
         }
     }
 
-    /// Notes for the report.
-    pub(super) fn into_notes(self) -> Vec<String> {
+    /// What the call used, and notes for the report.
+    pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>) {
         let mut notes = self.broker.map(|broker| broker.notes).unwrap_or_default();
         if let Some(dropped) = self.messages.checked_sub(LOG_MESSAGES).filter(|&dropped| dropped > 0) {
             notes.push(format!("{dropped} of its log messages were dropped"));
         }
-        notes
+        (self.quota, notes)
     }
 }
 
@@ -111,11 +124,13 @@ pub(super) struct MemoryQuota {
     table_elements: usize,
     /// Whether the guest asked for more than was left.
     pub(super) exceeded: bool,
+    /// Why the host could not provide memory that the guest may have.
+    pub(super) host_failure: Option<String>,
 }
 
 impl MemoryQuota {
     pub(super) fn new(bytes: usize, table_elements: usize) -> Self {
-        Self { bytes, table_elements, exceeded: false }
+        Self { bytes, table_elements, exceeded: false, host_failure: None }
     }
 }
 
@@ -129,6 +144,14 @@ impl ResourceLimiter for MemoryQuota {
             self.exceeded = true;
         }
         Ok(granted)
+    }
+
+    fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
+        // It is also called for what this limiter refuses.
+        if !self.exceeded {
+            self.host_failure = Some(error.root_cause().to_string());
+        }
+        Ok(())
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {

@@ -8,12 +8,12 @@ use hookvisor::Runtime;
 use nix::sys::resource::Resource;
 
 use super::resources::limited;
-use super::{allowed, as_nobody, vetoed};
+use super::{allowed, as_nobody, sentence, vetoed};
 use crate::support::alone::{alone, alone_under};
 use crate::support::guests::{module_that_exits, wasm_probe};
 use crate::support::leftovers::Leftovers;
 use crate::support::program::tell;
-use crate::support::{DRIVER, Hooks};
+use crate::support::{DRIVER, Hooks, event};
 
 #[test]
 fn without_threads_a_sandboxed_hook_vetoes_until_it_is_loaded_again() {
@@ -82,15 +82,24 @@ fn without_memory_for_an_instance_a_start_is_vetoed() {
         let runtime = hooks.runtime();
         limited(Resource::RLIMIT_AS, address_space() + (16 << 20), || allowed(&runtime, "exit=0"));
         drop(runtime);
-        // Too little for a pool, and then for a single memory's reservation.
+        // Too little for a pool, and for a single memory's reservation. A hook runs without them.
         let limit = address_space() + (512 << 20);
         let runtime = limited(Resource::RLIMIT_AS, limit, || {
             let runtime = hooks.runtime();
-            let said = vetoed(&runtime, "exit=0");
-            assert!(said.starts_with("could not be run: its instance could not be made: "), "{said}");
-            assert!(said.ends_with("Cannot allocate memory (os error 12)"), "{said}");
+            allowed(&runtime, "exit=0");
             runtime
         });
+        // Too little for anything.
+        let event = event("exit=0", "start");
+        let report = limited(Resource::RLIMIT_AS, address_space(), || runtime.run(&event));
+        assert_eq!(report.exit_status(), 125, "{report}");
+        let said = sentence(&report);
+        assert!(said.starts_with("could not be run: "), "{said}");
+        assert!(said.contains("Cannot allocate memory (os error 12)"), "{said}");
+        assert!(
+            said.contains(" (the address space is limited to ") && said.ends_with(": raise `ulimit -v`)"),
+            "{said}"
+        );
         allowed(&runtime, "exit=0");
         drop(runtime);
         Leftovers::assert_none_since(&at_first, "a lack of memory");

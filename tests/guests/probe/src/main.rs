@@ -99,6 +99,14 @@ fn take(name: &str, value: &str, arguments: &[String]) {
             }
             Err(_) => process::exit(5),
         },
+        "count" => match std::fs::read_dir(value) {
+            Ok(entries) => write_all(io::stderr(), format!("{} entries\n", entries.flatten().count()).as_bytes()),
+            Err(_) => process::exit(5),
+        },
+        "remove-all" => attempt(value, |path, _| std::fs::remove_dir_all(path)),
+        "panic" => panic!("{value}"),
+        // More than can be had ends the program.
+        "fill" => drop(std::hint::black_box(vec![1_u8; usize::try_from(number()).unwrap_or(usize::MAX)])),
         // Never closed.
         "hoard" => (0..).try_for_each(|_| std::fs::File::open(value).map(std::mem::forget)).unwrap_or_default(),
         "connect" => process::exit(if std::net::TcpStream::connect(value).is_ok() { 0 } else { 6 }),
