@@ -25,8 +25,10 @@ mod run;
 mod streams;
 mod words;
 
+use std::ffi::OsString;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
@@ -35,6 +37,9 @@ use self::streams::complain;
 
 /// The exit status for a failure of the runtime itself, as distinct from a hook's.
 const RUNTIME_FAILED: u8 = 125;
+
+/// What a failure of hookvisor itself exits with: 0 where libvirt would destroy a running guest for it.
+static STATUS_OF_FAILURE: AtomicU8 = AtomicU8::new(RUNTIME_FAILED);
 
 /// Runs a daemon's hooks: ordinary scripts, and WebAssembly in a sandbox
 #[derive(Debug, Parser)]
@@ -87,6 +92,10 @@ pub(crate) fn main() -> ExitCode {
     let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     ExitCode::from(guarded(|| {
         if let Some(hook) = driver::DriverLink::called_as(&name) {
+            let arguments: Vec<OsString> = arguments.collect();
+            if hook.guest_is_running(&arguments) {
+                STATUS_OF_FAILURE.store(0, Ordering::Relaxed);
+            }
             hook.run(arguments)
         } else if is_launched {
             anyhow::bail!("{name:?} is not a libvirt hook: its name is not that of a driver")
@@ -138,9 +147,9 @@ fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
             failed(&format!("{error:#}"));
-            RUNTIME_FAILED
+            STATUS_OF_FAILURE.load(Ordering::Relaxed)
         }
-        Err(_told_by_the_panic_hook) => RUNTIME_FAILED,
+        Err(_told_by_the_panic_hook) => STATUS_OF_FAILURE.load(Ordering::Relaxed),
     }
 }
 
@@ -148,7 +157,7 @@ fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
 #[cfg_attr(panic = "abort", expect(clippy::exit, reason = "nothing unwinds to the end of `main`"))]
 fn end_if_nothing_unwinds() {
     #[cfg(panic = "abort")]
-    std::process::exit(RUNTIME_FAILED.into());
+    std::process::exit(STATUS_OF_FAILURE.load(Ordering::Relaxed).into());
 }
 
 /// Tells of a failure of hookvisor itself.

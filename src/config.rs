@@ -63,6 +63,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where the log goes; `None` where the file does not say.
     pub log: Option<LogConfig>,
+    /// The drivers that there are; empty where the file does not say, and any name is one.
+    pub known_drivers: Vec<String>,
+    /// Whether a start event of a driver without hooks is vetoed.
+    pub require_hooks: bool,
     /// What is recorded of each event.
     pub history: HistoryConfig,
     /// What the operations of the administrator's own drivers mean.
@@ -164,6 +168,8 @@ impl Config {
             cache: None,
             limits: Limits::default(),
             log: None,
+            known_drivers: Vec::new(),
+            require_hooks: false,
             history: HistoryConfig::default(),
             conventions: Vec::new(),
         }
@@ -172,6 +178,8 @@ impl Config {
     /// Sets up a runtime with these hooks, limits and conventions.
     pub fn runtime(&self) -> RuntimeBuilder {
         let builder = Runtime::builder(&self.hooks).limits(self.limits.clone());
+        let builder = builder.known_drivers(&self.known_drivers);
+        let builder = if self.require_hooks { builder.require_hooks() } else { builder };
         self.conventions.iter().cloned().fold(builder, RuntimeBuilder::convention)
     }
 
@@ -202,6 +210,10 @@ struct Raw {
     #[serde(default)]
     limits: RawLimits,
     log: Option<RawLog>,
+    #[serde(default)]
+    known_drivers: Vec<String>,
+    #[serde(default)]
+    require_hooks: bool,
     #[serde(default)]
     history: HistoryConfig,
     #[serde(default)]
@@ -260,6 +272,8 @@ impl Raw {
             cache: self.cache.map(|cache| beside(file, &cache)),
             limits: self.limits.over(without.limits),
             log,
+            known_drivers: self.known_drivers,
+            require_hooks: self.require_hooks,
             history: HistoryConfig { file: self.history.file.map(|path| beside(file, &path)), ..self.history },
             conventions,
         })

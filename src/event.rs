@@ -188,6 +188,13 @@ impl Event {
         self.rule.stage
     }
 
+    /// Whether the guest runs already, so that a veto destroys it (libvirt's `reconnect`). Then only a hook that exits with a
+    /// status other than 0 vetoes.
+    #[must_use]
+    pub fn guest_is_running(&self) -> bool {
+        self.rule.guest_is_running
+    }
+
     /// Whether hooks may rewrite the document by what they write to stdout (libvirt's `migrate` and `restore`).
     #[must_use]
     pub fn is_filter(&self) -> bool {

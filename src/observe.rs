@@ -57,6 +57,12 @@ pub(crate) fn finished(event: &Event, ended: &HookReport) {
             target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
             "Hook script {hook} {driver} succeeded"
         );
+    } else if !ended.decides {
+        tracing::error!(
+            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            "{} (the guest runs already, so this does not veto)",
+            String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
+        );
     } else {
         // The entry is written only if somebody wants it.
         tracing::warn!(

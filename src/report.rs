@@ -40,6 +40,9 @@ pub struct HookReport {
     pub(crate) stdout_held: bool,
     /// How long the call took.
     pub duration: Duration,
+    /// Whether a failure of this hook counts. It does not if the guest [runs already](Event::guest_is_running) and the hook did
+    /// not exit by itself.
+    pub decides: bool,
     /// What else a person should know of this call, a sentence each.
     pub notes: Vec<String>,
     /// The SHA-256 of its file in hexadecimal digits, if the runtime keeps a [`Record`](crate::Record).
@@ -167,19 +170,19 @@ impl Report {
         }
     }
 
-    /// Refuses the event for a reason that is no hook's. Before a start, that vetoes.
+    /// Refuses the event for a reason that is no hook's. Before a start, that vetoes, unless the guest runs already.
     pub(crate) fn refuse(&mut self, why: String) {
-        if self.stage == Stage::Start {
+        if self.stage == Stage::Start && !self.event.guest_is_running() {
             self.decision = Decision::Vetoed;
         }
         self.refused = Some(why);
     }
 
-    /// Takes what came of a hook. Before a start, anything but a success vetoes.
+    /// Takes what came of a hook. Before a start, anything but a success vetoes, if it counts and decides.
     pub(crate) fn add(&mut self, mut hook: HookReport) {
         let failed = self.stage == Stage::Start && !hook.termination.is_success();
         hook.would_veto = failed && !hook.counts();
-        if failed && hook.counts() {
+        if failed && hook.counts() && hook.decides {
             self.decision = Decision::Vetoed;
         }
         self.hooks.push(hook);
@@ -194,13 +197,14 @@ impl Report {
         self.hooks.iter().filter(|hook| hook.counts())
     }
 
-    /// The exit status of the first hook that failed, 0 where none did; 125 if the event was refused.
+    /// The exit status of the first hook that failed and [decides](HookReport::decides), 0 where none did; 125 if the event
+    /// was refused.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
-        if self.refused.is_some() {
+        if self.refused.is_some() && self.decision != Decision::Proceed {
             return 125;
         }
-        self.failures().next().map_or(0, |hook| hook.termination.exit_status())
+        self.failures().find(|hook| hook.decides).map_or(0, |hook| hook.termination.exit_status())
     }
 
     /// The text report with stderr's bytes as the hooks wrote them, which may not be UTF-8: a line or more for each

@@ -75,6 +75,8 @@ struct Shared {
     directory: PathBuf,
     limits: Limits,
     only_driver: Option<String>,
+    known_drivers: Vec<String>,
+    require_hooks: bool,
     conventions: Conventions,
     first: Vec<(String, PathBuf)>,
     calls: Calls,
@@ -116,6 +118,8 @@ pub struct RuntimeBuilder {
     cache: Option<Cache>,
     compiler: Option<Compiler>,
     only_driver: Option<String>,
+    known_drivers: Vec<String>,
+    require_hooks: bool,
     conventions: Vec<Convention>,
     any_operation: bool,
     first: Vec<(String, PathBuf)>,
@@ -155,9 +159,22 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Loads the hooks of this driver alone. A process that runs the events of one need not look at the others'.
+    /// Loads the hooks of this driver alone. A start event of another driver is vetoed.
     pub fn only_driver(mut self, driver: impl Into<String>) -> Self {
         self.only_driver = Some(driver.into());
+        self
+    }
+
+    /// Sets which drivers there are. A start event of any other driver is vetoed, so that a misspelt name does not pass without
+    /// a hook. By default every name is a driver's.
+    pub fn known_drivers<D: Into<String>>(mut self, drivers: impl IntoIterator<Item = D>) -> Self {
+        self.known_drivers = drivers.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Vetoes a start event if its driver has no hooks at all. By default it proceeds.
+    pub fn require_hooks(mut self) -> Self {
+        self.require_hooks = true;
         self
     }
 
@@ -276,6 +293,8 @@ impl RuntimeBuilder {
             directory,
             limits: self.limits,
             only_driver: self.only_driver,
+            known_drivers: self.known_drivers,
+            require_hooks: self.require_hooks,
             conventions,
             first: self.first,
             calls: self.calls,
@@ -332,6 +351,8 @@ impl Runtime {
             cache: None,
             compiler: None,
             only_driver: None,
+            known_drivers: Vec::new(),
+            require_hooks: false,
             conventions: Vec::new(),
             any_operation: false,
             first: Vec::new(),
@@ -445,6 +466,26 @@ impl Shared {
             let _ = self.reload();
         }
         self.hooks()
+    }
+
+    /// Why an event is refused before a hook is called: nothing could be asked that an administrator would expect to be.
+    fn refusal(&self, event: &Event, hooks: &HookSet) -> Option<String> {
+        let driver = event.driver();
+        if let Some(only) = self.only_driver.as_ref().filter(|only| *only != driver) {
+            return Some(format!("only the hooks of driver {only} are loaded, and not those of {driver}"));
+        }
+        if !self.known_drivers.is_empty() && !self.known_drivers.iter().any(|known| known == driver) {
+            let known = self.known_drivers.join(", ");
+            return Some(format!("driver {driver} is not one of the known drivers ({known})"));
+        }
+        if let Err(why) = self.conventions.check(driver, event.operation()) {
+            return Some(why.to_string());
+        }
+        if self.require_hooks && hooks.of_driver(driver).is_empty() {
+            let directory = self.directory.display();
+            return Some(format!("there are no hooks for driver {driver} in {directory}, and hooks are required"));
+        }
+        None
     }
 
     fn hooks(&self) -> Arc<HookSet> {

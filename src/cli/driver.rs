@@ -37,12 +37,18 @@ impl DriverLink {
         Some(Self { driver, path: path.to_owned(), layout: Layout::of_libvirt_hook(path) })
     }
 
+    /// Whether the guest runs already, so that libvirt destroys it if this fails.
+    pub(super) fn guest_is_running(&self, arguments: &[OsString]) -> bool {
+        let operation = arguments.get(1).and_then(|operation| operation.to_str()).unwrap_or_default();
+        Event::new(self.driver, "-", operation).is_ok_and(|event| event.guest_is_running())
+    }
+
     /// Does what libvirt calls the hook for, and returns the exit status.
-    pub(super) fn run(&self, arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
+    pub(super) fn run(&self, arguments: Vec<OsString>) -> anyhow::Result<u8> {
         self.refuse_loop()?;
         let config = Config::read(&self.layout.config())?;
-        log::as_configured(config.log.as_ref())?;
-        let event = self.event(&texts(arguments)?)?.with_document(document()?);
+        log::as_configured(config.log.as_ref());
+        let event = self.event(&texts(arguments.into_iter())?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
         let record = record::of(&self.layout, &config).map(|record| record.caller("libvirt"));
         let runtime =

@@ -49,7 +49,7 @@ pub(super) fn is_interpreter(called_as: &OsStr) -> bool {
 /// Runs a file as its interpreter, within the limits of the machine's configuration.
 pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
     let config = Config::read(&Layout::of_this_machine().config())?;
-    log::as_configured(config.log.as_ref())?;
+    log::as_configured(config.log.as_ref());
     let Some(hook) = arguments.next() else {
         anyhow::bail!("{INTERPRETER} runs a file: {INTERPRETER} FILE [ARG…]");
     };

@@ -39,15 +39,17 @@ pub(super) fn to_stderr(by_default: bool) {
     stderr(asked, if by_default { Some(Level::WARN) } else { None });
 }
 
-/// Logs to where the configuration says; where it says nothing, to standard error what the report does not bring.
-///
-/// # Errors
-/// If there is no writing to it.
-pub(super) fn as_configured(log: Option<&LogConfig>) -> anyhow::Result<()> {
-    let Some(log) = log else {
+/// Logs to where the configuration says; where it says nothing, to standard error what the report does not bring. A log that
+/// cannot be written decides nothing: it goes to standard error.
+pub(super) fn as_configured(log: Option<&LogConfig>) {
+    let Some(log) = log else { return stderr(None, Some(Level::WARN)) };
+    if let Err(error) = to_configured(log) {
         stderr(None, Some(Level::WARN));
-        return Ok(());
-    };
+        complain(format!("hookvisor: {error:#}; logging to standard error\n").as_bytes());
+    }
+}
+
+fn to_configured(log: &LogConfig) -> anyhow::Result<()> {
     let level = match log.level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,

@@ -22,18 +22,18 @@ fn qemu() -> Convention {
     guest("qemu")
         .operation("migrate", begin(Operation::filter(DocumentFormat::Xml)))
         .operation("restore", begin(Operation::filter(DocumentFormat::Xml)))
-        .operation("reconnect", begin(Operation::start()))
+        .operation("reconnect", begin(Operation::start().guest_is_running()))
         .operation("attach", begin(Operation::start()))
 }
 
 fn lxc() -> Convention {
-    guest("lxc").operation("reconnect", begin(Operation::start()))
+    guest("lxc").operation("reconnect", begin(Operation::start().guest_is_running()))
 }
 
 fn libxl() -> Convention {
     guest("libxl")
         .operation("migrate", begin(Operation::filter(DocumentFormat::Xml)))
-        .operation("reconnect", begin(Operation::start()))
+        .operation("reconnect", begin(Operation::start().guest_is_running()))
 }
 
 fn bhyve() -> Convention {

@@ -20,28 +20,54 @@ pub struct Operation {
     pub(crate) filter: Option<DocumentFormat>,
     pub(crate) sub_operation: Cow<'static, str>,
     pub(crate) refused: Option<Cow<'static, str>>,
+    pub(crate) guest_is_running: bool,
 }
 
 impl Operation {
     /// An operation that is announced before it happens. A failing hook vetoes it.
     pub const fn start() -> Self {
-        Self { stage: Stage::Start, filter: None, sub_operation: Cow::Borrowed("-"), refused: None }
+        Self {
+            stage: Stage::Start,
+            filter: None,
+            sub_operation: Cow::Borrowed("-"),
+            refused: None,
+            guest_is_running: false,
+        }
     }
 
     /// An operation whose hooks can also rewrite the document. A failing hook vetoes it, and so does a hook that writes a
     /// document of another format.
     pub const fn filter(format: DocumentFormat) -> Self {
-        Self { stage: Stage::Start, filter: Some(format), sub_operation: Cow::Borrowed("-"), refused: None }
+        Self {
+            stage: Stage::Start,
+            filter: Some(format),
+            sub_operation: Cow::Borrowed("-"),
+            refused: None,
+            guest_is_running: false,
+        }
     }
 
     /// An operation that is announced after it has happened. A failing hook is reported.
     pub const fn shutdown() -> Self {
-        Self { stage: Stage::Shutdown, filter: None, sub_operation: Cow::Borrowed("-"), refused: None }
+        Self {
+            stage: Stage::Shutdown,
+            filter: None,
+            sub_operation: Cow::Borrowed("-"),
+            refused: None,
+            guest_is_running: false,
+        }
     }
 
     /// An operation that exists, but for which hooks cannot be called. An event with it is vetoed, for this reason.
     pub fn refused(why: impl Into<Cow<'static, str>>) -> Self {
         Self { refused: Some(why.into()), ..Self::start() }
+    }
+
+    /// Says that the guest runs already, so that a veto would destroy it, as libvirt's `reconnect`: only a hook that exits with
+    /// a status other than 0 vetoes. A hook that cannot be run or does not end is reported, and the guest lives.
+    pub const fn guest_is_running(mut self) -> Self {
+        self.guest_is_running = true;
+        self
     }
 
     /// Sets the sub-operation that hooks get where the event has none. Default: `-`.

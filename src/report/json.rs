@@ -41,6 +41,9 @@ struct HookJson<'a> {
     /// What the text report says where the status alone does not: a trap's name, why a hook could not be run.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// Present where a failure does not count.
+    #[serde(skip_serializing_if = "is_true")]
+    decides: bool,
     stderr: String,
     stderr_dropped: u64,
     duration_us: u128,
@@ -76,6 +79,7 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
                 | Termination::TimedOut { .. }
                 | Termination::Cancelled => None,
             },
+            decides: hook.decides,
             stderr: String::from_utf8_lossy(&hook.stderr).into_owned(),
             stderr_dropped: hook.stderr_dropped,
             duration_us: hook.duration.as_micros(),
@@ -109,4 +113,9 @@ impl Report {
         // Strings, numbers and lists have no way to fail; an empty object is what a reader would refuse.
         serde_json::to_string(&json).unwrap_or_else(|_| "{}".to_owned())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
 }

@@ -9,8 +9,8 @@ use super::guest::Guest;
 use super::hooks::{Hook, HookSet, Loaded};
 use crate::backend::{Call, Completion};
 use crate::cancel::Cancel;
-use crate::convention::Conventions;
 use crate::convention::rules::AfterVeto;
+use crate::convention::rules::Convention;
 use crate::document::DocumentFormat;
 use crate::event::Event;
 use crate::hook::error::LaunchError;
@@ -117,7 +117,9 @@ impl Invocation {
         options.slots = shared.slots.as_ref();
         options.digests = shared.record.is_some();
         options.monitor = self.monitor;
-        let report = run(&self.event, stage, &shared.hooks_now(), &shared.conventions, &options);
+        let hooks = shared.hooks_now();
+        let refusal = shared.refusal(&self.event, &hooks);
+        let report = run(&self.event, stage, &hooks, shared.conventions.of(self.event.driver()), refusal, &options);
         observe::decided(&report);
         if let Some(record) = &shared.record {
             record.event(&report, began);
@@ -216,13 +218,19 @@ impl<'a> CallOptions<'a> {
     }
 }
 
-fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, options: &CallOptions<'_>) -> Report {
+fn run(
+    event: &Event,
+    stage: Stage,
+    hooks: &HookSet,
+    convention: &Convention,
+    refusal: Option<String>,
+    options: &CallOptions<'_>,
+) -> Report {
     let filter = event.filter_format().filter(|_| stage == Stage::Start);
-    let convention = conventions.of(event.driver());
     let stops = stage == Stage::Start && convention.after_veto == AfterVeto::Stop;
     let mut report = Report::new(event, stage);
-    if let Err(why) = conventions.check(event.driver(), event.operation()) {
-        report.refuse(why.to_string());
+    if let Some(why) = refusal {
+        report.refuse(why);
     }
     for hook in hooks.of_event(event) {
         let passed_over = match &hook.loaded {
@@ -249,9 +257,13 @@ fn run(event: &Event, stage: Stage, hooks: &HookSet, conventions: &Conventions, 
             report.document = Some(document);
         }
         ended.sha256 = sha256;
+        ended.decides = !event.guest_is_running() || matches!(ended.termination, Termination::Exited(_));
         observe::finished(event, &ended);
         drop(span);
         report.add(ended);
+    }
+    if stage == Stage::Start && options.is_cancelled() && !report.was_cancelled() {
+        report.refuse("the host has cancelled the call".to_owned());
     }
     if report.decision == Decision::Vetoed {
         report.document = None;
@@ -347,6 +359,7 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
         stdout_held: false,
         duration: Duration::ZERO,
         notes: Vec::new(),
+        decides: true,
         sha256: None,
         mode: hook.settings.mode,
         would_veto: false,

@@ -66,9 +66,13 @@ pub(crate) struct HookSet {
 }
 
 impl HookSet {
+    /// The hooks of a driver, whatever they are for.
+    pub(crate) fn of_driver(&self, driver: &str) -> &[Hook] {
+        self.drivers.get(driver).map_or(&[], Vec::as_slice)
+    }
+
     /// The hooks for this event, in order.
     pub(crate) fn of_event(&self, event: &Event) -> impl Iterator<Item = &Hook> {
-        let hooks = self.drivers.get(event.driver()).map_or(&[][..], Vec::as_slice);
-        hooks.iter().filter(|hook| hook.scope.includes(event) && hook.settings.apply_to(event))
+        self.of_driver(event.driver()).iter().filter(|hook| hook.scope.includes(event) && hook.settings.apply_to(event))
     }
 }

@@ -52,12 +52,15 @@ mod public_api;
 #[cfg(feature = "compiler")]
 mod readme;
 #[cfg(feature = "compiler")]
+mod reconnect;
+#[cfg(feature = "compiler")]
 mod sandbox;
 mod schemas;
 #[cfg(feature = "compiler")]
 mod sdk;
 #[cfg(feature = "compiler")]
 mod seeds;
+mod silence;
 mod storm;
 mod structure;
 mod takeover;
