@@ -13,6 +13,7 @@ mod explain;
 #[cfg(all(feature = "wasm", not(feature = "compiler")))]
 mod full;
 mod history;
+mod installed;
 mod interrupt;
 mod layout;
 mod libvirt;

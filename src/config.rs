@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer};
@@ -29,6 +30,9 @@ use crate::time::Time;
 /// stdout = "8MiB"
 /// stderr = "64KiB"
 /// memory = "64MiB"
+///
+/// [drivers.qemu]           # limits for the hooks of one driver
+/// timeout = "5min"
 ///
 /// [log]
 /// to = "file"              # or "journal", "stderr"
@@ -61,6 +65,8 @@ pub struct Config {
     pub cache: Option<PathBuf>,
     /// The limits for hooks that have none of their own. Those of [`Limits`].
     pub limits: Limits,
+    /// The limits for the hooks of some drivers, by driver; they hold instead of `limits`.
+    pub drivers: BTreeMap<String, Limits>,
     /// Where the log goes; `None` where the file does not say.
     pub log: Option<LogConfig>,
     /// The drivers that there are; empty where the file does not say, and any name is one.
@@ -167,6 +173,7 @@ impl Config {
             hooks: beside(file, Path::new("hooks")),
             cache: None,
             limits: Limits::default(),
+            drivers: BTreeMap::new(),
             log: None,
             known_drivers: Vec::new(),
             require_hooks: false,
@@ -180,7 +187,15 @@ impl Config {
         let builder = Runtime::builder(&self.hooks).limits(self.limits.clone());
         let builder = builder.known_drivers(&self.known_drivers);
         let builder = if self.require_hooks { builder.require_hooks() } else { builder };
+        let drivers = self.drivers.iter();
+        let builder = drivers.fold(builder, |builder, (driver, limits)| builder.limits_for(driver, limits.clone()));
         self.conventions.iter().cloned().fold(builder, RuntimeBuilder::convention)
+    }
+
+    /// Sets the time limit of every hook that has none of its own, whatever the file says.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.limits.timeout = timeout;
+        self.drivers.values_mut().for_each(|limits| limits.timeout = timeout);
     }
 
     /// Reads the file; what holds [`without`](Self::without) it where there is none.
@@ -209,6 +224,8 @@ struct Raw {
     cache: Option<PathBuf>,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    drivers: BTreeMap<String, RawLimits>,
     log: Option<RawLog>,
     #[serde(default)]
     known_drivers: Vec<String>,
@@ -267,10 +284,12 @@ impl Raw {
         let conventions = self.convention.into_iter().map(|(driver, raw)| raw.into_convention(driver));
         let conventions = conventions.collect::<Result<_, _>>()?;
         let without = Config::without(file);
+        let limits = self.limits.over(without.limits);
         Ok(Config {
             hooks: self.hooks.map_or(without.hooks, |hooks| beside(file, &hooks)),
             cache: self.cache.map(|cache| beside(file, &cache)),
-            limits: self.limits.over(without.limits),
+            drivers: self.drivers.into_iter().map(|(driver, raw)| (driver, raw.over(limits.clone()))).collect(),
+            limits,
             log,
             known_drivers: self.known_drivers,
             require_hooks: self.require_hooks,
@@ -338,6 +357,7 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_its_line() {
         let why = |text: &str| read(text).err().unwrap_or_default();
+        assert!(why("[drivers.qemu]\ntimeuot = '5s'").starts_with("line 2: unknown field `timeuot`"));
         assert!(why("hook = '/srv'").starts_with("line 1: unknown field `hook`, expected one of"));
         assert!(why("[limits]\ntimeuot = '5s'").starts_with("line 2: unknown field `timeuot`"));
         assert_eq!(

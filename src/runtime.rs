@@ -11,6 +11,7 @@ mod load;
 mod nonblocking;
 mod parallel;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -33,7 +34,7 @@ use crate::cancel::Cancel;
 use crate::convention::Conventions;
 use crate::convention::rules::Convention;
 use crate::event::Event;
-use crate::hook::discovery::{self, DirectoryStamp, LoadError};
+use crate::hook::discovery::{self, DirectoryStamp, Found, LoadError};
 use crate::hook::file;
 use crate::hook::first;
 use crate::hook::skipped::Skipped;
@@ -74,6 +75,7 @@ pub struct Runtime(Arc<Shared>);
 struct Shared {
     directory: PathBuf,
     limits: Limits,
+    driver_limits: BTreeMap<String, Limits>,
     only_driver: Option<String>,
     known_drivers: Vec<String>,
     require_hooks: bool,
@@ -115,6 +117,7 @@ struct Shared {
 pub struct RuntimeBuilder {
     directory: PathBuf,
     limits: Limits,
+    driver_limits: BTreeMap<String, Limits>,
     cache: Option<Cache>,
     compiler: Option<Compiler>,
     only_driver: Option<String>,
@@ -141,6 +144,12 @@ impl RuntimeBuilder {
     /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets the limits for the hooks of one driver, instead of those of [`limits`](Self::limits).
+    pub fn limits_for(mut self, driver: impl Into<String>, limits: Limits) -> Self {
+        self.driver_limits.insert(driver.into(), limits);
         self
     }
 
@@ -292,6 +301,7 @@ impl RuntimeBuilder {
         let runtime = Runtime(Arc::new(Shared {
             directory,
             limits: self.limits,
+            driver_limits: self.driver_limits,
             only_driver: self.only_driver,
             known_drivers: self.known_drivers,
             require_hooks: self.require_hooks,
@@ -348,6 +358,7 @@ impl Runtime {
         RuntimeBuilder {
             directory: directory.into(),
             limits: Limits::default(),
+            driver_limits: BTreeMap::new(),
             cache: None,
             compiler: None,
             only_driver: None,
@@ -406,7 +417,7 @@ impl Runtime {
     /// ```
     #[must_use]
     pub fn inventory(&self) -> Inventory {
-        Inventory::new(&self.0.directory, &self.0.hooks(), &self.0.limits)
+        Inventory::new(&self.0.directory, &self.0.hooks(), |driver| self.0.limits_of(driver))
     }
 }
 
@@ -436,12 +447,16 @@ impl Shared {
         let only = self.only_driver.as_deref();
         let mut findings = discovery::find(&self.directory, only, self.trust)?;
         first::find(&self.first, only, self.trust, &mut findings);
-        let loader = Loader { backends: &self.backends, limits: &self.limits, trust: self.trust, grants: self.trust };
         let mut found = Vec::new();
         for (driver, hooks) in findings.drivers {
             found.extend(hooks.into_iter().map(|hook| (driver.clone(), hook)));
         }
-        let load = |(driver, found)| (driver, loader.load_found(found));
+        let load = |(driver, found): (String, Found)| {
+            let limits = self.limits_of(&driver);
+            let loader = Loader { backends: &self.backends, limits, trust: self.trust, grants: self.trust };
+            let hook = loader.load_found(found);
+            (driver, hook)
+        };
         let loaded: Vec<(String, Result<Hook, Skipped>)> = match self.calls {
             Calls::One => found.into_iter().map(load).collect(),
             Calls::Many => parallel::in_parallel(found, load),
@@ -486,6 +501,11 @@ impl Shared {
             return Some(format!("there are no hooks for driver {driver} in {directory}, and hooks are required"));
         }
         None
+    }
+
+    /// The limits for a driver's hooks that have none of their own.
+    fn limits_of(&self, driver: &str) -> &Limits {
+        self.driver_limits.get(driver).unwrap_or(&self.limits)
     }
 
     fn hooks(&self) -> Arc<HookSet> {

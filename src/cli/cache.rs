@@ -20,6 +20,11 @@ impl CacheArgs {
         Self { directory }
     }
 
+    /// The directory that was asked for.
+    pub(super) fn directory(&self) -> Option<PathBuf> {
+        self.directory.clone()
+    }
+
     /// The cache, where there is a place for one. If it turns out to be of no use, a hook takes longer to load, and that
     /// is all.
     pub(super) fn when_needed(self) -> Option<Cache> {

@@ -1,14 +1,15 @@
 //! `hookvisor check`: what would happen, and how to mend it.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use clap::Parser;
-use hookvisor::{HookState, Inventory};
+use hookvisor::{Config, HookState, Inventory};
+use serde::Serialize;
 
+use super::installed::Installed;
 use super::libvirt;
-use super::list::{details, json, kind};
-use super::options::{Format, HooksArgs, SERVICE_PATH, STANDARD_HOOKS};
+use super::list::{details, kind};
+use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
 /// Exit status where a hook would fail.
@@ -28,31 +29,54 @@ pub(super) struct Args {
 }
 
 pub(super) fn check(args: Args) -> anyhow::Result<u8> {
-    let is_installed = args.hooks.directory == Path::new(STANDARD_HOOKS);
-    let inventory = args.hooks.builder().search_path(SERVICE_PATH).build()?.inventory();
+    let mut findings = Findings::default();
+    let installed = match Config::read(&args.hooks.config) {
+        Ok(_) => Installed::of(args.hooks)?,
+        Err(error) => {
+            findings.problems.push(format!("every start is vetoed: {error}"));
+            Installed::without_config(args.hooks)
+        }
+    };
+    let inventory = installed.builder()?.search_path(SERVICE_PATH).build()?.inventory();
+    if installed.is_standard {
+        let (problems, notes) = libvirt::findings()?;
+        findings.problems.extend(problems);
+        findings.notes.extend(notes);
+    }
+    findings.problems.dedup();
     let text = match args.format {
-        Format::Json => json(&inventory)?,
-        Format::Text => text(&inventory),
+        Format::Json => serde_json::to_string_pretty(&Checked { inventory: &inventory, findings: &findings })? + "\n",
+        Format::Text => text(&inventory, &findings),
     };
     print(text.as_bytes())?;
-    let (problems, notes) = if is_installed { libvirt::findings()? } else { (Vec::new(), Vec::new()) };
-    if args.format == Format::Text {
-        let problems = problems.iter().map(|problem| format!("FAILS    libvirt: {problem}\n"));
-        let notes = notes.iter().map(|note| format!("note: libvirt: {note}\n"));
-        print(problems.chain(notes).collect::<String>().as_bytes())?;
-    }
-    if !problems.is_empty() {
-        return Ok(WOULD_FAIL);
-    }
-    Ok(if count(&inventory, HookState::Broken) > 0 { WOULD_FAIL } else { 0 })
+    let is_broken = count(&inventory, HookState::Broken) > 0 || !findings.problems.is_empty();
+    Ok(if is_broken { WOULD_FAIL } else { 0 })
+}
+
+/// What is found beside the hooks: in the configuration, and in the way from libvirt to hookvisor.
+#[derive(Debug, Default, Serialize)]
+struct Findings {
+    problems: Vec<String>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(flatten)]
+    inventory: &'a Inventory,
+    #[serde(flatten)]
+    findings: &'a Findings,
 }
 
 fn count(inventory: &Inventory, state: HookState) -> usize {
     inventory.hooks.iter().filter(|hook| hook.state == state).count()
 }
 
-fn text(inventory: &Inventory) -> String {
+fn text(inventory: &Inventory, findings: &Findings) -> String {
     let mut text = String::new();
+    for problem in &findings.problems {
+        let _ = writeln!(text, "{:<8} {problem}", "FAILS");
+    }
     for hook in &inventory.hooks {
         let state = match hook.state {
             HookState::Ready => "ok",
@@ -67,6 +91,9 @@ fn text(inventory: &Inventory) -> String {
     }
     for dispatched in &inventory.dispatched {
         let _ = writeln!(text, "note: {}", dispatched.reason);
+    }
+    for note in &findings.notes {
+        let _ = writeln!(text, "note: {note}");
     }
     let (ready, broken, skipped) =
         (count(inventory, HookState::Ready), count(inventory, HookState::Broken), count(inventory, HookState::Skipped));

@@ -2,9 +2,10 @@
 
 use anyhow::Context;
 use clap::Parser;
-use hookvisor::{Compiler, HookState, Kind, Runtime};
+use hookvisor::{HookState, Kind};
 
 use super::check::WOULD_FAIL;
+use super::installed::Installed;
 use super::options::HooksArgs;
 use super::streams::{complain, print};
 
@@ -19,10 +20,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn compile(args: Args) -> anyhow::Result<u8> {
-    let cache = args.hooks.cache.required()?.context("there is no place for compiled code: name one by --cache")?;
+    let installed = Installed::of(args.hooks)?;
+    let cache = installed.required_cache()?.context("there is no place for compiled code: name one by --cache")?;
     let directory = cache.directory().display().to_string();
-    let inventory =
-        Runtime::builder(args.hooks.directory).cache(cache).compiler(Compiler::this_program()).build()?.inventory();
+    let inventory = installed.builder()?.cache(cache).build()?.inventory();
     let (mut compiled, mut failed) = (0, 0);
     for hook in inventory.hooks.iter().filter(|hook| hook.kind == Kind::Wasm) {
         match (hook.state, &hook.reason) {

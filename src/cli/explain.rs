@@ -6,8 +6,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use hookvisor::{Event, EventError, ExplainedHook, Explanation, HookState, Mode};
 
+use super::installed::Installed;
 use super::list::kind;
-use super::options::{Format, HooksArgs};
+use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
 /// Explain which hooks an event would reach, with which rights, and which it would not, and why
@@ -42,7 +43,7 @@ pub(super) fn explain(args: Args) -> anyhow::Result<u8> {
     let event = event(&args).unwrap_or_else(|error| {
         Args::command().bin_name("hookvisor explain").error(ErrorKind::ValueValidation, error).exit()
     });
-    let explanation = args.hooks.builder().explain(&event)?;
+    let explanation = Installed::of(args.hooks)?.builder()?.search_path(SERVICE_PATH).explain(&event)?;
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
         Format::Text => text(&explanation),

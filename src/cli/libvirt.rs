@@ -130,6 +130,14 @@ pub(super) fn findings() -> anyhow::Result<(Vec<String>, Vec<String>)> {
     Ok((status.problems().to_vec(), status.notes().to_vec()))
 }
 
+/// The hooks that libvirt called before the install, by driver, in libvirt's order.
+pub(super) fn kept_hooks() -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let site = Site::read(PathBuf::from("/"))?;
+    let drivers = site.state.drivers.keys();
+    let of_driver = |driver: &String| site.layout.kept_hooks(driver).map(|path| (driver.clone(), path));
+    Ok(drivers.flat_map(of_driver).collect())
+}
+
 impl Change {
     fn site(&self) -> anyhow::Result<Site> {
         self.show.site()

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use clap::Parser;
 use hookvisor::{HookInfo, HookState, Inventory, Kind, Mode};
 
+use super::installed::Installed;
 use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
@@ -22,7 +23,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(args: Args) -> anyhow::Result<u8> {
-    let inventory = args.hooks.builder().search_path(SERVICE_PATH).build()?.inventory();
+    let inventory = Installed::of(args.hooks)?.builder()?.search_path(SERVICE_PATH).build()?.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
         Format::Text => text(&inventory),
@@ -68,6 +69,9 @@ pub(super) fn details(hook: &HookInfo) -> String {
     }
     if let Some(operations) = &hook.operations {
         details.push(format!("for the operations {} only", operations.join(", ")));
+    }
+    if let Some(operations) = &hook.not_operations {
+        details.push(format!("not for the operations {}", operations.join(", ")));
     }
     if let Some(objects) = &hook.objects {
         details.push(format!("for the objects {} only", objects.join(", ")));

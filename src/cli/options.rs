@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use hookvisor::{Runtime, RuntimeBuilder};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
@@ -12,30 +11,21 @@ use super::cache::CacheArgs;
 /// The `PATH` that systemd gives libvirtd, and so its hooks: what a person's own shell finds may not be there.
 pub(super) const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The hooks directory of the installed hookvisor, where its configuration does not name another.
-pub(super) const STANDARD_HOOKS: &str = "/etc/hookvisor/hooks";
+/// The configuration of the installed hookvisor.
+pub(super) const STANDARD_CONFIG: &str = "/etc/hookvisor/hookvisor.toml";
 
 /// Where the hooks are.
 #[derive(Debug, clap::Args)]
 pub(super) struct HooksArgs {
-    /// The hooks directory
-    #[arg(id = "hooks", long = "hooks", value_name = "DIR", default_value = STANDARD_HOOKS)]
-    pub(super) directory: PathBuf,
+    /// The hooks directory [default: as the configuration says, /etc/hookvisor/hooks if it does not]
+    #[arg(id = "hooks", long = "hooks", value_name = "DIR")]
+    pub(super) directory: Option<PathBuf>,
+    /// The configuration: limits, hooks directory, cache
+    #[arg(long, value_name = "FILE", default_value = STANDARD_CONFIG)]
+    pub(super) config: PathBuf,
     #[cfg(feature = "wasm")]
     #[command(flatten)]
     pub(super) cache: CacheArgs,
-}
-
-impl HooksArgs {
-    /// A builder of the runtime for them.
-    pub(super) fn builder(self) -> RuntimeBuilder {
-        let builder = Runtime::builder(self.directory);
-        #[cfg(feature = "wasm")]
-        let builder = self.cache.when_needed().into_iter().fold(builder, RuntimeBuilder::cache);
-        #[cfg(feature = "compiler")]
-        let builder = builder.compiler(hookvisor::Compiler::this_program());
-        builder
-    }
 }
 
 /// How the result is written.

@@ -1,7 +1,5 @@
 //! Which record an event goes to.
 
-use std::path::Path;
-
 use hookvisor::{Config, Record};
 
 use super::layout::Layout;
@@ -11,11 +9,4 @@ use super::layout::Layout;
 pub(super) fn of(layout: &Layout, config: &Config) -> Option<Record> {
     let may_write = config.history.file.is_some() || nix::unistd::geteuid().is_root();
     may_write.then(|| config.history.record(layout.history())).flatten()
-}
-
-/// The record for hooks of this directory: a directory that is not the installed one is an experiment, and not recorded.
-pub(super) fn of_hooks(directory: &Path) -> anyhow::Result<Option<Record>> {
-    let layout = Layout::of_this_machine();
-    let config = Config::read(&layout.config())?;
-    Ok(if config.hooks == directory { of(&layout, &config) } else { None })
 }

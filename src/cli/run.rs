@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, Limits, Record, RuntimeBuilder};
+use hookvisor::{Event, EventError, Record, RuntimeBuilder};
 
+use super::installed::Installed;
 use super::interrupt::Interrupts;
 use super::options::{Format, HooksArgs, duration};
-use super::record;
 use super::streams::{complain, document, print};
 
 /// Run the hooks of one event, with the document on standard input
@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// How the report is written
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// How long a hook may take, if its own settings do not say, such as 5s [default: 90s]
+    /// How long a hook may take, if its own settings do not say, such as 5s [default: as the configuration says, 90s if it does not]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Report what the hooks would veto, and let nothing be vetoed
@@ -52,15 +52,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         Ok(event) => event.with_document(document()?),
         Err(error) => usage_error(&error),
     };
-    let mut limits = Limits::default();
-    limits.timeout = args.timeout.unwrap_or(limits.timeout);
-    let record = match args.record {
-        Some(file) => Some(Record::at(file)),
-        None => record::of_hooks(&args.hooks.directory)?,
-    };
+    let mut installed = Installed::of(args.hooks)?;
+    if let Some(timeout) = args.timeout {
+        installed.config.set_timeout(timeout);
+    }
+    let record = args.record.map_or_else(|| installed.record(), |file| Some(Record::at(file)));
     let interrupts = Interrupts::catch()?;
-    let runtime =
-        args.hooks.builder().limits(limits).only_driver(event.driver()).cancel(&interrupts.cancel).for_one_event();
+    let runtime = installed.builder()?.only_driver(event.driver()).cancel(&interrupts.cancel).for_one_event();
     let record = record.map(|record| record.caller("hookvisor run"));
     let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record).build()?;
     #[cfg(all(feature = "wasm", not(feature = "compiler")))]

@@ -32,7 +32,10 @@ pub(crate) struct Settings {
     pub(crate) env: Vec<(String, String)>,
     #[serde(default)]
     pub(crate) mode: Mode,
+    /// `false`: the hook is not called at all.
+    pub(crate) enabled: Option<bool>,
     pub(crate) operations: Option<Vec<String>>,
+    pub(crate) not_operations: Option<Vec<String>>,
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
     /// Of a driver's own hook: whether hookvisor runs the directories for one event, or the hook does itself.
@@ -63,7 +66,8 @@ impl Settings {
 
     /// Whether the hook wants to be called for this event.
     pub(crate) fn apply_to(&self, event: &Event) -> bool {
-        let operation = self.operations.as_ref().is_none_or(|list| list.iter().any(|o| o == event.operation()));
+        let lists = |list: &Vec<String>| list.iter().any(|operation| operation == event.operation());
+        let operation = self.operations.as_ref().is_none_or(lists) && !self.not_operations.as_ref().is_some_and(lists);
         operation && self.objects.as_ref().is_none_or(|globs| globs.set.is_match(event.object()))
     }
 

@@ -112,7 +112,10 @@ impl Invocation {
         let _span = observe::event_span(&self.event, stage).entered();
         let began = SystemTime::now();
         let shared = &*self.runtime.0;
-        let mut options = CallOptions::new(self.limits.as_ref().unwrap_or(&shared.limits), self.cancels);
+        let mut options = CallOptions::new(
+            self.limits.as_ref().unwrap_or_else(|| shared.limits_of(self.event.driver())),
+            self.cancels,
+        );
         options.within = self.within.map(|time| (Instant::now(), time));
         options.slots = shared.slots.as_ref();
         options.digests = shared.record.is_some();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::call::{self, CallOptions};
-use super::hooks::Loaded;
+use super::hooks::{Hook, Loaded};
 use super::load::Loader;
 use super::{Cache, Compiler, Native, backends};
 use crate::backend::Calls;
@@ -84,20 +84,36 @@ impl Exec {
         self
     }
 
-    /// Runs it with any arguments, and blocks until it has ended. Everything that can go wrong is in the report. Both
-    /// streams are kept, as far as the limits allow.
-    #[must_use = "the hook may have failed"]
-    pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
+    /// Checks whether the hook can be run, without running it.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn check(&self) -> Result<(), LaunchError> {
+        match self.load().loaded {
+            Loaded::Broken(why) => Err(why),
+            Loaded::Ready(_) | Loaded::Skipped(_) => Ok(()),
+        }
+    }
+
+    fn load(&self) -> Hook {
         let trust = Trust::of_this_process();
         let native = Native::new(trust, false, None);
-        let backends = backends(native, trust, self.cache, self.compiler, Calls::One, &self.cancels);
+        let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), Calls::One, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
         let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };
-        let path = std::path::absolute(&self.hook).unwrap_or(self.hook);
+        let path = std::path::absolute(&self.hook).unwrap_or_else(|_| self.hook.clone());
         let mut hook = loader.load(path, Scope::default());
         if let Loaded::Skipped(why) = hook.loaded {
             hook.loaded = Loaded::Broken(LaunchError::Refused(why));
         }
+        hook
+    }
+
+    /// Runs it with any arguments, and blocks until it has ended. Everything that can go wrong is in the report. Both
+    /// streams are kept, as far as the limits allow.
+    #[must_use = "the hook may have failed"]
+    pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
+        let mut hook = self.load();
         // A guest would take what is before the NUL for the whole argument, where a process cannot be started at all.
         if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
             let why = format!("the argument {argument:?} contains a NUL byte, which no hook can be given");

@@ -47,6 +47,8 @@ pub struct HookInfo {
     pub event: Vec<String>,
     /// The operations that its settings narrow it to.
     pub operations: Option<Vec<String>>,
+    /// The operations that its settings leave out.
+    pub not_operations: Option<Vec<String>>,
     /// The objects that its settings narrow it to, as patterns.
     pub objects: Option<Vec<String>>,
     /// Its time limit.
@@ -72,9 +74,12 @@ pub enum HookState {
 }
 
 impl Inventory {
-    pub(crate) fn new(directory: &Path, set: &HookSet, limits: &Limits) -> Self {
-        let hooks =
-            set.drivers.iter().flat_map(|(driver, hooks)| hooks.iter().map(move |hook| info(driver, hook, limits)));
+    pub(crate) fn new<'a>(directory: &Path, set: &'a HookSet, limits: impl Fn(&str) -> &'a Limits) -> Self {
+        let limits = &limits;
+        let of_driver = |(driver, hooks): (&'a String, &'a Vec<Hook>)| {
+            hooks.iter().map(move |hook| info(driver, hook, limits(driver)))
+        };
+        let hooks = set.drivers.iter().flat_map(of_driver);
         Self {
             directory: directory.to_owned(),
             hooks: hooks.collect(),
@@ -98,6 +103,7 @@ pub(super) fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
         reason,
         event: hook.scope.0.iter().map(|name| name.to_string_lossy().into_owned()).collect(),
         operations: hook.settings.operations.clone(),
+        not_operations: hook.settings.not_operations.clone(),
         objects: hook.settings.objects.as_ref().map(|globs| globs.patterns.clone()),
         timeout: hook.settings.timeout.unwrap_or(limits.timeout),
         mode: hook.settings.mode,

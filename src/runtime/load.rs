@@ -74,6 +74,10 @@ impl Loader<'_> {
         }
         let mut notes = Vec::new();
         let (settings, loaded) = match Settings::of_hook(&path, self.trust) {
+            Ok(settings) if settings.enabled == Some(false) => {
+                let why = format!("`enabled = false` in {}", settings::file_name(&path).display());
+                (settings, Loaded::Skipped(why))
+            }
             Ok(settings) if settings.nested.is_some() && !is_drivers_own(&path) => {
                 let file = settings::file_name(&path);
                 let why = format!(

@@ -217,7 +217,15 @@ fn list_and_check_have_the_same_json() {
     let hooks = furnished();
     let (listed, checked) = (hooks.call(&["list", "--format", "json"]), hooks.call(&["check", "--format", "json"]));
     assert_eq!((listed.status, checked.status), (0, 1));
-    assert_eq!(listed.stdout, checked.stdout);
+    let inventory = |ran: &Ran| -> serde_json::Value {
+        let mut json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let fields = json.as_object_mut().unwrap();
+        // What the check alone looks at: the configuration, and libvirt's way to hookvisor.
+        fields.remove("problems");
+        fields.remove("notes");
+        json
+    };
+    assert_eq!(inventory(&listed), inventory(&checked));
     assert_snapshot!("check_json", checked.stdout);
 }
 

@@ -16,6 +16,7 @@ mod capi;
 mod cli;
 #[cfg(feature = "compiler")]
 mod compiling;
+mod configured;
 mod convention;
 mod corpus;
 mod daemon;

@@ -332,6 +332,36 @@ fn a_program_that_is_gone_vetoes() {
     assert_eq!(call("reconnect").status.code(), Some(0));
 }
 
+/// What is wrong on the way from libvirt to hookvisor is told before a start is vetoed for it.
+#[test]
+fn status_looks_at_the_program_and_the_configuration() {
+    let machine = Machine::new();
+    let program = machine.program("usr/bin/hookvisor");
+    machine.run(&["install", "--program", "/usr/bin/hookvisor"]);
+    assert_eq!(machine.run(&["status"]).0, 0);
+    let problem = || {
+        let (status, said) = machine.run(&["status"]);
+        let problems: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("PROBLEM  ")).collect();
+        assert_eq!((status, problems.len()), (1, 1), "{said}");
+        problems[0].to_owned()
+    };
+    if nix::unistd::geteuid().is_root() {
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(
+            problem(),
+            "libvirt runs /usr/bin/hookvisor as root, but it is writable by others (mode 0777): run `chmod o-w \
+             ROOT/usr/bin/hookvisor`"
+        );
+    }
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(problem().contains("/usr/bin/hookvisor as root, but it is not executable: run `chmod +x "));
+    fs::remove_file(&program).unwrap();
+    assert!(problem().starts_with("every start is vetoed, since /usr/bin/hookvisor is missing: "));
+    machine.program("usr/bin/hookvisor");
+    fs::write(machine.ours("../hookvisor.toml"), "hook = 'x'\n").unwrap();
+    assert!(problem().starts_with("every start is vetoed: the configuration ROOT/etc/hookvisor/"));
+}
+
 /// One driver's hook as a link to another's would lead to hookvisor, and that back to the link.
 #[test]
 fn a_link_to_another_drivers_hook_leads_to_the_script() {

@@ -1,10 +1,8 @@
 //! What libvirt calls, what runs it, and what is wrong with that.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use hookvisor::{Config, LIBVIRT_DRIVERS};
+use hookvisor::{Config, Exec, LIBVIRT_DRIVERS, LaunchError};
 use serde_json::{Value, json};
 
 use super::state::{Entry, Finding, Site, Takeover};
@@ -192,13 +190,13 @@ fn problems(site: &Site) -> Vec<String> {
 /// Why libvirt cannot run the program, or should not.
 fn program_fault(site: &Site, program: &str) -> Option<String> {
     let path = site.at(Path::new(program.trim_start_matches('/')));
-    let again = "install hookvisor again, or run `hookvisor libvirt uninstall`";
-    let path = site.end_of_links(&path).unwrap_or(path);
-    match fs::metadata(&path) {
-        Err(error) => Some(format!("every start is vetoed: {program}: {error}: {again}")),
-        Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => {
-            Some(format!("every start is vetoed: {program} is not an executable file: {again}"))
+    let again = "Install hookvisor again, or run `hookvisor libvirt uninstall`";
+    let path = if site.is_this_machine() { path } else { site.end_of_links(&path).unwrap_or(path) };
+    match Exec::new(path).check() {
+        Err(LaunchError::NotFound(why)) => {
+            Some(format!("every start is vetoed, since {program} is missing: {why}. {again}"))
         }
-        Ok(_) => None,
+        Err(why) => Some(format!("libvirt runs {program} as root, but {why}")),
+        Ok(()) => None,
     }
 }

@@ -1,0 +1,87 @@
+//! The command line reads hookvisor.toml as libvirt's hook does, and options override it.
+
+use std::fs;
+
+use crate::support::Hooks;
+use crate::support::program::Ran;
+
+/// Hooks in a directory that only the configuration names.
+fn configured(config: &str, subcommand: &[&str]) -> Ran {
+    let hooks = Hooks::new().script("srv/qemu", "sleep 30").script("srv/network", "exit 4");
+    let file = hooks.file("hookvisor.toml", config, 0o644);
+    let (name, rest) = subcommand.split_first().unwrap();
+    let mut command = hooks.command(name);
+    hooks.ran(command.arg("--config").arg(file).args(rest))
+}
+
+#[test]
+fn run_list_and_check_go_by_the_configuration() {
+    let config = "hooks = 'srv'\n[limits]\ntimeout = '20s'\n[drivers.qemu]\ntimeout = '150ms'\n";
+    let listed = configured(config, &["list"]);
+    assert_eq!((listed.status, listed.stderr.as_str()), (0, ""));
+    assert!(listed.stdout.contains("DIR/srv/network; within 20s"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("DIR/srv/qemu; within 150ms"), "{}", listed.stdout);
+    assert!(configured(config, &["check"]).stdout.contains("within 150ms"));
+
+    let ran = configured(config, &["run", "qemu", "web1", "start"]);
+    assert_eq!(ran.status, 124);
+    assert!(ran.stderr.contains("timed out after 150ms"), "{}", ran.stderr);
+    let ran = configured(config, &["run", "--timeout", "160ms", "qemu", "web1", "start"]);
+    assert!(ran.stderr.contains("timed out after 160ms"), "{}", ran.stderr);
+    assert_eq!(configured(config, &["run", "network", "default", "start"]).status, 4);
+}
+
+#[test]
+fn a_configuration_that_vetoes_everything_fails_the_check() {
+    let config = "hooks = 'srv'\nhook = 'x'\n";
+    let ran = configured(config, &["run", "network", "default", "start"]);
+    assert_eq!(ran.status, 125);
+    let why = "the configuration DIR/hookvisor.toml: line 2: unknown field `hook`";
+    assert!(ran.stderr.starts_with(&format!("hookvisor: {why}")), "{}", ran.stderr);
+    let hooks = Hooks::new().script("hooks/network", "exit 0");
+    let file = hooks.file("hookvisor.toml", config, 0o644);
+    let checked = hooks.ran(hooks.command("check").arg("--config").arg(&file));
+    assert_eq!(checked.status, 1);
+    assert!(checked.stdout.starts_with(&format!("FAILS    every start is vetoed: {why}")), "{}", checked.stdout);
+    let checked = hooks.ran(hooks.command("check").args(["--format", "json", "--config"]).arg(file));
+    let json: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    assert!(json["problems"][0].as_str().unwrap().contains(why) && json["hooks"].is_array(), "{json}");
+}
+
+#[test]
+fn a_hook_can_be_switched_off_or_left_out_of_operations() {
+    let hooks = Hooks::new().script("qemu.d/10-off", "exit 1").script("qemu.d/20-not-stopped", "exit 2");
+    fs::write(hooks.path().join("qemu.d/10-off.toml"), "enabled = false\n").unwrap();
+    fs::write(hooks.path().join("qemu.d/20-not-stopped.toml"), "not_operations = ['stopped', 'release']\n").unwrap();
+    assert_eq!(hooks.call(&["run", "qemu", "web1", "start"]).status, 2);
+    assert_eq!(hooks.call(&["run", "qemu", "web1", "stopped"]).status, 0);
+    let checked = hooks.call(&["check"]).stdout;
+    assert!(checked.contains("DIR/qemu.d/10-off: `enabled = false` in DIR/qemu.d/10-off.toml\n"), "{checked}");
+    assert!(checked.contains("not for the operations stopped, release"), "{checked}");
+}
+
+#[test]
+fn a_setting_decides_who_runs_the_directories_for_one_event() {
+    let nested = "qemu.d/web1/start/begin/10-own";
+    let dispatcher = "[ ! -d \"${0%/*}/qemu.d/$1/$2\" ] || run-parts \"${0%/*}/qemu.d/$1/$2/$3\"";
+    let hooks = |settings: &str| {
+        let hooks = Hooks::new().script("qemu", dispatcher).script(nested, "echo own >&2; exit 5");
+        hooks.file("qemu.toml", settings, 0o644);
+        hooks
+    };
+    let checked = |settings: &str| hooks(settings).call(&["check"]).stdout;
+    let by_itself = checked("");
+    let why = "note: DIR/qemu runs the directories for one event itself, and hookvisor does not run them again: its line 2 is `[ !";
+    assert!(by_itself.contains(why) && !by_itself.contains("10-own"), "{by_itself}");
+    assert!(checked("nested = true\n").contains("ok       native DIR/qemu.d/web1/start/begin/10-own"));
+    assert!(checked("nested = false\n").contains("not run them again: `nested = false` in DIR/qemu.toml\n"));
+    let ran = hooks("nested = true\n").call(&["run", "--format", "json", "qemu", "web1", "start"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["hooks"].as_array().unwrap().len(), 2);
+
+    let hooks = Hooks::new().script("qemu.d/10-a", "exit 0");
+    hooks.file("qemu.d/10-a.toml", "nested = false\n", 0o644);
+    let ran = hooks.call(&["run", "qemu", "web1", "start"]);
+    assert_eq!(ran.status, 126);
+    assert!(ran.stderr.contains("have `nested`, which is for the hook named for its driver"), "{}", ran.stderr);
+}
