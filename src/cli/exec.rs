@@ -35,7 +35,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
-    run(args, Limits::default())
+    let config = Config::read(&Layout::of_this_machine().config())?;
+    run(args, config.limits)
 }
 
 /// The name of the link by which the kernel calls hookvisor to run a `.wasm` file: `hookvisor-exec FILE [ARG…]`. binfmt

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::program::tell;
+use crate::support::{needs_root, skip};
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
 /// A guest's life, for a layout that has no events of its own.
@@ -203,11 +203,11 @@ fn run(command: &mut Command) {
 }
 
 fn check(layout: &str) {
-    if !nix::unistd::geteuid().is_root() {
-        return tell(&format!("skipped: the layout {layout}: its root needs root"));
+    if !needs_root(&format!("the layout {layout}")) {
+        return;
     }
     if let Err(why) = Root::new(layout).inside("true") {
-        return tell(&format!("skipped: the layout {layout}: no mounts here: {}", why.trim()));
+        return skip(&format!("the layout {layout}"), &format!("no mounts can be made here: {}", why.trim()));
     }
     let libvirt = Root::new(layout).drive("libvirt");
     assert!(libvirt.calls.lines().any(|line| !line.starts_with("==")) || layout == "held-lock", "nothing was called");

@@ -165,11 +165,21 @@ fn a_hook_that_hangs_is_ended_at_its_timeout() {
 
 #[test]
 fn a_background_process_that_keeps_stderr_does_not_hold_up_a_start() {
+    background_process("qemu");
+}
+
+/// libvirt runs these itself until install takes them over.
+#[test]
+fn a_background_process_of_a_hook_in_qemu_d_does_not_hold_up_a_start_either() {
+    background_process("qemu.d/10-in-the-background.sh");
+}
+
+fn background_process(hook: &str) {
     /// How long the background process lives, in seconds.
     const LIVES: u64 = 8;
     let Some(mut world) = World::new() else { return };
     let leaves_one = script(&format!("[ \"$2\" = prepare ] && sleep {LIVES} &\nexit 0"));
-    world.file("etc/libvirt/hooks/qemu", &leaves_one, 0o755);
+    world.file(&format!("etc/libvirt/hooks/{hook}"), &leaves_one, 0o755);
     world.start_libvirtd();
     let create = || {
         let began = Instant::now();
@@ -180,11 +190,28 @@ fn a_background_process_that_keeps_stderr_does_not_hold_up_a_start() {
     world.hookvisor(["libvirt", "install"]);
     let with_hookvisor = create();
     tell(&format!(
-        "a hook that leaves `sleep {LIVES}` behind: virsh create and destroy take {bare:.1?} with libvirt alone, \
+        "{hook} leaves `sleep {LIVES}` behind: virsh create and destroy take {bare:.1?} with libvirt alone, \
          {with_hookvisor:.1?} with hookvisor"
     ));
     assert!(bare >= Duration::from_secs(LIVES), "libvirt waits for it: {bare:?}");
     assert!(with_hookvisor < Duration::from_secs(LIVES), "hookvisor does not: {with_hookvisor:?}");
+}
+
+/// Where hookvisor is gone, libvirt starts no guest, and destroys none that runs.
+#[test]
+fn a_program_that_is_gone_vetoes_and_lets_running_guests_live() {
+    let Some(mut world) = World::new() else { return };
+    let program = world.path("etc/hookvisor-program");
+    std::fs::copy(env!("CARGO_BIN_EXE_hookvisor"), &program).unwrap();
+    world.hookvisor(["libvirt", "install", "--program", "/etc/hookvisor-program"]);
+    world.hook("qemu", "exit 0");
+    world.start_libvirtd();
+    world.create("web1").unwrap();
+    std::fs::remove_file(program).unwrap();
+    let error = world.try_guest("web2").unwrap_err();
+    assert!(error.contains("hookvisor is missing: no program /etc/hookvisor-program"), "{error}");
+    world.restart_libvirtd();
+    assert_eq!(world.guests(), ["web1"]);
 }
 
 #[test]

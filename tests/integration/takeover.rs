@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use crate::support::program::{command, hookvisor, tell};
+use crate::support::needs_root;
+use crate::support::program::{command, hookvisor};
 
 /// What is to be known of a file: its mode, owner, time of change and content, or a link's target.
 type Trace = (u32, u32, i64, Vec<u8>);
@@ -502,8 +503,8 @@ fn advice_is_for_what_is_there_and_never_names_the_root() {
 /// hookvisor's own directory may be on another file system than libvirt's.
 #[test]
 fn install_copies_across_file_systems() {
-    if !nix::unistd::geteuid().is_root() {
-        return tell("skipped: an install across file systems: mounts need root");
+    if !needs_root("an install across file systems") {
+        return;
     }
     let machine = Machine::with_hooks();
     let before = machine.traces();
