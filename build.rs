@@ -1,15 +1,19 @@
-//! How the program and the library for C are linked, and the guest SDK that the program carries.
+//! How the program and the library for C are linked, the guest SDK that the program carries, and the program that confined
+//! hooks execute for a command.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 /// The guest SDK, by links that `cargo package` follows: the SDK is a package of its own, which it would leave out.
 const SDK: &str = "packaging/guest-sdk";
+const SHIM: &str = "src/backend/native/confine/shim.rs";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
+    build_shim()?;
     // The shared library for C stays loaded after `dlclose`: wasmtime has put handlers of signals into the process, and they
     // are part of it.
     if env::var_os("CARGO_FEATURE_CAPI").is_some() {
@@ -42,6 +46,43 @@ fn find(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path.is_dir() { find(&path, files)? } else { files.push(path) }
+    }
+    Ok(())
+}
+
+/// Compiles the program of confined hooks' commands, which the library contains. It needs the Rust toolchain alone. On an
+/// architecture that it is not written for, it is empty, and confined hooks are refused.
+fn build_shim() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={SHIM}");
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    let shim = Path::new(&variable("OUT_DIR")).join("shim");
+    if !["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH").as_str()) {
+        return Ok(fs::write(&shim, [])?);
+    }
+    let mut rustc = Command::new(variable("RUSTC"));
+    rustc.args(["--edition=2024", "--crate-type=bin", "--crate-name=shim", "--target", &variable("TARGET")]);
+    rustc.args(["-Copt-level=s", "-Cpanic=abort", "-Cdebuginfo=0", "-Cstrip=symbols", "-Crelocation-model=static"]);
+    rustc.args(["-nostartfiles", "-nostdlib", "-static"].map(|option| format!("-Clink-arg={option}")));
+    rustc.args(["--build-id=none", "-z,noseparate-code"].map(|option| format!("-Clink-arg=-Wl,{option}")));
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        rustc.arg("-Clink-self-contained=no");
+    }
+    if let Ok(linker) = env::var("RUSTC_LINKER") {
+        rustc.arg(format!("-Clinker={linker}"));
+    }
+    // A toolchain whose core library is elsewhere says so here.
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
+    let flags: Vec<&str> = flags.split('\x1f').collect();
+    for (at, flag) in flags.iter().enumerate() {
+        match *flag {
+            "--sysroot" => drop(rustc.args(flags.get(at..at + 2).unwrap_or_default())),
+            flag if flag.starts_with("--sysroot=") => drop(rustc.arg(flag)),
+            _ => {}
+        }
+    }
+    let compiled = rustc.arg("-o").arg(&shim).arg(SHIM).output()?;
+    if !compiled.status.success() {
+        return Err(format!("{SHIM} does not compile:\n{}", String::from_utf8_lossy(&compiled.stderr)).into());
     }
     Ok(())
 }

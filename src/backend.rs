@@ -3,6 +3,8 @@
 //! Back-ends share only [`Completion`]. [`Kind`] decides which back-end runs a hook. What a failure means is decided in
 //! [`crate::runtime`], never here.
 
+pub(crate) mod broker;
+pub(crate) mod grants;
 pub(crate) mod native;
 #[cfg(feature = "wasm")]
 pub(crate) mod unloaded;

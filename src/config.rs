@@ -23,6 +23,7 @@ use crate::time::Time;
 /// ```toml
 /// hooks = "/etc/hookvisor/hooks"
 /// cache = "/var/cache/hookvisor"
+/// confine = "all"          # hold every native hook to what its settings grant
 ///
 /// [limits]
 /// timeout = "90s"
@@ -73,6 +74,8 @@ pub struct Config {
     pub known_drivers: Vec<String>,
     /// Whether a start event of a driver without hooks is vetoed.
     pub require_hooks: bool,
+    /// Whether every native hook is confined (`confine = "all"`).
+    pub confine_all: bool,
     /// What is recorded of each event.
     pub history: HistoryConfig,
     /// What the operations of the administrator's own drivers mean.
@@ -179,12 +182,13 @@ impl Config {
             require_hooks: false,
             history: HistoryConfig::default(),
             conventions: Vec::new(),
+            confine_all: false,
         }
     }
 
     /// Sets up a runtime with these hooks, limits and conventions.
     pub fn runtime(&self) -> RuntimeBuilder {
-        let builder = Runtime::builder(&self.hooks).limits(self.limits.clone());
+        let builder = Runtime::builder(&self.hooks).limits(self.limits.clone()).confine_all(self.confine_all);
         let builder = builder.known_drivers(&self.known_drivers);
         let builder = if self.require_hooks { builder.require_hooks() } else { builder };
         let drivers = self.drivers.iter();
@@ -216,10 +220,18 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join(path)
 }
 
+/// `confine = "all"`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawConfine {
+    All,
+}
+
 /// The file's text, before paths and defaults are filled in.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
+    confine: Option<RawConfine>,
     hooks: Option<PathBuf>,
     cache: Option<PathBuf>,
     #[serde(default)]
@@ -295,6 +307,7 @@ impl Raw {
             require_hooks: self.require_hooks,
             history: HistoryConfig { file: self.history.file.map(|path| beside(file, &path)), ..self.history },
             conventions,
+            confine_all: self.confine.is_some(),
         })
     }
 }

@@ -130,6 +130,7 @@ pub struct RuntimeBuilder {
     max_in_flight: Option<NonZeroUsize>,
     end_with_host: bool,
     search_path: Option<OsString>,
+    confine_all: bool,
     calls: Calls,
     record: Option<Record>,
 }
@@ -251,6 +252,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Holds every native hook to what its settings grant, as `confine = true` in its settings does. A hook that this system
+    /// cannot confine is not run.
+    pub fn confine_all(mut self, confine: bool) -> Self {
+        self.confine_all = confine;
+        self
+    }
+
     /// Makes a runtime for a process that runs one event and ends: nothing is kept ready for the next call, so that the
     /// first comes sooner. Further calls work all the same, and take longer.
     pub fn for_one_event(mut self) -> Self {
@@ -267,7 +275,7 @@ impl RuntimeBuilder {
     /// a convention cannot be used.
     pub fn build(mut self) -> Result<Runtime, LoadError> {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, self.end_with_host, self.search_path.take());
+        let native = Native::new(trust, self.end_with_host, self.confine_all, self.search_path.take());
         let (cache, compiler) = (self.cache.take(), self.compiler.take());
         let backends = backends(native, trust, cache, compiler, self.calls, &self.cancels);
         self.build_with(trust, backends)
@@ -280,7 +288,7 @@ impl RuntimeBuilder {
     /// As [`build`](Self::build).
     pub fn explain(mut self, event: &Event) -> Result<Explanation, LoadError> {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, false, self.search_path.take());
+        let native = Native::new(trust, false, self.confine_all, self.search_path.take());
         let backends: Vec<Box<dyn Backend>> = vec![
             #[cfg(feature = "wasm")]
             Box::new(Unloaded),
@@ -336,7 +344,7 @@ fn backends(
         #[cfg(feature = "wasm")]
         Box::new(Wasm::new(
             native.launcher(),
-            Native::new(Trust::not_enforced(), false, None).launcher(),
+            Native::new(Trust::not_enforced(), false, false, None).launcher(),
             trust,
             Options { cache, compiler, calls, cancels: cancels.to_vec() },
         )),
@@ -371,6 +379,7 @@ impl Runtime {
             max_in_flight: None,
             end_with_host: false,
             search_path: None,
+            confine_all: false,
             calls: Calls::Many,
             record: None,
         }

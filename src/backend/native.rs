@@ -3,6 +3,7 @@
 //! [`launcher`] starts them and [`supervise`] runs them to their end. Below: [`spawn`] makes a process, [`process`] is one
 //! that runs, [`kernel`] has the system calls.
 
+mod confine;
 mod error;
 mod group;
 mod guard;
@@ -21,6 +22,7 @@ mod supervise;
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use self::confine::Confinement;
 use self::launcher::Launcher;
 use crate::backend::{Backend, Call, Completion, Program};
 use crate::hook::error::LaunchError;
@@ -33,12 +35,13 @@ use crate::limits::Limits;
 /// The back-end for processes.
 pub(crate) struct Native {
     launcher: Arc<Launcher>,
+    confine_all: bool,
 }
 
 impl Native {
     /// Takes the environment of all hooks from the host's, as it is now, but for a `PATH` of their own.
-    pub(crate) fn new(trust: Trust, end_with_host: bool, path: Option<OsString>) -> Self {
-        Self { launcher: Arc::new(Launcher::new(trust, end_with_host, path)) }
+    pub(crate) fn new(trust: Trust, end_with_host: bool, confine_all: bool, path: Option<OsString>) -> Self {
+        Self { confine_all, launcher: Arc::new(Launcher::new(trust, end_with_host, path)) }
     }
 
     /// What runs any program as a native hook is run: for the commands of sandboxed hooks.
@@ -54,17 +57,30 @@ impl Backend for Native {
     }
 
     fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
-        settings.refuse_for_native(&file.path)?;
+        if self.confine_all && settings.confine == Some(false) {
+            return Err(LaunchError::Refused(
+                "its settings have `confine = false`, and every hook is confined here (`confine = \"all\"`): remove it"
+                    .to_owned(),
+            ));
+        }
+        let confined = self.confine_all || settings.confine == Some(true);
+        if !confined {
+            settings.refuse_for_unconfined(&file.path)?;
+        }
         self.launcher.check(&file.path, &file.head)?;
-        Ok(Box::new(NativeHook(Arc::clone(&self.launcher))))
+        let confinement = confined.then(|| self.launcher.confinement(&file.path, settings)).transpose()?;
+        Ok(Box::new(NativeHook { launcher: Arc::clone(&self.launcher), confinement }))
     }
 }
 
 /// A native hook. Its file is opened and checked anew at each call.
-struct NativeHook(Arc<Launcher>);
+struct NativeHook {
+    launcher: Arc<Launcher>,
+    confinement: Option<Confinement>,
+}
 
 impl Program for NativeHook {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
-        self.0.run(call)
+        self.launcher.run_hook(call, self.confinement.as_ref())
     }
 }

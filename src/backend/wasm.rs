@@ -3,9 +3,9 @@
 //! The engine is created when the first such hook is loaded. A directory of native hooks never creates one.
 
 mod block_on;
-mod broker;
 pub(crate) mod cache;
 mod call;
+mod commands;
 mod compile;
 pub(crate) mod compiler;
 mod directories;
@@ -41,7 +41,7 @@ use self::compile::{CodeSource, ModuleFile};
 use self::compiler::{Compilation, Compiler};
 use self::error::refused;
 use self::sandbox::Sandbox;
-use crate::backend::{Backend, Calls, Program};
+use crate::backend::{self, Backend, Calls, Program};
 use crate::cancel::Cancel;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
@@ -105,6 +105,7 @@ impl Backend for Wasm {
                 "its size of {size} is over the limit for a module, {limit}: build it optimised and stripped"
             )));
         }
+        backend::grants::check(settings, self.trust)?;
         grants::check(settings, self.trust)?;
         let cache = self.cache.as_ref();
         let module = ModuleFile::new(&file, cache)?;

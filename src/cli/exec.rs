@@ -36,7 +36,7 @@ pub(super) struct Args {
 
 pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
     let config = Config::read(&Layout::of_this_machine().config())?;
-    run(args, config.limits)
+    run(args, config.limits, config.confine_all)
 }
 
 /// The name of the link by which the kernel calls hookvisor to run a `.wasm` file: `hookvisor-exec FILE [ARG…]`. binfmt
@@ -61,14 +61,14 @@ pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow
         #[cfg(feature = "wasm")]
         cache: CacheArgs::at(config.cache),
     };
-    run(args, config.limits)
+    run(args, config.limits, config.confine_all)
 }
 
-fn run(args: Args, limits: Limits) -> anyhow::Result<u8> {
+fn run(args: Args, limits: Limits, confine_all: bool) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
     let document = bytes::Bytes::from(document()?);
     let interrupts = Interrupts::catch()?;
-    let exec = Exec::new(args.hook).limits(limits).cancel(&interrupts.cancel);
+    let exec = Exec::new(args.hook).limits(limits).confine_all(confine_all).cancel(&interrupts.cancel);
     let exec = if args.trust_grants { exec.trust_grants() } else { exec };
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);

@@ -26,7 +26,12 @@ use crate::time::Time;
 pub(crate) struct Settings {
     #[serde(default, deserialize_with = "duration")]
     pub(crate) timeout: Option<Duration>,
+    /// Whether a native hook is held to the grants below. `None` where the file does not say.
+    pub(crate) confine: Option<bool>,
     pub(crate) memory: Option<ByteSize>,
+    pub(crate) processes: Option<u64>,
+    pub(crate) files: Option<u64>,
+    pub(crate) user: Option<String>,
     pub(crate) sha256: Option<String>,
     #[serde(default, deserialize_with = "environment")]
     pub(crate) env: Vec<(String, String)>,
@@ -82,33 +87,45 @@ impl Settings {
         self.connections.clear();
     }
 
-    /// Refuses what only a sandbox can hold a hook to: left unsaid, it would be believed.
-    pub(crate) fn refuse_for_native(&self, hook: &Path) -> Result<(), LaunchError> {
-        let only_wasm = [
+    /// Refuses what holds confined hooks alone, in the settings of a native hook that is not confined.
+    pub(crate) fn refuse_for_unconfined(&self, hook: &Path) -> Result<(), LaunchError> {
+        let only_confined = [
             ("memory", self.memory.is_some()),
-            ("sha256", self.sha256.is_some()),
+            ("processes", self.processes.is_some()),
+            ("files", self.files.is_some()),
+            ("user", self.user.is_some()),
             ("dir", !self.directories.is_empty()),
             ("command", !self.commands.is_empty()),
             ("connect", !self.connections.is_empty()),
         ];
-        match only_wasm.iter().find(|(_, given)| *given) {
-            None => Ok(()),
-            Some((key, _)) => Err(LaunchError::Refused(format!(
-                "its settings {} have `{key}`, which only a wasm hook can be held to: a native hook has `timeout`, `env`, \
-                 `mode`, `operations` and `objects`",
-                file_name(hook).display()
-            ))),
+        let file = file_name(hook);
+        let file = file.display();
+        if let Some((key, _)) = only_confined.iter().find(|(_, given)| *given) {
+            return Err(LaunchError::Refused(format!(
+                "its settings {file} have `{key}`, which only a WebAssembly or confined hook has: add `confine = true`, or \
+                 remove `{key}`"
+            )));
         }
+        if self.sha256.is_some() {
+            return Err(LaunchError::Refused(format!(
+                "its settings {file} have `sha256`, which only a WebAssembly hook has: remove it"
+            )));
+        }
+        Ok(())
     }
 
     /// What the hook may do beyond what every hook of its kind may, in words.
     pub(crate) fn may(&self) -> Vec<String> {
         let variables = self.env.iter().map(|(name, value)| format!("see {name}={value}"));
         let memory = self.memory.iter().map(|memory| format!("use {memory} of memory"));
+        let processes = self.processes.iter().map(|processes| format!("run {processes} processes"));
+        let files = self.files.iter().map(|files| format!("open {files} files"));
+        let user = self.user.iter().map(|user| format!("run as user {user}"));
+        let limits = memory.chain(processes).chain(files).chain(user);
         let directories = self.directories.iter().map(ToString::to_string);
         let commands = self.commands.iter().map(ToString::to_string);
         let connections = self.connections.iter().map(ToString::to_string);
-        variables.chain(memory).chain(directories).chain(commands).chain(connections).collect()
+        variables.chain(limits).chain(directories).chain(commands).chain(connections).collect()
     }
 }
 

@@ -34,6 +34,7 @@ pub struct Exec {
     compiler: Option<Compiler>,
     cancels: Vec<Cancel>,
     trust_grants: bool,
+    confine_all: bool,
 }
 
 impl Exec {
@@ -46,6 +47,7 @@ impl Exec {
             compiler: None,
             cancels: Vec::new(),
             trust_grants: false,
+            confine_all: false,
         }
     }
 
@@ -66,6 +68,12 @@ impl Exec {
     #[cfg(feature = "wasm")]
     pub fn compiler(mut self, compiler: Compiler) -> Self {
         self.compiler = Some(compiler);
+        self
+    }
+
+    /// Holds a native hook to what its settings grant, also where they do not say `confine = true`.
+    pub fn confine_all(mut self, confine: bool) -> Self {
+        self.confine_all = confine;
         self
     }
 
@@ -97,7 +105,7 @@ impl Exec {
 
     fn load(&self) -> Hook {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, false, None);
+        let native = Native::new(trust, false, self.confine_all, None);
         let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), Calls::One, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
         let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };

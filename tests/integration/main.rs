@@ -17,6 +17,7 @@ mod cli;
 #[cfg(feature = "compiler")]
 mod compiling;
 mod configured;
+mod confined;
 mod convention;
 mod corpus;
 mod daemon;

@@ -235,6 +235,8 @@ impl Guardian {
             program: c"/bin/sh",
             argv: &argv?,
             envp: &[],
+            directory: c"/",
+            confined: None,
             stdin: read,
             stdout: null()?,
             stderr: null()?,
@@ -242,7 +244,7 @@ impl Guardian {
         };
         let child = spawn::spawn(launch).map_err(|error| match error {
             SpawnError::Host { what, errno } => failed(format!("{what}: {}", errno.desc())),
-            SpawnError::Child { failed: Failed::Other(what), errno, .. } => {
+            SpawnError::Child { failed: Failed::Other(what) | Failed::Confine(what), errno, .. } => {
                 failed(format!("/bin/sh {what}: {}", errno.desc()))
             }
             SpawnError::Child { failed: Failed::Announce, errno, .. } => failed(errno.desc().to_owned()),

@@ -1,7 +1,7 @@
 //! Launches programs: hooks, and the commands that sandboxed hooks are granted.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::BorrowedFd;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -12,9 +12,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat, geteuid};
 
+use super::confine::attendant::{Attendant, Command, Service, StartCommand};
+use super::confine::{Confinement, Prepared};
 use super::error::{c_string, host_error};
-use super::guard::{Guard, GuardHandle};
-use super::pipes::{self, ParentEnds};
+use super::guard::{Guard, GuardHandle, GuardedGroup};
+use super::pipes::{self, ChildEnds};
 use super::process::Child;
 use super::shebang;
 use super::sigpipe::SigpipeBlocked;
@@ -23,6 +25,7 @@ use super::supervise::Supervisor;
 use crate::backend::{Call, Completion, Program};
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
+use crate::hook::settings::Settings;
 use crate::hook::trust::Trust;
 
 /// The variables of the host's environment that a hook gets, where set. Source of the rule: libvirt's
@@ -64,8 +67,7 @@ impl Launcher {
     /// Says why the system could not execute a file that begins with these bytes, if that can be seen.
     pub(super) fn check(&self, path: &Path, head: &[u8]) -> Result<(), LaunchError> {
         may_execute(path)?;
-        let search = self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value);
-        shebang::check(path, head, search)
+        shebang::check(path, head, self.search())
     }
 
     fn environment(&self, granted: &[(String, String)]) -> Result<Vec<CString>, LaunchError> {
@@ -77,29 +79,44 @@ impl Launcher {
         passed.chain(granted).map(entry).collect()
     }
 
-    /// Starts the call's program, and tries again what may go right the next time.
-    fn start(&self, call: &Call<'_>, head: &[u8]) -> Result<(Child, Option<GuardHandle>, ParentEnds), LaunchError> {
-        let program = c_string(call.path.as_os_str())?;
+    /// What a confined hook is held to.
+    pub(super) fn confinement(&self, hook: &Path, settings: &Settings) -> Result<Confinement, LaunchError> {
+        Confinement::new(hook, self.search(), settings, self.trust)
+    }
+
+    fn search(&self) -> &OsStr {
+        self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value)
+    }
+
+    /// Starts a program, and tries again what may go right the next time. `prepare` makes what each try takes.
+    fn start<'a, T>(
+        &self,
+        start: &Start<'_>,
+        mut prepare: impl FnMut(&CStr) -> Result<(T, ChildEnds, Option<Prepared<'a>>), LaunchError>,
+    ) -> Result<Launched<'a, T>, LaunchError> {
+        let program = c_string(start.path.as_os_str())?;
         let mut argv = vec![program.clone()];
-        for argument in call.arguments {
+        for argument in start.arguments {
             argv.push(c_string(OsStr::new(argument))?);
         }
-        let envp = self.environment(call.env)?;
+        let envp = self.environment(start.env)?;
         let mut guard = self.guard.as_ref().map(Guard::handle).transpose()?;
         let (mut busy, mut unguarded) = (0, 0);
         loop {
-            let (parent, child) = pipes::create()?;
+            let (taken, streams, prepared) = prepare(&program)?;
             let launch = Launch {
                 program: &program,
                 argv: &argv,
                 envp: &envp,
-                stdin: child.stdin,
-                stdout: child.stdout,
-                stderr: child.stderr,
+                directory: start.directory,
+                stdin: streams.stdin,
+                stdout: streams.stdout,
+                stderr: streams.stderr,
                 announce_on: guard.as_ref().map(GuardHandle::announce_on),
+                confined: prepared.as_ref().map(Prepared::steps),
             };
             let (mut child, failed, errno) = match spawn::spawn(launch) {
-                Ok(child) => return Ok((child, guard, parent)),
+                Ok(child) => return Ok(Launched { child, guard, taken, prepared }),
                 Err(SpawnError::Host { what, errno }) => return Err(host_error(what, errno)),
                 Err(SpawnError::Child { child, failed, errno }) => (child, failed, errno),
             };
@@ -115,13 +132,57 @@ impl Launcher {
                 Failed::Announce => {
                     return Err(host_error("could not be announced to the guardian process (end_with_host)", errno));
                 }
+                Failed::Confine(what) => {
+                    return Err(LaunchError::Refused(format!("confining it failed: {what}: {}", errno.desc())));
+                }
                 Failed::Other(_) if errno == Errno::ETXTBSY && busy < BUSY_TRIES => {
                     busy += 1;
                     thread::sleep(BUSY_PAUSE);
                 }
-                Failed::Other(what) => return Err(self.explain(what, errno, call.path, head)),
+                Failed::Other(what) => return Err(self.explain(what, errno, start.path, start.head)),
             }
         }
+    }
+
+    /// Runs a hook, within a confinement if it has one.
+    pub(super) fn run_hook(
+        &self,
+        call: &Call<'_>,
+        confinement: Option<&Confinement>,
+    ) -> Result<Completion, LaunchError> {
+        // The script may have been edited since it was loaded, and its permissions changed.
+        let file =
+            HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
+        let cancel_events: Vec<BorrowedFd<'_>> =
+            call.deadline.cancel_events().map_err(|errno| host_error("could not make an event descriptor", errno))?;
+        let start =
+            Start { path: call.path, head: &file.head, arguments: call.arguments, env: call.env, directory: c"/" };
+        let executes = confinement.map(|confinement| confinement.executes(call.path, self.search()));
+        let executes = executes.unwrap_or_default();
+        let launched = self.start(&start, |program| {
+            let (parent, child) = pipes::create()?;
+            let prepared = confinement.map(|confinement| confinement.prepare(program, &executes)).transpose()?;
+            Ok((parent, child, prepared))
+        })?;
+        let Launched { child, guard, taken: pipes, prepared } = launched;
+        let attendant = match (confinement, prepared) {
+            (Some(confinement), Some(prepared)) => {
+                let listener = prepared.listener()?;
+                Some(Attendant::new(Service {
+                    listener,
+                    starter: self,
+                    broker: confinement.broker(call),
+                    covered: confinement.programs(),
+                    executes,
+                    addresses: confinement.addresses(),
+                    group: child.process().pid(),
+                }))
+            }
+            _ => None,
+        };
+        let _no_sigpipe = SigpipeBlocked::for_this_thread();
+        let group = guard.map(|guard| guard.group(child.process().pid()));
+        Ok(Supervisor::new((child, group), pipes, cancel_events, attendant, call).run())
     }
 
     fn explain(&self, what: &'static str, errno: Errno, path: &Path, head: &[u8]) -> LaunchError {
@@ -151,17 +212,49 @@ impl Launcher {
     }
 }
 
+/// A program to start.
+struct Start<'a> {
+    path: &'a Path,
+    /// How its file begins.
+    head: &'a [u8],
+    arguments: &'a [&'a str],
+    /// What is added to the environment of all programs.
+    env: &'a [(String, String)],
+    directory: &'a CStr,
+}
+
+/// A program that was started.
+struct Launched<'a, T> {
+    child: Child,
+    guard: Option<GuardHandle>,
+    taken: T,
+    prepared: Option<Prepared<'a>>,
+}
+
 impl Program for Launcher {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
-        // The script may have been edited since it was loaded, and its permissions changed.
-        let file =
-            HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
-        let cancel_events: Vec<BorrowedFd<'_>> =
-            call.deadline.cancel_events().map_err(|errno| host_error("could not make an event descriptor", errno))?;
-        let (child, guard, pipes) = self.start(call, &file.head)?;
-        let _no_sigpipe = SigpipeBlocked::for_this_thread();
-        let group = guard.map(|guard| guard.group(child.process().pid()));
-        Ok(Supervisor::new((child, group), pipes, cancel_events, call).run())
+        self.run_hook(call, None)
+    }
+}
+
+impl StartCommand for Launcher {
+    fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError> {
+        let Command { program, arguments, directory, streams } = command;
+        let file = HookFile::open(program, self.trust)?;
+        let start = Start { path: program, head: &file.head, arguments, env: &[], directory };
+        let launched = self.start(&start, |_| {
+            let copied = |stream: &OwnedFd| {
+                stream
+                    .try_clone()
+                    .map_err(|error| LaunchError::Host { what: "could not copy a descriptor", why: error.to_string() })
+            };
+            let [stdin, stdout, stderr] = &streams;
+            let streams = ChildEnds { stdin: copied(stdin)?, stdout: copied(stdout)?, stderr: copied(stderr)? };
+            Ok(((), streams, None))
+        })?;
+        let Launched { child, guard, .. } = launched;
+        let guard = guard.map(|guard| guard.group(child.process().pid()));
+        Ok((child, guard))
     }
 }
 

@@ -45,6 +45,22 @@ pub(super) fn check(path: &Path, head: &[u8], search: &OsStr) -> Result<(), Laun
     if interpreter.file_name() == Some(OsStr::new("env")) { env_finds(argument, search) } else { Ok(()) }
 }
 
+/// The programs that execute a script that begins like this: its interpreter, and what `env` runs. None for a program.
+pub(super) fn interpreters(head: &[u8], search: &OsStr) -> Vec<PathBuf> {
+    let Some(line) = head.strip_prefix(b"#!") else { return Vec::new() };
+    let line = line.split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii();
+    let end = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
+    let interpreter = Path::new("/").join(OsStr::from_bytes(&line[..end]));
+    let mut found = vec![interpreter.clone()];
+    if interpreter.file_name() == Some(OsStr::new("env"))
+        && let Some(program) = program_of_env(line[end..].trim_ascii())
+    {
+        let directories = std::env::split_paths(search).map(|directory| Path::new("/").join(directory).join(program));
+        found.extend(directories.into_iter().find(|path| executable(path).is_ok()));
+    }
+    found
+}
+
 fn executable(interpreter: &Path) -> Result<(), LaunchError> {
     let name = interpreter.display();
     match fs::metadata(interpreter) {
@@ -58,16 +74,9 @@ fn executable(interpreter: &Path) -> Result<(), LaunchError> {
     }
 }
 
-/// Looks for the program that `env` is asked to run. What is beyond `env [-S] [NAME=VALUE…] PROGRAM` is left to env.
+/// Looks for the program that `env` is asked to run.
 fn env_finds(argument: &[u8], search: &OsStr) -> Result<(), LaunchError> {
-    let split = argument.strip_prefix(b"-S").or_else(|| argument.strip_prefix(b"--split-string "));
-    // Without -S the system hands over the rest of the line as one argument, spaces and all.
-    let program = split
-        .map_or(argument, |words| words.trim_ascii_start().split(u8::is_ascii_whitespace).next().unwrap_or_default());
-    if program.is_empty() || program.starts_with(b"-") || program.iter().any(|b| b"='\"".contains(b)) {
-        return Ok(());
-    }
-    let program = OsStr::from_bytes(program);
+    let Some(program) = program_of_env(argument) else { return Ok(()) };
     if program.as_bytes().contains(&b'/') {
         return executable(&Path::new("/").join(program));
     }
@@ -81,6 +90,16 @@ fn env_finds(argument: &[u8], search: &OsStr) -> Result<(), LaunchError> {
         program.display(),
         search.display()
     )))
+}
+
+/// The program that `env` is asked to run. What is beyond `env [-S] PROGRAM` is left to env.
+fn program_of_env(argument: &[u8]) -> Option<&OsStr> {
+    let split = argument.strip_prefix(b"-S").or_else(|| argument.strip_prefix(b"--split-string "));
+    // Without -S the system hands over the rest of the line as one argument, spaces and all.
+    let program = split
+        .map_or(argument, |words| words.trim_ascii_start().split(u8::is_ascii_whitespace).next().unwrap_or_default());
+    let unclear = program.is_empty() || program.starts_with(b"-") || program.iter().any(|b| b"='\"".contains(b));
+    (!unclear).then(|| OsStr::from_bytes(program))
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@
 //! where clone is emulated (user-mode emulators, some debuggers) the child's memory is a copy.
 
 mod child;
+mod restrict;
+mod syscall;
 
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -23,7 +25,10 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::pipe2;
 
+use seccompiler::sock_filter;
+
 use self::child::{ERROR_FD, Step};
+pub(super) use self::restrict::Restriction;
 use super::process::Child;
 
 /// What to start, and what it gets.
@@ -31,11 +36,27 @@ pub(super) struct Launch<'a> {
     pub(super) program: &'a CStr,
     pub(super) argv: &'a [CString],
     pub(super) envp: &'a [CString],
+    pub(super) directory: &'a CStr,
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     /// Where the process writes `+` and its number as a line before it executes the program.
     pub(super) announce_on: Option<BorrowedFd<'a>>,
+    /// What the process gives up before it executes the program.
+    pub(super) confined: Option<Confined<'a>>,
+}
+
+/// What a process gives up.
+pub(super) struct Confined<'a> {
+    /// In this order.
+    pub(super) restrictions: Vec<Restriction<'a>>,
+    /// Its system calls. This comes last, as it refuses what the other steps do.
+    pub(super) filter: &'a [sock_filter],
+    /// The system calls that somebody else is asked about.
+    pub(super) gate: &'a [sock_filter],
+    /// A socket for the descriptor by which the questions are answered. As all descriptors in here, its number is
+    /// [`above_assigned`].
+    pub(super) send_on: BorrowedFd<'a>,
 }
 
 /// Why nothing was started.
@@ -52,10 +73,14 @@ pub(super) enum SpawnError {
 pub(super) enum Failed {
     /// It could not write to [`Launch::announce_on`].
     Announce,
+    /// It could not give something up: what.
+    Confine(&'static str),
     /// Any other: what could not be done.
     Other(&'static str),
 }
 
+/// The number at which a confined child keeps the socket for its filter's descriptor.
+const SEND_FD: c_int = ERROR_FD + 1;
 /// How long an emulated vfork is waited for, in milliseconds.
 const EXEC_WAIT_MS: u16 = 1000;
 
@@ -66,30 +91,43 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     let (error_read, error_write) =
         pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(host("could not make a pipe"))?;
     let (argv, envp) = (pointers(launch.argv), pointers(launch.envp));
-    let [stdin, stdout, stderr, error] =
-        [launch.stdin, launch.stdout, launch.stderr, error_write].map(above_standard_streams);
-    let (stdin, stdout, stderr, error) = (stdin?, stdout?, stderr?, error?);
+    let [stdin, stdout, stderr, error] = [launch.stdin, launch.stdout, launch.stderr, error_write].map(above_assigned);
+    let moved = host("could not move a descriptor");
+    let (stdin, stdout, stderr, error) =
+        (stdin.map_err(moved)?, stdout.map_err(moved)?, stderr.map_err(moved)?, error.map_err(moved)?);
     let announce = launch.announce_on.map(|pipe| Step::Announce(pipe.as_raw_fd()));
     // New steps go before `CloseFrom` if they need a descriptor of the host's, and after it if not. What narrows the
     // process's rights goes as late as its own step's needs allow.
     let mut steps = vec![Step::DefaultSignals, Step::OwnGroup];
     steps.extend(announce);
     steps.extend([
-        Step::Directory(c"/"),
+        Step::Directory(launch.directory),
         Step::Stream { from: stdin.as_raw_fd(), to: libc::STDIN_FILENO },
         Step::Stream { from: stdout.as_raw_fd(), to: libc::STDOUT_FILENO },
         Step::Stream { from: stderr.as_raw_fd(), to: libc::STDERR_FILENO },
         Step::ErrorPipe { from: error.as_raw_fd() },
-        Step::CloseFrom(ERROR_FD + 1),
-        Step::UnblockSignals,
-        Step::Execute { program: launch.program, argv: &argv, envp: &envp },
     ]);
+    match launch.confined {
+        None => steps.extend([Step::CloseFrom(ERROR_FD + 1), Step::UnblockSignals]),
+        Some(Confined { restrictions, filter, gate, send_on }) => {
+            steps.extend(restrictions.into_iter().map(Step::Restrict));
+            steps.extend([
+                Step::Keep { from: send_on.as_raw_fd(), to: SEND_FD },
+                Step::CloseFrom(SEND_FD + 1),
+                Step::UnblockSignals,
+                Step::Restrict(Restriction::Filter(filter)),
+                Step::Restrict(Restriction::AskingFilter { program: gate, send_on: SEND_FD }),
+            ]);
+        }
+    }
+    steps.push(Step::Execute { program: launch.program, argv: &argv, envp: &envp });
     let child = child::start(&steps, error.as_fd()).map_err(host("could not make a process"))?;
     drop((stdin, stdout, stderr, error));
 
     let Some([number, errno @ ..]) = failure(error_read) else { return Ok(child) };
     let failed = match steps.get(usize::from(number)) {
         Some(Step::Announce(_)) => Failed::Announce,
+        Some(Step::Restrict(restriction)) => Failed::Confine(restriction.failed()),
         step => Failed::Other(step.map_or("could not be started", Step::failed)),
     };
     Err(SpawnError::Child { child, failed, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
@@ -115,22 +153,16 @@ fn failure(pipe: OwnedFd) -> Option<[u8; 5]> {
     None
 }
 
-/// The same description under a number above the standard streams' and the error pipe's, which the child assigns anew. A
-/// host that has closed its own streams has descriptors there.
-fn above_standard_streams(fd: OwnedFd) -> Result<OwnedFd, SpawnError> {
-    let moved = || {
-        if fd.as_raw_fd() > ERROR_FD {
-            return Ok(fd);
-        }
-        // The standard library gives copies that are above the standard streams. The first may have ERROR_FD itself, and
-        // then the second has not.
-        let first = fd.try_clone()?;
-        if first.as_raw_fd() > ERROR_FD { Ok(first) } else { first.try_clone() }
-    };
-    moved().map_err(|error: io::Error| SpawnError::Host {
-        what: "could not move a descriptor",
-        errno: error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw),
-    })
+/// The same description under a number above those that the child assigns anew. A host that has closed its own streams
+/// has descriptors there.
+pub(super) fn above_assigned(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    let mut copies = vec![];
+    let mut last = fd;
+    while last.as_raw_fd() <= SEND_FD {
+        let copy = last.try_clone().map_err(|e| e.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
+        copies.push(std::mem::replace(&mut last, copy));
+    }
+    Ok(last)
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {

@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 
+use super::confine::attendant::Attendant;
 use super::group;
 use super::guard::GuardedGroup;
 use super::phase::{Act, Phase, Seen, Waits};
@@ -34,6 +35,8 @@ pub(super) struct Supervisor<'a> {
     stderr: OutputReader,
     call: &'a Call<'a>,
     cancel_events: Vec<BorrowedFd<'a>>,
+    /// Serves the hook if it is confined.
+    attendant: Option<Attendant<'a>>,
     waits: Waits,
     phase: Phase,
     /// Why it was ended, if it was.
@@ -49,6 +52,7 @@ impl<'a> Supervisor<'a> {
         (child, group): (Child, Option<GuardedGroup>),
         pipes: ParentEnds,
         cancel_events: Vec<BorrowedFd<'a>>,
+        attendant: Option<Attendant<'a>>,
         call: &'a Call<'a>,
     ) -> Self {
         reap_the_unreaped();
@@ -61,6 +65,7 @@ impl<'a> Supervisor<'a> {
             stderr: OutputReader::new("stderr", pipes.stderr, Capture::both_ends(call.limits.stderr)),
             call,
             cancel_events,
+            attendant,
             waits: Waits { grace: call.limits.grace, leak_wait: call.limits.leak_wait },
             phase: Phase::Running,
             expired: None,
@@ -107,7 +112,8 @@ impl<'a> Supervisor<'a> {
             },
         };
         let terminating = matches!(self.phase, Phase::Terminating { .. });
-        let group_ended = terminating && self.exited && self.rest.has_ended();
+        let idle = self.attendant.as_ref().is_none_or(Attendant::is_idle);
+        let group_ended = terminating && self.exited && idle && self.rest.has_ended();
         if terminating {
             wake_in = Some(if self.exited { self.rest.look_again_in() } else { LOOK_AGAIN });
         }
@@ -123,6 +129,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn signal_group(&mut self, signal: Signal) {
+        self.attendant.iter().for_each(|attendant| attendant.signal(signal));
         const UNREACHABLE: &str = "processes of its group may be left: the host has reaped the hook itself, and Linux \
                                    before 6.9 has no safe way to signal its group then";
         if self.child.process().signal_group(signal) == Signalled::Unreachable
@@ -146,6 +153,8 @@ impl<'a> Supervisor<'a> {
         let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
         let mut fds: Vec<PollFd<'_>> =
             [stdin, stdout, stderr, child, guardian].into_iter().flatten().chain(cancel).collect();
+        let before_attendant = fds.len();
+        fds.extend(self.attendant.iter().flat_map(Attendant::poll_fds));
         // One that the kernel cannot count is none.
         let timeout = at_most.filter(|wait| *wait < Duration::from_secs(u32::MAX.into())).map(TimeSpec::from);
         match ppoll(&mut fds, timeout, None) {
@@ -156,6 +165,8 @@ impl<'a> Supervisor<'a> {
         }
         let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
         let [stdin, stdout, stderr, child, guardian] = present.map(|present| present && ready.next() == Some(true));
+        let events = |fd: &PollFd<'_>| fd.revents().unwrap_or(PollFlags::empty());
+        let attended: Vec<PollFlags> = fds.get(before_attendant..).unwrap_or_default().iter().map(events).collect();
         if stdin {
             self.stdin.write();
         }
@@ -166,12 +177,18 @@ impl<'a> Supervisor<'a> {
             self.stderr.read(buffer);
         }
         self.exited |= child;
+        if let Some(attendant) = &mut self.attendant {
+            attendant.serve(&attended);
+        }
         if guardian && let Some(group) = &mut self.group {
             group.renew();
         }
     }
 
     fn finish(mut self, mut buffer: Vec<u8>) -> Completion {
+        if let Some(attendant) = self.attendant.take() {
+            self.notes.extend(attendant.finish());
+        }
         for stream in [&mut self.stdout, &mut self.stderr] {
             stream.read_what_is_there(&mut buffer);
             if let Some(fd) = stream.fd() {

@@ -10,13 +10,14 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtxBuilder, WasiView};
 
 use super::block_on::block_on;
-use super::broker::Broker;
+use super::commands::Commands;
 use super::ending::{Ended, Failure};
 use super::grants;
 use super::sandbox::{Linked, START, Sandbox};
 use super::store::{MemoryQuota, StoreData};
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
+use crate::backend::broker::Broker;
 use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
@@ -110,9 +111,10 @@ impl WasmHook {
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);
-        let broker = Broker::new(launcher, Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
+        let broker = Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
+        let commands = Commands::new(launcher, broker, call);
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
-        let data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(broker));
+        let data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
         let mut store = Store::new(&self.sandbox.engine, data);
         store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
         store.limiter(|data| &mut data.quota);

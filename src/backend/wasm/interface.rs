@@ -5,7 +5,7 @@ use bytes::Bytes;
 use wasmtime::component::{self, ComponentType, Lift, Lower, WasmList, WasmStr};
 use wasmtime::{Caller, Linker, StoreContextMut};
 
-use super::broker::CommandError;
+use super::commands::CommandError;
 use super::memory;
 use super::request::{Request, RequestError, Size};
 use super::store::StoreData;
@@ -53,10 +53,10 @@ fn run(
     data: &mut StoreData,
     request: Result<Request, RequestError>,
 ) -> wasmtime::Result<Result<Completion, CommandError>> {
-    let broker = data.broker()?;
+    let commands = data.commands()?;
     match request {
-        Ok(request) => Ok(broker.run(request)?),
-        Err(RequestError::TooLarge(why)) => Ok(Err(broker.refuse_oversized(why))),
+        Ok(request) => Ok(commands.run(request)?),
+        Err(RequestError::TooLarge(why)) => Ok(Err(commands.refuse_oversized(why))),
         Err(why @ RequestError::Malformed) => Err(why.into()),
     }
 }

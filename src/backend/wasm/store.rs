@@ -8,7 +8,7 @@ use wasmtime::{ResourceLimiter, format_err};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::broker::Broker;
+use super::commands::Commands;
 use super::listing::Listings;
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
@@ -27,7 +27,7 @@ pub(super) struct StoreData {
     pub(super) environment: Strings,
     pub(super) streams: StandardStreams,
     pub(super) quota: MemoryQuota,
-    broker: Option<Broker>,
+    commands: Option<Commands>,
     pub(super) listings: Listings,
     /// The last command's output, until the guest fetches it.
     pub(super) response: Vec<u8>,
@@ -42,7 +42,7 @@ impl StoreData {
         (arguments, environment): (Strings, Strings),
         streams: StandardStreams,
         quota: MemoryQuota,
-        broker: Option<Broker>,
+        commands: Option<Commands>,
     ) -> Self {
         Self {
             wasi,
@@ -50,7 +50,7 @@ impl StoreData {
             environment,
             streams,
             quota,
-            broker,
+            commands,
             listings: Listings::default(),
             response: Vec::new(),
             hook,
@@ -75,14 +75,14 @@ impl StoreData {
         &mut self.wasi
     }
 
-    pub(super) fn broker(&mut self) -> wasmtime::Result<&mut Broker> {
-        self.broker.as_mut().ok_or_else(|| format_err!("this store runs no hook"))
+    pub(super) fn commands(&mut self) -> wasmtime::Result<&mut Commands> {
+        self.commands.as_mut().ok_or_else(|| format_err!("this store runs no hook"))
     }
 
     /// Notes in the report that the guest could not open this path.
     pub(super) fn note_unopened(&mut self, path: &str, why: &str) {
-        if let Some(broker) = &mut self.broker {
-            broker.note(format!("it was refused {path:?}: {why}"));
+        if let Some(commands) = &mut self.commands {
+            commands.note(format!("it was refused {path:?}: {why}"));
         }
     }
 
@@ -104,7 +104,7 @@ impl StoreData {
 
     /// What the call used, and notes for the report.
     pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>) {
-        let mut notes = self.broker.map(|broker| broker.notes).unwrap_or_default();
+        let mut notes = self.commands.map(Commands::into_notes).unwrap_or_default();
         if let Some(dropped) = self.messages.checked_sub(LOG_MESSAGES).filter(|&dropped| dropped > 0) {
             notes.push(format!("{dropped} of its log messages were dropped"));
         }

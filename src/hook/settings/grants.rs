@@ -29,9 +29,14 @@ pub(crate) enum Access {
     ReadWrite,
 }
 
-#[cfg(feature = "wasm")]
 impl DirectoryGrant {
+    /// Whether the guest knows it by another name than the host.
+    pub(crate) fn is_renamed(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| self.host.to_str() != Some(guest))
+    }
+
     /// The name that the guest knows it by.
+    #[cfg(feature = "wasm")]
     pub(crate) fn guest(&self) -> String {
         self.guest.clone().unwrap_or_else(|| self.host.to_string_lossy().into_owned())
     }
@@ -68,14 +73,12 @@ enum Pattern {
 }
 
 /// The event's own names, which patterns may refer to.
-#[cfg(any(feature = "wasm", test))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names<'a> {
     pub(crate) object: &'a str,
     pub(crate) operation: &'a str,
 }
 
-#[cfg(any(feature = "wasm", test))]
 impl CommandGrant {
     /// Whether the guest's request is what was granted. A program without a `/` is asked for by its file's name.
     pub(crate) fn allows(&self, program: &str, arguments: &[String], names: Names<'_>) -> bool {
@@ -87,7 +90,6 @@ impl CommandGrant {
     }
 }
 
-#[cfg(any(feature = "wasm", test))]
 impl Pattern {
     fn allows(&self, argument: &str, names: Names<'_>) -> bool {
         match self {
@@ -108,7 +110,6 @@ impl Pattern {
 }
 
 /// One pass, so that a name which itself looks like a placeholder stays what it is.
-#[cfg(any(feature = "wasm", test))]
 fn substitute(text: &str, names: Names<'_>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -204,7 +205,6 @@ impl fmt::Display for ConnectGrant {
 }
 
 /// What would grant a command, for the note about one that was refused: in one line, whatever the guest asked for.
-#[cfg(feature = "wasm")]
 pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) -> String {
     // Just this argument, where its text would be a pattern for others.
     let is_pattern = |text: &str| text == "*" || text.contains("{object}") || text.contains("{operation}");
@@ -217,7 +217,6 @@ pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) ->
 }
 
 /// A TOML basic string.
-#[cfg(feature = "wasm")]
 fn quoted(text: &str) -> String {
     let escaped = text.chars().map(|c| match c {
         '"' | '\\' => format!("\\{c}"),
@@ -304,7 +303,6 @@ mod tests {
         assert!(allows("['{other}{']", &["{other}{"], NAMES));
     }
 
-    #[cfg(feature = "wasm")]
     #[test]
     fn what_would_grant_a_command_is_one_line_and_does() {
         let arguments = ["a\nb", "\"'\\", "\t\u{7f}\u{85}", "é", "", "*", "{object}"].map(str::to_owned);

@@ -16,6 +16,8 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::restrict::{self, Restriction};
+use super::syscall::{address, call};
 use crate::backend::native::kernel::{AllSignalsBlocked, SIGSET_SIZE};
 use crate::backend::native::process::Child;
 use crate::pthread::CancellationOff;
@@ -41,6 +43,10 @@ pub(super) enum Step<'a> {
     Stream { from: c_int, to: c_int },
     /// Moves the pipe for its errno from this descriptor to [`ERROR_FD`].
     ErrorPipe { from: c_int },
+    /// Gives up some of its rights.
+    Restrict(Restriction<'a>),
+    /// Moves a descriptor to another number. It is closed by execve.
+    Keep { from: c_int, to: c_int },
     /// Closes every descriptor from this one on. Up to here, the host's descriptors are open.
     CloseFrom(c_int),
     /// The same as where close_range(2) is missing: Linux before 5.9, and filters that do not know the call.
@@ -60,7 +66,8 @@ impl Step<'_> {
             Self::OwnGroup => "could not make its process group",
             Self::Announce(_) => "could not be announced to the guardian process",
             Self::Directory(_) => "could not enter its directory",
-            Self::Stream { .. } | Self::ErrorPipe { .. } => "could not connect its streams",
+            Self::Restrict(restriction) => restriction.failed(),
+            Self::Stream { .. } | Self::ErrorPipe { .. } | Self::Keep { .. } => "could not connect its streams",
             Self::CloseFrom(_) => {
                 "could not close the host's descriptors (this needs close_range, Linux 5.9, or a mounted /proc)"
             }
@@ -147,6 +154,8 @@ fn take(step: &Step<'_>) -> Result<(), c_int> {
             Step::Directory(path) => call(libc::SYS_chdir, [address(path.as_ptr()), 0, 0, 0, 0, 0]).map(drop),
             Step::Stream { from, to } => duplicate(from, to, 0),
             Step::ErrorPipe { from } => duplicate(from, ERROR_FD, libc::O_CLOEXEC),
+            Step::Restrict(ref restriction) => restrict::apply(restriction),
+            Step::Keep { from, to } => duplicate(from, to, libc::O_CLOEXEC),
             Step::CloseFrom(first) => {
                 let last = c_long::from(c_int::MAX);
                 match call(libc::SYS_close_range, [first.into(), last, 0, 0, 0, 0]) {
@@ -168,25 +177,6 @@ fn take(step: &Step<'_>) -> Result<(), c_int> {
             }
         }
     }
-}
-
-/// Makes a raw system call: no cancellation point and no lock of the C library is on its way.
-///
-/// # Safety
-/// As for the system call.
-unsafe fn call(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> Result<c_long, c_int> {
-    // SAFETY: the caller's promise. errno is the calling thread's own, which is suspended.
-    unsafe {
-        match libc::syscall(number, a, b, c, d, e, f) {
-            -1 => Err(*libc::__errno_location()),
-            result => Ok(result),
-        }
-    }
-}
-
-/// A pointer as a system call's argument.
-fn address<T>(pointer: *const T) -> c_long {
-    pointer.expose_provenance().cast_signed() as c_long
 }
 
 fn default_signals() {

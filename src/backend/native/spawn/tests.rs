@@ -13,7 +13,7 @@ use crate::report::termination::Termination;
 /// Runs `sh -c SCRIPT` after these steps, with its output in a pipe: how it ended, and what it wrote.
 fn sh(script: &CStr, steps: impl FnOnce(RawFd) -> Vec<Step<'static>>) -> (Reaped, String) {
     let [read, write] = pipe();
-    let [_error_read, error] = pipe().map(|end| above_standard_streams(end).unwrap_or_else(|e| unreachable!("{e:?}")));
+    let [_error_read, error] = pipe().map(|end| above_assigned(end).unwrap_or_else(|e| unreachable!("{e:?}")));
     let argv = [c"sh".as_ptr(), c"-c".as_ptr(), script.as_ptr(), ptr::null()];
     let mut steps = steps(error.as_raw_fd());
     steps.insert(0, Step::Stream { from: write.as_raw_fd(), to: libc::STDOUT_FILENO });

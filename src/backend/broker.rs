@@ -1,0 +1,83 @@
+//! Decides which commands a hook may have run: those that its settings list, and no others. Both kinds of hooks ask here.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Call;
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::{CommandGrant, Names, lines_to_grant};
+
+/// Notes in one report.
+const NOTES: usize = 10;
+/// Bytes of a refused command that is shown.
+const LONGEST_QUOTED: usize = 1000;
+
+/// The grants of one call.
+pub(crate) struct Broker {
+    settings: Arc<Settings>,
+    settings_file: Arc<Path>,
+    object: String,
+    operation: String,
+    notes: Vec<String>,
+}
+
+impl Broker {
+    pub(crate) fn new(settings: Arc<Settings>, settings_file: Arc<Path>, call: &Call<'_>) -> Self {
+        let argument = |at: usize| call.arguments.get(at).map_or("-", |a| a).to_owned();
+        Self { settings, settings_file, object: argument(0), operation: argument(1), notes: Vec::new() }
+    }
+
+    /// The grant that allows this command.
+    pub(crate) fn granted(&self, program: &str, arguments: &[String]) -> Option<&CommandGrant> {
+        let names = Names { object: &self.object, operation: &self.operation };
+        self.settings.commands.iter().find(|command| command.allows(program, arguments, names))
+    }
+
+    /// Notes that a command was refused. Returns what the hook is told.
+    pub(crate) fn refuse(&mut self, program: &str, arguments: &[String]) -> String {
+        // Quoting takes several times the memory of the arguments.
+        if program.len() + arguments.iter().map(String::len).sum::<usize>() > LONGEST_QUOTED {
+            self.note(format!(
+                "it asked for a command that its settings do not list, too long to show: {} arguments",
+                arguments.len()
+            ));
+            return "the hook's settings do not list this command".to_owned();
+        }
+        let lines = lines_to_grant(Path::new(program), arguments);
+        let file = self.settings_file.display();
+        self.note(format!("it asked for a command that its settings do not list; {file} could: {lines}"));
+        format!("the hook's settings do not list this command; to allow it: {lines}")
+    }
+
+    /// Notes that a connection was refused.
+    pub(crate) fn refuse_connection(&mut self, to: SocketAddr) {
+        let file = self.settings_file.display();
+        self.note(format!(
+            "it was refused a connection to {to}; to allow it, add to {file}: [[connect]] to = \"{to}\""
+        ));
+    }
+
+    /// Adds a note to the report, unless there are too many, or it is there already.
+    pub(crate) fn note(&mut self, note: String) {
+        let note = shortened(note);
+        if self.notes.len() < NOTES && !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    pub(crate) fn into_notes(self) -> Vec<String> {
+        self.notes
+    }
+}
+
+/// A hook chooses these texts, so their length is limited.
+fn shortened(mut text: String) -> String {
+    const LONGEST: usize = 1000;
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

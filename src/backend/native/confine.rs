@@ -1,0 +1,245 @@
+//! Confined hooks: processes that the kernel holds to what their settings grant.
+//!
+//! - Files and programs: a Landlock domain ([`rules`]).
+//! - Everything else that a process can ask of the kernel: a seccomp filter ([`filter`]), no capabilities, no new privileges.
+//! - Commands: each granted program is covered by a small one, the shim, in a mount namespace of the hook's own. The shim
+//!   gets a connection to the runtime by way of the filter, and the runtime runs the command ([`attendant`]).
+//!
+//! The parent prepares all of it before the process is made. The child applies it step by step ([`super::spawn`]), and a step
+//! that fails keeps the hook from running.
+
+pub(super) mod attendant;
+mod connect;
+mod filter;
+mod kernel;
+mod memory;
+mod needs;
+mod request;
+mod rules;
+mod support;
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+use seccompiler::BpfProgram;
+
+use self::filter::{Questions, Sockets};
+use self::support::{SHIM, Support};
+use super::error::{c_string, host_error};
+use super::spawn::{Confined, Restriction, above_assigned};
+use crate::backend::broker::Broker;
+use crate::backend::{Call, grants};
+use crate::hook::error::LaunchError;
+use crate::hook::settings::{self, Settings};
+use crate::hook::trust::Trust;
+
+/// Where the shim's file system is put while the programs are covered. Every system has this directory.
+const STAGE: &CStr = c"/proc";
+const STAGED_SHIM: &CStr = c"/proc/shim";
+
+/// What a hook is held to, as far as it can be made ready when the hook is loaded.
+pub(super) struct Confinement {
+    support: Support,
+    settings: Arc<Settings>,
+    settings_file: Arc<Path>,
+    filter: BpfProgram,
+    /// User and group.
+    user: Option<(u32, u32)>,
+    /// The programs of its commands.
+    covered: Vec<CString>,
+}
+
+impl Confinement {
+    /// Refuses what this system cannot hold a hook to.
+    pub(super) fn new(hook: &Path, search: &OsStr, settings: &Settings, trust: Trust) -> Result<Self, LaunchError> {
+        let support = Support::of_the_running_kernel();
+        support.check()?;
+        grants::check(settings, trust)?;
+        let settings_file = settings::file_name(hook);
+        let refused = |why: &str| LaunchError::Refused(format!("its settings {} {why}", settings_file.display()));
+        if settings.sha256.is_some() {
+            return Err(refused("have `sha256`, which only a WebAssembly hook has: remove it"));
+        }
+        if let Some(directory) = settings.directories.iter().find(|directory| directory.is_renamed()) {
+            return Err(refused(&format!(
+                "have `guest` for the directory {}, which only a WebAssembly hook can see by another name: remove it",
+                directory.host.display()
+            )));
+        }
+        if settings.processes.is_some() && settings.user.is_none() {
+            return Err(refused(
+                "have `processes` without `user`: Linux does not count the processes of root; add `user = \"nobody\"`, or \
+                 remove `processes`",
+            ));
+        }
+        let user = settings.user.as_deref().map(|name| user(name).map_err(|why| refused(&why))).transpose()?;
+        let sockets = Sockets { tcp: !settings.connections.is_empty(), unix: false };
+        let filter = filter::base(support, sockets)
+            .map_err(|error| LaunchError::Host { what: "could not make a seccomp filter", why: error.to_string() })?;
+        let executes: Vec<PathBuf> =
+            needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
+        let own = |program: &Path| program.canonicalize().is_ok_and(|program| executes.contains(&program));
+        if let Some(command) = settings.commands.iter().find(|command| own(&command.program)) {
+            return Err(refused(&format!(
+                "grant the command {}, which executes the hook itself: the hook may execute it already, confined as it is; \
+                 remove the grant",
+                command.program.display()
+            )));
+        }
+        let mut covered = Vec::new();
+        for command in &settings.commands {
+            let program = c_string(command.program.as_os_str())?;
+            if !covered.contains(&program) {
+                covered.push(program);
+            }
+        }
+        let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
+        Ok(Self { support, settings, settings_file, filter, user, covered })
+    }
+
+    /// What decides on the commands of one call.
+    pub(super) fn broker(&self, call: &Call<'_>) -> Broker {
+        Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call)
+    }
+
+    /// The addresses of its connections.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.settings.connections.iter().map(|connection| connection.to).collect()
+    }
+
+    /// The programs of its commands.
+    pub(super) fn programs(&self) -> Vec<PathBuf> {
+        self.settings.commands.iter().map(|command| command.program.clone()).collect()
+    }
+
+    /// What the hook executes when it starts.
+    pub(super) fn executes(&self, hook: &Path, search: &OsStr) -> Vec<PathBuf> {
+        needs::executes(hook, search)
+    }
+
+    /// Makes one launch ready.
+    pub(super) fn prepare(&self, program: &CStr, executes: &[PathBuf]) -> Result<Prepared<'_>, LaunchError> {
+        let shim = if self.covered.is_empty() { None } else { Some(Shim::new()?) };
+        let shim_file = shim.as_ref().map(|shim| shim.file.as_fd());
+        let ruleset = rules::ruleset(self.support, &self.settings, executes, shim_file)?;
+        let questions = Questions {
+            broker: shim.is_some(),
+            connect: !self.settings.connections.is_empty(),
+            signals: !self.support.signals(),
+            first_program: program.as_ptr().expose_provenance() as u64,
+        };
+        let failed = |errno| host_error("could not make a pair of sockets", errno);
+        let (receive, send) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
+        let gate = filter::gate(self.support, questions);
+        let moved = |fd| above_assigned(fd).map_err(|errno| host_error("could not move a descriptor", errno));
+        let (ruleset, send) = (moved(ruleset)?, moved(send)?);
+        Ok(Prepared { confinement: self, ruleset, shim, gate, receive, send })
+    }
+}
+
+/// One launch, made ready.
+pub(super) struct Prepared<'a> {
+    confinement: &'a Confinement,
+    ruleset: OwnedFd,
+    shim: Option<Shim>,
+    gate: BpfProgram,
+    receive: OwnedFd,
+    send: OwnedFd,
+}
+
+impl Prepared<'_> {
+    /// What the child does, in this order: each step takes away what an earlier one needs.
+    pub(super) fn steps(&self) -> Confined<'_> {
+        let confinement = self.confinement;
+        let mut restrictions = Vec::new();
+        if let Some(shim) = &self.shim {
+            restrictions.extend([
+                Restriction::MountNamespace,
+                Restriction::Attach { mount: shim.mount.as_raw_fd(), directory: STAGE },
+            ]);
+            restrictions.extend(confinement.covered.iter().map(|file| Restriction::Cover { file, by: STAGED_SHIM }));
+            restrictions.push(Restriction::Detach { directory: STAGE });
+        }
+        let settings = &confinement.settings;
+        let limits = [
+            (libc::RLIMIT_AS, settings.memory.map(|memory| memory.as_u64())),
+            (libc::RLIMIT_NPROC, settings.processes),
+            (libc::RLIMIT_NOFILE, settings.files),
+            (libc::RLIMIT_CORE, Some(0)),
+        ];
+        restrictions.extend(
+            limits.into_iter().filter_map(|(resource, most)| Some(Restriction::Limit { resource, most: most? })),
+        );
+        restrictions.extend(confinement.user.map(|(user, group)| Restriction::User { user, group }));
+        restrictions.extend([
+            Restriction::Capabilities,
+            Restriction::NoNewPrivileges,
+            Restriction::Landlock(self.ruleset.as_raw_fd()),
+        ]);
+        Confined { restrictions, filter: &confinement.filter, gate: &self.gate, send_on: self.send.as_fd() }
+    }
+
+    /// The descriptor that the child has sent: the questions of the hook's filter.
+    pub(super) fn listener(self) -> Result<OwnedFd, LaunchError> {
+        drop(self.send);
+        let failed = |errno| host_error("could not get the descriptor of the hook's seccomp filter", errno);
+        let received = kernel::receive(self.receive.as_fd(), &mut [0], MsgFlags::empty()).map_err(failed)?;
+        received.descriptors.into_iter().next().ok_or_else(|| failed(Errno::EPROTO))
+    }
+}
+
+/// The shim as a file, on a file system that is mounted nowhere yet. Each launch has its own: it moves into the child's
+/// mount namespace.
+struct Shim {
+    mount: OwnedFd,
+    file: OwnedFd,
+}
+
+impl Shim {
+    fn new() -> Result<Self, LaunchError> {
+        let make = || {
+            let mount = above_assigned(kernel::detached_tmpfs()?)?;
+            let file = kernel::create_executable(mount.as_fd(), c"shim")?;
+            let mut written = File::from(file);
+            written
+                .write_all(SHIM)
+                .map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
+            drop(written);
+            // One that is open for writing could not be executed.
+            let file = kernel::open_path(mount.as_fd(), c"shim")?;
+            Ok(Self { mount, file })
+        };
+        make().map_err(|errno| match errno {
+            Errno::EPERM => LaunchError::Refused(
+                "its settings grant commands, and it is confined: this needs the capability CAP_SYS_ADMIN (run hookvisor \
+                 as root)"
+                    .to_owned(),
+            ),
+            Errno::ENOSYS => LaunchError::Refused(
+                "its settings grant commands, and it is confined: this needs detached mounts (fsmount, Linux 5.2), which \
+                 this system does not have"
+                    .to_owned(),
+            ),
+            errno => host_error("could not make the file system for a confined hook's commands", errno),
+        })
+    }
+}
+
+/// The user and group of a name in the system's user database.
+fn user(name: &str) -> Result<(u32, u32), String> {
+    let found = nix::unistd::User::from_name(name);
+    match found {
+        Ok(Some(user)) if user.uid.is_root() => Err(format!("have `user = {name:?}`, which is root: remove it")),
+        Ok(Some(user)) => Ok((user.uid.as_raw(), user.gid.as_raw())),
+        Ok(None) => Err(format!("have `user = {name:?}`, and there is no such user")),
+        Err(errno) => Err(format!("have `user = {name:?}`, who could not be looked up: {}", errno.desc())),
+    }
+}

@@ -1,0 +1,366 @@
+//! Serves a running confined hook: answers the questions of its filter, and runs its commands.
+//!
+//! It belongs to the hook's poll loop and never blocks. Whatever a hook sends, the answer is what its settings grant.
+
+use std::ffi::{CStr, OsStr};
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::unistd::Pid;
+
+use super::connect::{self, Connected, Pending};
+use super::kernel::{self, Answer, Question};
+use super::memory::Memory;
+use super::request::{self, Message, Reply, Request};
+use crate::backend::broker::Broker;
+use crate::backend::native::guard::GuardedGroup;
+use crate::backend::native::process::{Child, Reaped};
+use crate::backend::native::stat::Stat;
+use crate::hook::error::LaunchError;
+
+/// How many commands of one hook may run at once.
+const MOST_COMMANDS: usize = 64;
+/// How long a debugger may keep a command that has ended from being reaped.
+const REAP_WAIT: Duration = Duration::from_secs(1);
+/// How long commands may take to end once the hook has ended.
+const END_WAIT: Duration = Duration::from_millis(500);
+
+/// Starts a command, outside of the hook's confinement.
+pub(crate) trait StartCommand {
+    fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError>;
+}
+
+/// A command that is granted.
+pub(crate) struct Command<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) arguments: &'a [&'a str],
+    pub(crate) directory: &'a CStr,
+    pub(crate) streams: [OwnedFd; 3],
+}
+
+pub(crate) struct Attendant<'a> {
+    /// `None` once no process of the hook is left.
+    listener: Option<OwnedFd>,
+    starter: &'a dyn StartCommand,
+    broker: Broker,
+    /// The programs that are covered, as the settings name them.
+    covered: Vec<PathBuf>,
+    /// What the hook may execute by itself.
+    executes: Vec<PathBuf>,
+    /// The addresses that it may connect to.
+    addresses: Vec<SocketAddr>,
+    /// The hook's process group, which it may signal.
+    group: Pid,
+    connections: Vec<Connection>,
+    pending: Vec<Pending>,
+}
+
+/// What a hook is served by.
+pub(crate) struct Service<'a> {
+    pub(crate) listener: OwnedFd,
+    pub(crate) starter: &'a dyn StartCommand,
+    pub(crate) broker: Broker,
+    pub(crate) covered: Vec<PathBuf>,
+    pub(crate) executes: Vec<PathBuf>,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) group: Pid,
+}
+
+/// A connection of a shim.
+struct Connection {
+    socket: OwnedFd,
+    command: Option<Running>,
+}
+
+/// A command that runs. Its guard ends before it is reaped.
+struct Running {
+    guard: Option<GuardedGroup>,
+    child: Child,
+    program: PathBuf,
+}
+
+impl<'a> Attendant<'a> {
+    pub(crate) fn new(service: Service<'a>) -> Self {
+        let Service { listener, starter, broker, covered, executes, addresses, group } = service;
+        let listener = Some(listener);
+        let executes = executes.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let (connections, pending) = (Vec::new(), Vec::new());
+        Self { listener, starter, broker, covered, executes, addresses, group, connections, pending }
+    }
+
+    /// What to poll.
+    pub(crate) fn poll_fds(&self) -> Vec<PollFd<'_>> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds: Vec<PollFd<'_>> = self.listener.iter().map(|listener| readable(listener.as_fd())).collect();
+        for connection in &self.connections {
+            fds.push(readable(connection.socket.as_fd()));
+            fds.extend(connection.command.iter().map(|command| readable(command.child.process().pidfd())));
+        }
+        fds.extend(self.pending.iter().map(|pending| PollFd::new(pending.socket.as_fd(), PollFlags::POLLOUT)));
+        fds
+    }
+
+    /// Takes what there is, where `ready` says for each of [`poll_fds`](Self::poll_fds) whether there is something.
+    pub(crate) fn serve(&mut self, ready: &[PollFlags]) {
+        let mut ready = ready.iter().copied();
+        let asked = self.listener.as_ref().and_then(|_| ready.next()).unwrap_or(PollFlags::empty());
+        // A connection that ends is removed, and those that come are not polled yet.
+        let connections = std::mem::take(&mut self.connections);
+        for mut connection in connections {
+            let said = ready.next().unwrap_or(PollFlags::empty());
+            let ended = connection.command.as_ref().and_then(|_| ready.next()).unwrap_or(PollFlags::empty());
+            let mut keep = true;
+            if !ended.is_empty() {
+                connection.ended();
+                keep = false;
+            } else if !said.is_empty() {
+                keep = self.listen(&mut connection);
+            }
+            if keep {
+                self.connections.push(connection);
+            } else {
+                connection.end();
+            }
+        }
+        for pending in std::mem::take(&mut self.pending) {
+            match (ready.next(), &self.listener) {
+                (Some(ready), Some(listener)) if !ready.is_empty() => pending.finish(listener.as_fd()),
+                _ => self.pending.push(pending),
+            }
+        }
+        if asked.contains(PollFlags::POLLIN) {
+            self.answer();
+        } else if !asked.is_empty() {
+            self.listener = None;
+        }
+    }
+
+    /// Whether no command runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.connections.iter().all(|connection| connection.command.is_none())
+    }
+
+    /// Signals the commands.
+    pub(crate) fn signal(&self, signal: Signal) {
+        for command in self.connections.iter().filter_map(|connection| connection.command.as_ref()) {
+            command.child.process().signal_group(signal);
+        }
+    }
+
+    /// Ends the commands that the hook has left running. Returns the notes for the report.
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        self.signal(Signal::SIGTERM);
+        for connection in std::mem::take(&mut self.connections) {
+            if let Some(mut command) = connection.command {
+                let program = command.program.display();
+                self.broker.note(format!("{program} was still running when the hook ended, and was ended"));
+                if !command.child.process().wait_for_end(END_WAIT) {
+                    command.child.process().signal_group(Signal::SIGKILL);
+                    command.child.process().wait_for_end(END_WAIT);
+                }
+                command.guard = None;
+                command.child.reap(REAP_WAIT);
+            }
+        }
+        self.broker.into_notes()
+    }
+
+    /// Takes one message. Returns whether the connection goes on.
+    fn listen(&mut self, connection: &mut Connection) -> bool {
+        match (request::receive(connection.socket.as_fd()), &connection.command) {
+            (Message::Nothing, _) => true,
+            (Message::Run(request), None) => self.run(connection, request),
+            (Message::Signal(signal), Some(command)) => {
+                command.child.process().signal_group(signal);
+                true
+            }
+            // Whoever waits for the command has gone.
+            (Message::End, _) => false,
+            (Message::Run(_) | Message::Signal(_) | Message::Unclear, _) => {
+                self.broker.note("it sent something other than a command to hookvisor's socket".to_owned());
+                request::reply(
+                    connection.socket.as_fd(),
+                    &Reply::Failed(126, "this is no command that can be run: its arguments are not UTF-8, or too long"),
+                );
+                false
+            }
+        }
+    }
+
+    /// Starts a command if it is granted. Returns whether the connection goes on.
+    fn run(&mut self, connection: &mut Connection, request: Request) -> bool {
+        let Request { directory, program, arguments, streams } = request;
+        let socket = connection.socket.as_fd();
+        let program = self.as_granted(&program).unwrap_or(program);
+        let name = program.to_string_lossy().into_owned();
+        let Some(granted) = self.broker.granted(&name, &arguments) else {
+            let why = self.broker.refuse(&name, &arguments);
+            request::reply(socket, &Reply::Failed(126, &why));
+            return false;
+        };
+        let program = granted.program.clone();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let command = Command { program: &program, arguments: &arguments, directory: &directory, streams };
+        match self.starter.start_command(command) {
+            Ok((child, guard)) => {
+                connection.command = Some(Running { guard, child, program });
+                // One that has gone meanwhile is seen to with the next look at its connection.
+                request::reply(socket, &Reply::Running);
+                true
+            }
+            Err(why) => {
+                let status = why.exit_status();
+                let why = format!("{} could not be run: {why}", program.display());
+                request::reply(socket, &Reply::Failed(status, &why));
+                self.broker.note(why);
+                false
+            }
+        }
+    }
+
+    /// The name that the settings have for a program that was executed by this path: `/sbin/nft` is `/usr/sbin/nft` where
+    /// one directory is a link to the other.
+    fn as_granted(&self, executed: &Path) -> Option<PathBuf> {
+        if self.covered.iter().any(|covered| covered == executed) {
+            return Some(executed.to_owned());
+        }
+        let wanted = place(executed)?;
+        self.covered.iter().find(|covered| place(covered).as_ref() == Some(&wanted)).cloned()
+    }
+
+    fn answer(&mut self) {
+        let Some(listener) = self.listener.take() else { return };
+        // Its process may have gone meanwhile.
+        if let Ok(question) = kernel::next_question(listener.as_fd()) {
+            match question.number {
+                libc::SYS_socket => self.open_connection(listener.as_fd(), &question),
+                libc::SYS_connect => self.connect(listener.as_fd(), &question),
+                libc::SYS_kill | libc::SYS_tgkill => {
+                    let answer = if self.is_own(&question) { Answer::Continue } else { Answer::Error(Errno::EPERM) };
+                    kernel::answer(listener.as_fd(), question.id, answer);
+                }
+                _ => {
+                    self.look_at_program(&question);
+                    kernel::answer(listener.as_fd(), question.id, Answer::Continue);
+                }
+            }
+        }
+        self.listener = Some(listener);
+    }
+
+    /// Gives the process a connection to ask for a command.
+    fn open_connection(&mut self, listener: BorrowedFd<'_>, question: &Question) {
+        let pair = || {
+            if self.connections.len() >= MOST_COMMANDS {
+                return Err(Errno::EAGAIN);
+            }
+            let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+            kernel::answer_with(listener, question.id, theirs.as_fd())?;
+            Ok(ours)
+        };
+        match pair() {
+            Ok(socket) => self.connections.push(Connection { socket, command: None }),
+            Err(errno) => {
+                if errno == Errno::EAGAIN {
+                    self.broker.note(format!("it asked for more than {MOST_COMMANDS} commands at once"));
+                }
+                kernel::answer(listener, question.id, Answer::Error(errno));
+            }
+        }
+    }
+
+    fn connect(&mut self, listener: BorrowedFd<'_>, question: &Question) {
+        let is_granted = |address: SocketAddr| {
+            let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+            self.addresses.iter().any(|&granted| plain(granted) == plain(address))
+        };
+        let answer = match connect::begin(listener, question, is_granted) {
+            Connected::Done(answer) => answer,
+            Connected::Later(pending) => return self.pending.push(pending),
+            Connected::Refused(address) => {
+                self.broker.refuse_connection(address);
+                Answer::Error(Errno::EACCES)
+            }
+        };
+        kernel::answer(listener, question.id, answer);
+    }
+
+    /// Whether a signal is for the hook's own process group, where the kernel does not see to that.
+    fn is_own(&self, question: &Question) -> bool {
+        let to = (question.arguments[0] & 0xffff_ffff) as u32;
+        let group_of = |process: Pid| Stat::of(process).map(|stat| stat.group);
+        let group = match to.cast_signed() {
+            0 => group_of(question.thread),
+            to @ 1.. => group_of(Pid::from_raw(to)),
+            -1 => None,
+            to => Some(Pid::from_raw(-to)),
+        };
+        group == Some(self.group)
+    }
+
+    /// Notes a program that the hook executes and may not. The kernel refuses it, whatever this finds.
+    fn look_at_program(&mut self, question: &Question) {
+        let [path, arguments, ..] = question.arguments;
+        let Some(memory) = Memory::of(question.thread) else { return };
+        let Some(path) = memory.text(path).map(PathBuf::from) else { return };
+        let path = match path.is_absolute() {
+            true => path,
+            false => match fs::read_link(format!("/proc/{}/cwd", question.thread)) {
+                Ok(directory) => directory.join(path),
+                Err(_) => return,
+            },
+        };
+        let Ok(found) = fs::canonicalize(&path) else { return };
+        let is_program = fs::metadata(&found).is_ok_and(|f| f.is_file() && f.permissions().mode() & 0o111 != 0);
+        let is_allowed = self.executes.contains(&found) || self.as_granted(&path).is_some();
+        if !is_program || is_allowed {
+            return;
+        }
+        // Another name of a covered program leads to the shim, which asks for itself.
+        if self.covered.iter().any(|covered| fs::canonicalize(covered).is_ok_and(|covered| covered == found)) {
+            return;
+        }
+        let arguments = memory.texts(arguments).unwrap_or_default();
+        let arguments: Vec<String> =
+            arguments.iter().skip(1).map(|argument| OsStr::to_string_lossy(argument).into_owned()).collect();
+        self.broker.refuse(&place(&path).unwrap_or(path).to_string_lossy(), &arguments);
+    }
+}
+
+/// A path whose directory has no link in it.
+fn place(path: &Path) -> Option<PathBuf> {
+    Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
+}
+
+impl Connection {
+    /// Ends a command that nobody waits for.
+    fn end(&mut self) {
+        if let Some(command) = &self.command {
+            command.child.process().signal_group(Signal::SIGKILL);
+            command.child.process().wait_for_end(END_WAIT);
+            self.ended();
+        }
+    }
+
+    /// Reaps the command and tells the shim.
+    fn ended(&mut self) {
+        let Some(mut command) = self.command.take() else { return };
+        command.guard = None;
+        let termination = match command.child.reap(REAP_WAIT) {
+            Reaped::Ended(termination) => termination,
+            Reaped::NotYet | Reaped::StatusTaken | Reaped::Failed(_) => {
+                request::reply(self.socket.as_fd(), &Reply::Failed(125, "the command's exit status is unavailable"));
+                return;
+            }
+        };
+        request::reply(self.socket.as_fd(), &Reply::Ended(&termination));
+    }
+}

@@ -1,0 +1,133 @@
+//! Connections of a confined hook: the runtime carries out connect(2) on a copy of the hook's socket, with a copy of the
+//! address. So what was checked is what is connected to.
+
+use std::ffi::c_int;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{SockaddrStorage, connect, getsockopt, sockopt};
+use nix::unistd::Pid;
+
+use super::kernel::{self, Answer, Question};
+use super::memory::Memory;
+
+/// The size of an IPv6 address, the longer of the two.
+const LONGEST_ADDRESS: usize = 28;
+
+/// A connection that is being made.
+pub(super) struct Pending {
+    id: u64,
+    pub(super) socket: OwnedFd,
+    flags: OFlag,
+}
+
+/// What became of a connection that was asked for.
+pub(super) enum Connected {
+    Done(Answer),
+    Later(Pending),
+    /// It is not granted.
+    Refused(SocketAddr),
+}
+
+/// Makes a connection if `is_granted` says so.
+pub(super) fn begin(
+    listener: BorrowedFd<'_>,
+    question: &Question,
+    is_granted: impl FnOnce(SocketAddr) -> bool,
+) -> Connected {
+    let fault = Connected::Done(Answer::Error(Errno::EFAULT));
+    let [descriptor, address, length, ..] = question.arguments;
+    let Some(memory) = Memory::of(question.thread) else { return fault };
+    let length = usize::try_from(length).unwrap_or(0).min(LONGEST_ADDRESS);
+    let mut bytes = [0; LONGEST_ADDRESS];
+    let Some(()) = bytes.get_mut(..length).and_then(|bytes| memory.bytes(address, bytes)) else { return fault };
+    let Some(address) = parse(&bytes, length) else {
+        return Connected::Done(Answer::Error(Errno::EAFNOSUPPORT));
+    };
+    if !is_granted(address) {
+        return Connected::Refused(address);
+    }
+    let Some(process) = process_of(question.thread) else { return fault };
+    // The number may have been another process's before, but not as long as this one waits.
+    let number = c_int::try_from(descriptor & 0xffff_ffff).unwrap_or(-1);
+    let socket = match kernel::descriptor_of(process, number) {
+        Ok(socket) if kernel::is_waiting(listener, question.id) => socket,
+        Ok(_) => return fault,
+        Err(errno) => return Connected::Done(Answer::Error(errno)),
+    };
+    start(question.id, socket, address).unwrap_or_else(|errno| Connected::Done(Answer::Error(errno)))
+}
+
+/// Starts to connect without waiting. The hook's socket is the same description, so its flags are put back at the end.
+fn start(id: u64, socket: OwnedFd, address: SocketAddr) -> Result<Connected, Errno> {
+    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
+    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    let begun = connect(socket.as_raw_fd(), &SockaddrStorage::from(address));
+    let waits = begun == Err(Errno::EINPROGRESS) && !flags.contains(OFlag::O_NONBLOCK);
+    let pending = Pending { id, socket, flags };
+    if waits {
+        return Ok(Connected::Later(pending));
+    }
+    pending.restore();
+    Ok(Connected::Done(begun.map_or_else(Answer::Error, |()| Answer::Success)))
+}
+
+impl Pending {
+    /// To be called once the socket can be written to, or has failed.
+    pub(super) fn finish(self, listener: BorrowedFd<'_>) {
+        let error = getsockopt(&self.socket.as_fd(), sockopt::SocketError).map(Errno::from_raw);
+        self.restore();
+        let answer = match error {
+            Ok(Errno::UnknownErrno) => Answer::Success,
+            Ok(errno) | Err(errno) => Answer::Error(errno),
+        };
+        kernel::answer(listener, self.id, answer);
+    }
+
+    fn restore(&self) {
+        let _ = fcntl(&self.socket, FcntlArg::F_SETFL(self.flags));
+    }
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`.
+fn parse(bytes: &[u8; LONGEST_ADDRESS], length: usize) -> Option<SocketAddr> {
+    let family = c_int::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+    let port = u16::from_be_bytes([bytes[2], bytes[3]]);
+    let ip: IpAddr = match family {
+        libc::AF_INET if length >= 16 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(4..8)?).ok()?).into(),
+        libc::AF_INET6 if length >= LONGEST_ADDRESS => {
+            Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(8..24)?).ok()?).into()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// The process of a thread.
+fn process_of(thread: Pid) -> Option<Pid> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let number = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    number.trim().parse().ok().map(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_as_the_kernel_reads_it() {
+        let mut bytes = [0; LONGEST_ADDRESS];
+        bytes[..8].copy_from_slice(&[2, 0, 0x23, 0x82, 127, 0, 0, 1]);
+        assert_eq!(parse(&bytes, 16), "127.0.0.1:9090".parse().ok());
+        assert_eq!(parse(&bytes, 15), None);
+        bytes[0] = 10;
+        bytes[4..].fill(0);
+        bytes[23] = 1;
+        assert_eq!(parse(&bytes, 28), "[::1]:9090".parse().ok());
+        assert_eq!(parse(&bytes, 24), None);
+        bytes[0] = 1;
+        assert_eq!(parse(&bytes, 28), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! The system calls that confining and serving a hook take and that nix does not have, each behind a safe function.
+#![expect(unsafe_code, reason = "system calls that nix does not have")]
+
+use std::ffi::{CStr, c_int, c_long};
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::{mem, ptr};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::unistd::Pid;
+
+/// The version of Landlock's interface; 0 or less where there is none.
+pub(super) fn landlock_abi() -> i32 {
+    const VERSION: c_long = 1;
+    // SAFETY: with this flag the call takes no structure.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0, VERSION) };
+    i32::try_from(version).unwrap_or(0)
+}
+
+/// Whether seccomp filters can ask another process, and get a descriptor as the answer.
+pub(super) fn has_user_notification() -> bool {
+    let action = libc::SECCOMP_RET_USER_NOTIF;
+    // SAFETY: the call reads one number.
+    let available =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) } == 0;
+    // The descriptor as an answer came before Landlock, which is asked for as well.
+    available
+}
+
+/// A system call of a hook that waits for the runtime's answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    pub(super) id: u64,
+    /// The thread that asks.
+    pub(super) thread: Pid,
+    pub(super) number: c_long,
+    pub(super) arguments: [u64; 6],
+}
+
+/// What a system call ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Success,
+    Error(Errno),
+    /// The kernel carries it out as it stands then: what has been looked at in memory may have changed.
+    Continue,
+}
+
+/// The next question. It waits if there is none.
+pub(super) fn next_question(listener: BorrowedFd<'_>) -> Result<Question, Errno> {
+    // SAFETY: the structure is all integers, zeroed as the kernel requires, and as large as the request's number says.
+    let asked = unsafe {
+        let mut asked: libc::seccomp_notif = mem::zeroed();
+        let done = libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut asked);
+        Errno::result(done).map(|_| asked)
+    }?;
+    Ok(Question {
+        id: asked.id,
+        thread: Pid::from_raw(asked.pid.cast_signed()),
+        number: asked.data.nr.into(),
+        arguments: asked.data.args,
+    })
+}
+
+/// Answers a question. The process may have gone; then there is nobody to answer.
+pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
+    const CONTINUE: u32 = 1;
+    let (error, flags) = match answer {
+        Answer::Success => (0, 0),
+        Answer::Error(errno) => (-(errno as i32), 0),
+        Answer::Continue => (0, CONTINUE),
+    };
+    respond(listener, id, 0, error, flags);
+}
+
+fn respond(listener: BorrowedFd<'_>, id: u64, val: i64, error: i32, flags: u32) {
+    let mut response = libc::seccomp_notif_resp { id, val, error, flags };
+    // SAFETY: the structure is as large as the request's number says.
+    let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
+}
+
+/// Answers a question with a descriptor, which the process gets as the result of its system call.
+pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    // In two steps: with SECCOMP_ADDFD_FLAG_SEND, a signal to this thread could have the process take 0 for the descriptor.
+    let given = libc::seccomp_notif_addfd {
+        id,
+        flags: 0,
+        srcfd: descriptor.as_raw_fd().cast_unsigned(),
+        newfd: 0,
+        newfd_flags: libc::O_CLOEXEC.cast_unsigned(),
+    };
+    // SAFETY: the structure is as large as the request's number says.
+    let number = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const given) };
+    respond(listener, id, Errno::result(number)?.into(), 0, 0);
+    Ok(())
+}
+
+/// Whether the process that asked is still waiting. What was read from its memory before is its own then.
+pub(super) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the call reads one number.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
+}
+
+/// A file system in memory that is mounted nowhere. This needs CAP_SYS_ADMIN.
+pub(super) fn detached_tmpfs() -> Result<OwnedFd, Errno> {
+    const CLOEXEC: c_long = 1;
+    const CMD_CREATE: c_long = 6;
+    const NOSUID_NODEV: c_long = 0x2 | 0x4;
+    // SAFETY: the calls get texts that end with a NUL byte and numbers. Each descriptor is new, and nobody else knows it.
+    unsafe {
+        let made = libc::syscall(libc::SYS_fsopen, c"tmpfs".as_ptr(), CLOEXEC);
+        let context = OwnedFd::from_raw_fd(Errno::result(made)? as c_int);
+        let nothing = ptr::null::<u8>();
+        let created = libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CMD_CREATE, nothing, nothing, 0);
+        Errno::result(created)?;
+        let mounted = libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, NOSUID_NODEV);
+        Ok(OwnedFd::from_raw_fd(Errno::result(mounted)? as c_int))
+    }
+}
+
+/// A copy of another process's descriptor.
+pub(super) fn descriptor_of(process: Pid, number: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: the calls get numbers. Each descriptor is new, and nobody else knows it.
+    unsafe {
+        let opened = libc::syscall(libc::SYS_pidfd_open, process.as_raw(), 0);
+        let process = OwnedFd::from_raw_fd(Errno::result(opened)? as c_int);
+        let got = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0);
+        Ok(OwnedFd::from_raw_fd(Errno::result(got)? as c_int))
+    }
+}
+
+/// Creates a file below a directory, for everybody to execute.
+pub(super) fn create_executable(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+    // SAFETY: the name ends with a NUL byte. The descriptor is new, and nobody else knows it.
+    unsafe {
+        let file = libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o500);
+        let file = OwnedFd::from_raw_fd(Errno::result(file)?);
+        // Whatever the host's umask is.
+        Errno::result(libc::fchmod(file.as_raw_fd(), 0o555))?;
+        Ok(file)
+    }
+}
+
+/// A path below a directory, as a descriptor that can neither be read nor written.
+pub(super) fn open_path(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    // SAFETY: the name ends with a NUL byte. The descriptor is new, and nobody else knows it.
+    unsafe {
+        let opened = libc::openat(directory.as_raw_fd(), name.as_ptr(), libc::O_PATH | libc::O_CLOEXEC);
+        Ok(OwnedFd::from_raw_fd(Errno::result(opened)?))
+    }
+}
+
+/// A message that was received.
+pub(super) struct Received {
+    pub(super) length: usize,
+    /// Neither the message nor its descriptors were longer than there was room for.
+    pub(super) whole: bool,
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// Receives a message with up to three descriptors.
+pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: MsgFlags) -> Result<Received, Errno> {
+    let mut space = cmsg_space!([c_int; 3]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let whole = !message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+    let controls = message.cmsgs().into_iter().flatten();
+    let received = controls.filter_map(|control| match control {
+        ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    // SAFETY: the kernel has just made these descriptors, and nobody else knows them.
+    let descriptors = received.flatten().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }).collect();
+    Ok(Received { length: message.bytes, whole, descriptors })
+}

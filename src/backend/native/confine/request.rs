@@ -1,0 +1,100 @@
+//! What the shim asks for, and what it is answered. [`super::shim`]'s own file describes the messages.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
+
+use super::kernel::{self, Received};
+use crate::report::termination::Termination;
+
+/// The longest request. The kernel's own limit for a message is below it.
+const LONGEST: usize = 256 << 10;
+
+/// A message of the shim, or of whoever talks like it.
+#[derive(Debug)]
+pub(super) enum Message {
+    Run(Request),
+    Signal(Signal),
+    /// It has closed its end.
+    End,
+    /// It makes no sense.
+    Unclear,
+    /// There is none now.
+    Nothing,
+}
+
+/// A command to run.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) directory: CString,
+    /// The path that was executed.
+    pub(super) program: PathBuf,
+    /// What follows the program's name.
+    pub(super) arguments: Vec<String>,
+    pub(super) streams: [OwnedFd; 3],
+}
+
+/// The next message, without waiting.
+pub(super) fn receive(socket: BorrowedFd<'_>) -> Message {
+    let mut buffer = vec![0; LONGEST];
+    let Received { length, whole, descriptors } = match kernel::receive(socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+        Ok(received) => received,
+        Err(Errno::EAGAIN | Errno::EINTR) => return Message::Nothing,
+        Err(_) => return Message::End,
+    };
+    let message = buffer.get(..length).unwrap_or_default();
+    match message {
+        [] => Message::End,
+        [b'K', signal] => Signal::try_from(i32::from(*signal)).map_or(Message::Unclear, Message::Signal),
+        _ if !whole => Message::Unclear,
+        message => request(message, descriptors).map_or(Message::Unclear, Message::Run),
+    }
+}
+
+fn request(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Request> {
+    let (count, rest) = message.split_first_chunk()?;
+    let count = usize::try_from(u32::from_ne_bytes(*count)).ok()?;
+    let rest = rest.strip_suffix(b"\0")?;
+    let mut texts = rest.split(|&byte| byte == 0);
+    let directory = CString::new(texts.next()?).ok()?;
+    let program = PathBuf::from(String::from_utf8(texts.next()?.to_vec()).ok()?);
+    let arguments: Vec<String> = texts.map(|text| String::from_utf8(text.to_vec()).ok()).collect::<Option<_>>()?;
+    if arguments.len() != count {
+        return None;
+    }
+    let base = Path::new(directory.to_str().ok()?);
+    let program = base.join(program);
+    let arguments = arguments.into_iter().skip(1).collect();
+    Some(Request { directory, program, arguments, streams: descriptors.try_into().ok()? })
+}
+
+/// What the shim is told. It ends as the command did.
+#[derive(Debug)]
+pub(super) enum Reply<'a> {
+    Running,
+    Ended(&'a Termination),
+    /// The command does not run: an exit status, and a line for stderr.
+    Failed(u8, &'a str),
+}
+
+/// Tells the shim. Returns whether it takes it: one that does not read is not waited for.
+pub(super) fn reply(socket: BorrowedFd<'_>, reply: &Reply<'_>) -> bool {
+    let message = match reply {
+        Reply::Running => b"G".to_vec(),
+        Reply::Ended(Termination::Signaled { signal, .. }) => vec![b'S', signal.to_le_bytes()[0]],
+        Reply::Ended(termination) => vec![b'X', termination.exit_status()],
+        Reply::Failed(status, why) => {
+            let mut message = vec![b'E', *status];
+            message.extend_from_slice(b"hookvisor: ");
+            message.extend(why.bytes().take(2000));
+            message.push(b'\n');
+            message
+        }
+    };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    send(socket.as_raw_fd(), &message, flags).is_ok()
+}

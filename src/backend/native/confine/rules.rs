@@ -1,0 +1,83 @@
+//! The files of a confined hook, as a Landlock ruleset.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
+};
+
+use super::needs;
+use super::support::Support;
+use crate::hook::error::LaunchError;
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::Access;
+
+/// Everything that the version knows is refused, but for this.
+pub(super) fn ruleset(
+    support: Support,
+    settings: &Settings,
+    executes: &[PathBuf],
+    shim: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd, LaunchError> {
+    let abi = support.abi();
+    let known = <AccessFs as landlock::Access>::from_all(abi);
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let execute = make_bitflags!(AccessFs::{Execute | ReadFile});
+    let make = || -> Result<RulesetCreated, RulesetError> {
+        let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(known)?;
+        if support.signals() {
+            ruleset = ruleset.scope(<Scope as landlock::Access>::from_all(abi))?;
+        }
+        let mut rules = Rules { ruleset: ruleset.create()?, known };
+        for path in needs::READ {
+            rules.allow(Path::new(path), read)?;
+        }
+        for path in needs::DEVICES {
+            rules.allow(Path::new(path), make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate}))?;
+        }
+        for path in executes {
+            rules.allow(path, execute)?;
+        }
+        for directory in &settings.directories {
+            rules.allow(&directory.host, rights(directory.access))?;
+        }
+        if let Some(shim) = shim {
+            rules.ruleset = rules.ruleset.add_rule(PathBeneath::new(shim, execute))?;
+        }
+        Ok(rules.ruleset)
+    };
+    let ruleset = make()
+        .map_err(|error| LaunchError::Host { what: "could not make its Landlock rules", why: error.to_string() })?;
+    Option::<OwnedFd>::from(ruleset).ok_or_else(|| LaunchError::Refused("this kernel has no Landlock".to_owned()))
+}
+
+/// What a grant of a directory allows. Nothing in it can be executed, and no device or socket made.
+fn rights(access: Access) -> BitFlags<AccessFs> {
+    let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+    let write = make_bitflags!(AccessFs::{
+        WriteFile | Truncate | MakeReg | MakeDir | MakeSym | MakeFifo | RemoveFile | RemoveDir | Refer
+    });
+    match access {
+        Access::Read => read,
+        Access::ReadWrite => read | write,
+    }
+}
+
+struct Rules {
+    ruleset: RulesetCreated,
+    known: BitFlags<AccessFs>,
+}
+
+impl Rules {
+    /// Allows this for what is there; what is not there cannot be reached either.
+    fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
+        let Ok(opened) = PathFd::new(path) else { return Ok(()) };
+        let is_directory =
+            nix::sys::stat::fstat(opened.as_fd()).is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFDIR);
+        let of_files = make_bitflags!(AccessFs::{Execute | ReadFile | WriteFile | Truncate});
+        let access = access & self.known & if is_directory { self.known } else { of_files };
+        (&mut self.ruleset).add_rule(PathBeneath::new(opened, access)).map(drop)
+    }
+}

@@ -1,0 +1,177 @@
+//! The steps by which the child of a confined hook gives up its rights, before it is the hook.
+//!
+//! The rules of [`super::child`] hold here: raw system calls only, on what the parent has prepared.
+#![expect(unsafe_code, reason = "raw system calls of a process on borrowed memory")]
+
+use std::ffi::{CStr, c_int, c_long, c_uint};
+
+use seccompiler::sock_filter;
+
+use super::syscall::{address, call};
+
+/// One thing that the child gives up. The order is the caller's: each takes away what an earlier one needs.
+#[derive(Debug)]
+pub(crate) enum Restriction<'a> {
+    /// Enters a mount namespace of its own. What is mounted in it is seen nowhere else.
+    MountNamespace,
+    /// Puts a mount that is nowhere yet on a directory.
+    Attach { mount: c_int, directory: &'a CStr },
+    /// Covers a file with another.
+    Cover { file: &'a CStr, by: &'a CStr },
+    /// Takes the mount on a directory away. What covers files stays.
+    Detach { directory: &'a CStr },
+    /// Sets a resource limit, for good.
+    Limit { resource: c_uint, most: u64 },
+    /// Becomes this user, in this group alone.
+    User { user: u32, group: u32 },
+    /// Gives up all capabilities; and being root gives none from now on.
+    Capabilities,
+    /// Gives up what a program's mode or file capabilities could add.
+    NoNewPrivileges,
+    /// Enters the domain of a Landlock ruleset.
+    Landlock(c_int),
+    /// Installs a filter of system calls.
+    Filter(&'a [sock_filter]),
+    /// Installs a filter whose questions are answered by whoever receives its descriptor from this socket.
+    AskingFilter { program: &'a [sock_filter], send_on: c_int },
+}
+
+impl Restriction<'_> {
+    /// What could not be done, as a fragment that fits "confining it failed: …".
+    pub(crate) fn failed(&self) -> &'static str {
+        match self {
+            Self::MountNamespace => "could not make a mount namespace (this needs CAP_SYS_ADMIN)",
+            Self::Attach { .. } | Self::Cover { .. } | Self::Detach { .. } => {
+                "could not cover the programs that its settings grant"
+            }
+            Self::Limit { .. } => "could not set its resource limits",
+            Self::User { .. } => "could not become the user of its settings",
+            Self::Capabilities => "could not drop its capabilities",
+            Self::NoNewPrivileges => "could not set no_new_privs",
+            Self::Landlock(_) => "could not enter its Landlock domain",
+            Self::Filter(_) => "could not install its seccomp filter",
+            Self::AskingFilter { .. } => {
+                "could not install a seccomp filter with user notification (a container's own \
+                 filter may refuse it)"
+            }
+        }
+    }
+}
+
+/// Linux's `struct sock_fprog`.
+#[repr(C)]
+struct Program {
+    length: u16,
+    filter: *const sock_filter,
+}
+
+/// Linux's `struct rlimit64`.
+#[repr(C)]
+struct Limit {
+    soft: u64,
+    hard: u64,
+}
+
+const MOVE_MOUNT_F_EMPTY_PATH: c_long = 4;
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each locked, and KEEP_CAPS locked as it is.
+const SECURE_BITS: c_long = 0xef;
+
+/// Does one of them.
+///
+/// # Safety
+/// The process is the child of [`super::child`], and what the restriction points to outlives its use.
+pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
+    // SAFETY: each call gets numbers, or pointers to structures of the kernel's size that outlive it. They narrow the rights
+    // of this process alone: its namespaces, credentials and filters are its own from here on.
+    unsafe {
+        match *restriction {
+            Restriction::MountNamespace => {
+                call(libc::SYS_unshare, [libc::CLONE_NEWNS.into(), 0, 0, 0, 0, 0])?;
+                let flags = (libc::MS_REC | libc::MS_SLAVE).cast_signed() as c_long;
+                call(libc::SYS_mount, [0, address(c"/".as_ptr()), 0, flags, 0, 0]).map(drop)
+            }
+            Restriction::Attach { mount, directory } => {
+                let (from, to) = (address(c"".as_ptr()), address(directory.as_ptr()));
+                let here = libc::AT_FDCWD.into();
+                call(libc::SYS_move_mount, [mount.into(), from, here, to, MOVE_MOUNT_F_EMPTY_PATH, 0]).map(drop)
+            }
+            Restriction::Cover { file, by } => {
+                let [by, file] = [address(by.as_ptr()), address(file.as_ptr())];
+                call(libc::SYS_mount, [by, file, 0, libc::MS_BIND.cast_signed() as c_long, 0, 0]).map(drop)
+            }
+            Restriction::Detach { directory } => {
+                let directory = address(directory.as_ptr());
+                call(libc::SYS_umount2, [directory, libc::MNT_DETACH.into(), 0, 0, 0, 0]).map(drop)
+            }
+            Restriction::Limit { resource, most } => {
+                let limit = Limit { soft: most, hard: most };
+                call(libc::SYS_prlimit64, [0, resource.into(), address(&raw const limit), 0, 0, 0]).map(drop)
+            }
+            Restriction::User { user, group } => {
+                let [user, group] = [c_long::from(user), c_long::from(group)];
+                call(libc::SYS_setgroups, [0, 0, 0, 0, 0, 0])?;
+                call(libc::SYS_setresgid, [group, group, group, 0, 0, 0])?;
+                call(libc::SYS_setresuid, [user, user, user, 0, 0, 0]).map(drop)
+            }
+            Restriction::Capabilities => {
+                // It fails without CAP_SETPCAP; then no_new_privs alone keeps root from getting capabilities back.
+                let _ = call(libc::SYS_prctl, [libc::PR_SET_SECUREBITS.into(), SECURE_BITS, 0, 0, 0, 0]);
+                let header = [CAPABILITY_VERSION_3, 0];
+                let none = [0_u32; 6];
+                call(libc::SYS_capset, [address(header.as_ptr()), address(none.as_ptr()), 0, 0, 0, 0]).map(drop)
+            }
+            Restriction::NoNewPrivileges => {
+                call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1, 0, 0, 0, 0]).map(drop)
+            }
+            Restriction::Landlock(ruleset) => {
+                call(libc::SYS_landlock_restrict_self, [ruleset.into(), 0, 0, 0, 0, 0]).map(drop)
+            }
+            Restriction::Filter(program) => install(program, 0).map(drop),
+            Restriction::AskingFilter { program, send_on } => {
+                let listener = install(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long)?;
+                send(send_on, listener as c_int)
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`apply`].
+unsafe fn install(program: &[sock_filter], flags: c_long) -> Result<c_long, c_int> {
+    let Ok(length) = u16::try_from(program.len()) else { return Err(libc::EINVAL) };
+    let program = Program { length, filter: program.as_ptr() };
+    let mode = c_long::from(libc::SECCOMP_SET_MODE_FILTER);
+    // SAFETY: the structure and the program live until the call returns, which copies them.
+    unsafe { call(libc::SYS_seccomp, [mode, flags, address(&raw const program), 0, 0, 0]) }
+}
+
+/// Sends a descriptor with one byte.
+///
+/// # Safety
+/// As for [`apply`].
+unsafe fn send(socket: c_int, descriptor: c_int) -> Result<(), c_int> {
+    /// A control message with one descriptor, with the padding that its alignment asks for.
+    #[repr(C)]
+    struct Rights {
+        header: libc::cmsghdr,
+        descriptor: c_int,
+    }
+    let mut byte = [0_u8];
+    let mut vector = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: both structures are integers and pointers, for which zero is a value. They live until the call returns.
+    unsafe {
+        let mut rights: Rights = std::mem::zeroed();
+        rights.header.cmsg_len = (std::mem::offset_of!(Rights, descriptor) + size_of::<c_int>()) as _;
+        rights.header.cmsg_level = libc::SOL_SOCKET;
+        rights.header.cmsg_type = libc::SCM_RIGHTS;
+        rights.descriptor = descriptor;
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        message.msg_control = (&raw mut rights).cast();
+        message.msg_controllen = size_of::<Rights>() as _;
+        let flags = libc::MSG_NOSIGNAL.into();
+        call(libc::SYS_sendmsg, [socket.into(), address(&raw const message), flags, 0, 0, 0]).map(drop)
+    }
+}

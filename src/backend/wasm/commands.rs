@@ -1,0 +1,91 @@
+//! Runs commands for a guest.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::request::{Request, TooLarge};
+use crate::backend::broker::Broker;
+use crate::backend::{Call, Completion, Program, check_deadline};
+use crate::limits::{Deadline, Expired, Limits};
+use crate::report::termination::Termination;
+
+/// Runs one call's commands.
+pub(super) struct Commands {
+    launcher: Arc<dyn Program>,
+    broker: Broker,
+    hook: Arc<Path>,
+    deadline: Deadline,
+    limits: Limits,
+}
+
+/// Why a command has no output. The guest reads the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CommandError {
+    /// The settings do not list the command.
+    #[error("{0}")]
+    Refused(String),
+    /// The command is listed and could not be run.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Commands {
+    pub(super) fn new(launcher: Arc<dyn Program>, broker: Broker, call: &Call<'_>) -> Self {
+        let (deadline, limits) = (call.deadline.clone(), call.limits.clone());
+        Self { launcher, broker, hook: call.hook.into(), deadline, limits }
+    }
+
+    /// Runs a command to its end. If the hook's own time is up by then, the hook ends as well.
+    pub(super) fn run(&mut self, request: Request) -> Result<Result<Completion, CommandError>, Expired> {
+        let ran = self.launch(request);
+        check_deadline(&self.deadline, &self.hook)?;
+        Ok(ran)
+    }
+
+    fn launch(&mut self, request: Request) -> Result<Completion, CommandError> {
+        let Request { program, arguments, stdin } = request;
+        let Some(granted) = self.broker.granted(&program, &arguments) else {
+            let why = self.broker.refuse(&program, &arguments);
+            return Err(CommandError::Refused(why));
+        };
+        let path = granted.program.clone();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let call = Call {
+            path: &path,
+            hook: &self.hook,
+            arguments: &arguments,
+            stdin,
+            env: &[],
+            deadline: self.deadline.clone(),
+            limits: &self.limits,
+            keep_stdout: self.limits.stdout,
+        };
+        let ended = self.launcher.run(&call).map_err(|why| {
+            let why = format!("{} could not be run: {why}", path.display());
+            self.note(why.clone());
+            CommandError::Failed(why)
+        })?;
+        for note in &ended.notes {
+            self.note(format!("{}: {note}", path.display()));
+        }
+        match ended.termination {
+            Termination::Lost(why) => Err(CommandError::Failed(format!("{} ended unseen: {why}", path.display()))),
+            _ => Ok(ended),
+        }
+    }
+
+    /// Refuses a request that no program could be given.
+    pub(super) fn refuse_oversized(&mut self, why: TooLarge) -> CommandError {
+        self.note(format!("it asked for a command that cannot be run: {why}"));
+        CommandError::Refused(why.to_string())
+    }
+
+    /// Adds a note to the report, unless there are too many.
+    pub(super) fn note(&mut self, note: String) {
+        self.broker.note(note);
+    }
+
+    pub(super) fn into_notes(self) -> Vec<String> {
+        self.broker.into_notes()
+    }
+}
