@@ -13,6 +13,7 @@ mod serve;
 #[cfg(feature = "compiler")]
 mod translate;
 
+#[cfg(feature = "compiler")]
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
