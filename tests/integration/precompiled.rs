@@ -1,6 +1,7 @@
 //! A build without the compiler: it runs what a full build has compiled, and nothing else.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -52,4 +53,26 @@ fn only_what_was_compiled_beforehand_runs() {
     let (ours, theirs) = (run(), called(&full, &["run", "qemu", "web1", "prepare"]));
     assert_ne!(ours.status.code(), Some(126), "{ours:?}");
     assert_eq!((ours.status, ours.stderr), (theirs.status, theirs.stderr), "both run it alike");
+
+    // Beside the full program, as in the package, the same is no veto: the full program takes over, and compiles it.
+    let root = directory.path().join("root");
+    let (hook, link) = (root.join("etc/hookvisor/hooks/qemu.d/20-policy.wasm"), root.join("etc/libvirt/hooks/qemu"));
+    for file in [&hook, &link] {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+    }
+    fs::copy(POLICY, &hook).unwrap();
+    fs::set_permissions(&hook, Permissions::from_mode(0o755)).unwrap();
+    let drop_in = directory.path().join("hookvisor-hook");
+    fs::rename(&own, &drop_in).unwrap();
+    symlink(&drop_in, &link).unwrap();
+    let document = || File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web1.xml")).unwrap();
+    let called = || Command::new(&link).args(["web1", "start", "begin", "-"]).stdin(document()).output().unwrap();
+    let alone = called();
+    assert_eq!(alone.status.code(), Some(126), "{alone:?}");
+    fs::copy(&full, directory.path().join("hookvisor")).unwrap();
+    let taken_over = called();
+    assert!(taken_over.status.success() && taken_over.stderr.is_empty(), "{taken_over:?}");
+    fs::remove_file(directory.path().join("hookvisor")).unwrap();
+    let compiled = called();
+    assert!(compiled.status.success() && compiled.stderr.is_empty(), "{compiled:?}");
 }
