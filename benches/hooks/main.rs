@@ -1,9 +1,11 @@
 //! What a hook costs, each case beside what it is measured against, in one run.
 //!
-//! `cargo bench --bench hooks`; see `benches/README.md` for how to read it.
+//! `cargo bench --bench hooks`, or `cargo bench --bench hooks -- --quick`; see `benches/README.md` for how to read it.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark stops at its first error")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at its first error, and prints")]
 
+mod chart;
+mod commands;
 mod measure;
 mod table;
 
@@ -65,6 +67,10 @@ impl Hooks {
         self.with("ten wasm", &guests)
     }
 
+    fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn cache(&self) -> PathBuf {
         self.directory.path().join("cache")
     }
@@ -121,13 +127,18 @@ fn in_process(measured: &mut Measured, hooks: &Hooks) {
 fn native(measured: &mut Measured, hooks: &Hooks) {
     let dash = hooks.script("sh");
     let (runtime, hook, event) = (Runtime::open(&dash).unwrap(), dash.join("qemu.d/00"), hooks.event("read"));
-    measured.in_turns(
-        1000,
-        vec![
-            ("dash by std's Command", Box::new(|| by_std(&hook, &["web2", "start", "begin", "read"], &hooks.document))),
-            ("dash by hookvisor", Box::new(|| drop(black_box(runtime.run(&event))))),
-        ],
-    );
+    let confined = hooks.with("confined", &[fs::read(&hook).unwrap()]);
+    fs::write(confined.join("qemu.d/00.toml"), "confine = true\n").unwrap();
+    let confined = Runtime::open(confined).unwrap();
+    let mut cases: Vec<Case<'_>> = vec![
+        ("dash by std's Command", Box::new(|| by_std(&hook, &["web2", "start", "begin", "read"], &hooks.document))),
+        ("dash by hookvisor", Box::new(|| drop(black_box(runtime.run(&event))))),
+    ];
+    // Where this kernel cannot confine, the hook does not run.
+    if confined.run(&event).exit_status() == 1 {
+        cases.push(("dash, confined", Box::new(|| drop(black_box(confined.run(&event))))));
+    }
+    measured.in_turns(1000, cases);
     let reader = Runtime::open(hooks.with("reader", &[READER.into()])).unwrap();
     for (size, name) in SIZES {
         let event = event_of(size);
@@ -148,43 +159,30 @@ fn loading(measured: &mut Measured, hooks: &Hooks) {
     measured.in_turns(3, vec![("load ten wasm hooks, compile", Box::new(|| drop(Runtime::open(&ten).unwrap())))]);
 }
 
-/// The command line, as its own process each time.
-fn commands(measured: &mut Measured, hooks: &Hooks) {
-    let (wasm, dash, bash) = (hooks.wasm(), hooks.script("sh"), hooks.script("bash"));
-    let ten = hooks.with("ten", &vec![b"#!/bin/sh\nexit 0\n".to_vec(); 10]);
-    let cache = hooks.cache();
-    let programs = [
-        ("hookvisor", PathBuf::from(env!("CARGO_BIN_EXE_hookvisor"))),
-        ("static hookvisor", target_directory().join("x86_64-unknown-linux-musl/release/hookvisor")),
-    ];
-    let runs: Vec<_> = programs
-        .iter()
-        .filter(|(_, program)| program.exists())
-        .flat_map(|(name, program)| {
-            [("wasm", &wasm), ("dash", &dash), ("dash, recorded", &dash), ("ten dash", &ten)]
-                .map(|(what, hooks)| (format!("{name} run, {what}"), program, hooks, what.ends_with("recorded")))
-        })
-        .collect();
-    let record = hooks.directory.path().join("record/history.jsonl").display().to_string();
-    let run = |program: &Path, directory: &Path, recorded: bool| {
-        let [directory, cache] = [directory, &cache].map(|path| path.to_str().unwrap());
-        let line = ["run", "--hooks", directory, "--cache", cache, "qemu", "web2", "start", "begin", "read"];
-        let recording = ["run", "--record", &record].iter().chain(&line[1..]).copied().collect::<Vec<_>>();
-        by_std(program, if recorded { &recording } else { &line }, &hooks.document);
-    };
-    let arguments = ["web2", "start", "begin", "read"];
-    let script = |hooks: &Path| hooks.join("qemu.d/00");
-    let (bash, dash_by_itself, ten) = (script(&bash), script(&dash), ten.join("qemu.d").display().to_string());
-    let mut cases: Vec<Case<'_>> = vec![
-        ("/bin/true", Box::new(|| by_std(Path::new("/bin/true"), &[], b""))),
-        ("the hook in bash, by itself", Box::new(|| by_std(&bash, &arguments, &hooks.document))),
-        ("the hook in dash, by itself", Box::new(|| by_std(&dash_by_itself, &arguments, &hooks.document))),
-        ("run-parts, ten dash", Box::new(|| by_std(Path::new("/bin/run-parts"), &[&ten], b""))),
-    ];
-    for (name, program, hooks, recorded) in &runs {
-        cases.push((name, Box::new(|| run(program, hooks, *recorded))));
+/// The same sandboxed hook by other runtimes, in the process of a Python host, where their packages are installed.
+fn peers(measured: &mut Measured, hooks: &Hooks) {
+    let (root, wasm) = (Path::new(env!("CARGO_MANIFEST_DIR")), hooks.wasm().join("qemu.d/00"));
+    let mut command = Command::new("python3");
+    command.arg(root.join("benches/peers.py")).args([&wasm, &root.join("examples/web2.xml")]);
+    let Ok(output) = command.output() else { return };
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        if let Some((name, Ok(median))) = line.split_once('\t').map(|(name, median)| (name, median.parse())) {
+            measured.other(name, median);
+        }
     }
-    measured.in_turns(200, cases);
+}
+
+/// Prints the table. A full run also keeps it, with a chart, beside the benchmarks; a quick one below `target`.
+fn report(measured: &Measured) {
+    let table = table::table(&measured.cases);
+    println!("\n{table}");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directory = if measured.is_quick { target_directory().join("bench") } else { root.join("benches") };
+    fs::create_dir_all(&directory).unwrap();
+    let made = "Made by `cargo bench --bench hooks`, all in one run. See README.md for how to read it.";
+    fs::write(directory.join("results.md"), format!("# Results\n\n{made}\n\n{table}")).unwrap();
+    fs::write(directory.join("results.svg"), chart::svg(&measured.cases)).unwrap();
+    println!("written to {}", directory.display());
 }
 
 fn main() {
@@ -192,10 +190,13 @@ fn main() {
     in_process(&mut measured, &hooks);
     native(&mut measured, &hooks);
     loading(&mut measured, &hooks);
-    commands(&mut measured, &hooks);
+    commands::measure(&mut measured, &hooks);
+    peers(&mut measured, &hooks);
     measured.finish();
-    table::print(&measured.cases);
+    report(&measured);
     // The host's cases have a process of their own, which is small when it begins.
-    let host = Command::new(env!("CARGO")).args(["bench", "--quiet", "--bench", "host"]).status();
-    assert!(host.unwrap().success(), "the cases of a host");
+    if !measured.is_quick {
+        let host = Command::new(env!("CARGO")).args(["bench", "--quiet", "--bench", "host"]).status();
+        assert!(host.unwrap().success(), "the cases of a host");
+    }
 }

@@ -26,18 +26,23 @@ pub(crate) type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
 pub(crate) struct Measured {
     criterion: Criterion,
+    /// `--quick`: a tenth of the turns, for a run of one minute.
+    pub(crate) is_quick: bool,
     pub(crate) cases: BTreeMap<String, Seen>,
 }
 
 impl Measured {
     pub(crate) fn new() -> Self {
+        let is_quick = std::env::args().any(|argument| argument == "--quick");
+        let times = if is_quick { [100, 400] } else { [500, 2000] };
+        let [warm_up, measurement] = times.map(Duration::from_millis);
         let criterion = Criterion::default()
-            .warm_up_time(Duration::from_millis(500))
-            .measurement_time(Duration::from_secs(2))
-            .sample_size(50)
+            .warm_up_time(warm_up)
+            .measurement_time(measurement)
+            .sample_size(if is_quick { 10 } else { 50 })
             .without_plots()
             .configure_from_args();
-        Self { criterion, cases: BTreeMap::new() }
+        Self { criterion, is_quick, cases: BTreeMap::new() }
     }
 
     /// A case that takes microseconds.
@@ -52,11 +57,17 @@ impl Measured {
 
     /// Cases that are compared with each other, each of them once in every turn: what disturbs one disturbs them all.
     pub(crate) fn in_turns(&mut self, count: usize, mut cases: Vec<Case<'_>>) {
+        let count = if self.is_quick { count.div_ceil(10) } else { count };
         turns(count.div_ceil(10), &mut cases);
         let seen = turns(count, &mut cases);
         for ((name, _), seen) in cases.iter().zip(seen) {
             self.cases.extend(seen.map(|seen| ((*name).to_owned(), seen)));
         }
+    }
+
+    /// A case that somebody else has measured, in seconds.
+    pub(crate) fn other(&mut self, name: &str, median: f64) {
+        self.cases.insert(name.to_owned(), Seen { median, fast: None, faults: 0.0, switches: 0.0 });
     }
 
     pub(crate) fn finish(&mut self) {

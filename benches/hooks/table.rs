@@ -1,10 +1,11 @@
 //! The table: each case beside the one that it is measured against, and its target.
 
-#![expect(clippy::print_stdout, reason = "a benchmark prints")]
-
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
-use crate::measure::Seen;
+use crate::measure::{Seen, target_directory};
 
 /// What a case must not take longer than.
 enum Target {
@@ -28,23 +29,26 @@ const DASH: &str = "the hook in dash, by itself";
 const RUN_PARTS: &str = "run-parts, ten dash";
 
 /// Case, the case that it is measured against, and its target.
-const ROWS: [(&str, &str, Target); 24] = [
-    (VETO, STD, Time(20.0)),
+const ROWS: [(&str, &str, Target); 28] = [
+    (VETO, STD, Time(10.0)),
     (VETO, STD, Times(0.02)),
-    ("wasm, proceed", STD, Time(10.0)),
+    ("wasm, proceed", STD, Time(5.0)),
     ("wasm, veto, inside tokio", VETO, Times(1.3)),
-    ("dash by hookvisor", STD, Times(1.05)),
+    ("wasmtime by its Python package", VETO, NoTarget),
+    ("Extism by its Python package", VETO, NoTarget),
+    ("dash by hookvisor", STD, Times(1.0)),
     (BASH, TRUE, NoTarget),
-    ("hookvisor run, wasm", BASH, Times(1.0)),
-    ("hookvisor run, wasm", TRUE, Times(1.3)),
-    ("static hookvisor run, wasm", BASH, Times(1.0)),
-    ("static hookvisor run, wasm", TRUE, Times(1.3)),
-    ("hookvisor run, dash", DASH, Over(1000.0)),
-    ("static hookvisor run, dash", DASH, Over(1000.0)),
-    ("hookvisor run, dash, recorded", "hookvisor run, dash", Over(100.0)),
-    ("static hookvisor run, dash, recorded", "static hookvisor run, dash", Over(100.0)),
-    ("hookvisor run, ten dash", RUN_PARTS, Times(1.0)),
-    ("static hookvisor run, ten dash", RUN_PARTS, Times(1.0)),
+    ("drop-in, wasm", BASH, Times(1.0)),
+    ("drop-in, wasm", TRUE, Times(1.5)),
+    ("drop-in, dash", DASH, Over(600.0)),
+    ("drop-in, ten dash", RUN_PARTS, Times(0.9)),
+    ("hookvisor, wasm", BASH, Times(1.6)),
+    ("hookvisor, wasm", TRUE, NoTarget),
+    ("hookvisor, dash", DASH, Over(1300.0)),
+    ("hookvisor, ten dash", RUN_PARTS, Times(0.9)),
+    ("dash in bubblewrap", DASH, NoTarget),
+    ("dash, confined", "dash by hookvisor", Over(400.0)),
+    ("dash, confined", "dash in bubblewrap", NoTarget),
     ("load ten wasm hooks, cached", "load ten wasm hooks, compile", Time(5000.0)),
     ("wasm, 1 kB read", "wasm, proceed", NoTarget),
     ("wasm, 1 MB read", "wasm, 1 kB read", NoTarget),
@@ -53,12 +57,13 @@ const ROWS: [(&str, &str, Target); 24] = [
     ("dash, 1 MB read", "dash, 1 kB read", NoTarget),
     ("dash, 50 MB read", "dash, 1 MB read", Times(50.0)),
     (STD, TRUE, NoTarget),
+    (DASH, TRUE, NoTarget),
 ];
 
-pub(crate) fn print(seen: &BTreeMap<String, Seen>) {
-    println!();
-    println!("| case | median | fastest tenth | faults | switches | against | median | ratio | target | |");
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+pub(crate) fn table(seen: &BTreeMap<String, Seen>) -> String {
+    let mut table = "| case | median | fastest tenth | faults | switches | against | median | ratio | target | |\n\
+                     |---|---|---|---|---|---|---|---|---|---|\n"
+        .to_owned();
     for (name, against, target) in ROWS {
         let (Some(case), Some(base)) = (seen.get(name), seen.get(against)) else { continue };
         let (target, met) = match target {
@@ -70,7 +75,9 @@ pub(crate) fn print(seen: &BTreeMap<String, Seen>) {
             NoTarget => (String::new(), None),
         };
         let met = met.map_or("", |met| if met { "met" } else { "missed" });
-        println!(
+        // Writing to a string does not fail.
+        let _ = writeln!(
+            table,
             "| {name} | {} | {} | {:.0} | {:.1} | {against} | {} | {:.3} | {target} | {met} |",
             time(case.median),
             case.fast.map(time).unwrap_or_default(),
@@ -80,9 +87,49 @@ pub(crate) fn print(seen: &BTreeMap<String, Seen>) {
             case.median / base.median,
         );
     }
+    table + &sizes()
+}
+
+/// What an installation takes, of what is built.
+fn sizes() -> String {
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let size = |path: &Path| fs::metadata(path).map(|found| megabytes(found.len())).ok();
+    let root = target_directory();
+    let mut rows = Vec::new();
+    rows.extend(size(&root.join("release/hookvisor")).map(|size| ("hookvisor", size, None)));
+    // The package's own, stripped; as it is built, it has its symbols.
+    rows.extend(installed(&root, "./usr/bin/hookvisor-hook").map(|size| ("drop-in, in the package", size, Some(5.0))));
+    rows.extend(installed(&root, "").map(|size| ("package hookvisor, installed", size, Some(30.0))));
+    let mut table = String::new();
+    for (name, size, target) in rows {
+        if table.is_empty() {
+            table += "\n| file | size | target | |\n|---|---|---|---|\n";
+        }
+        let (target, met) = target.map_or((String::new(), ""), |most: f64| {
+            (format!("{most:.0} MB or less"), if size <= most { "met" } else { "missed" })
+        });
+        let _ = writeln!(table, "| {name} | {size:.1} MB | {target} | {met} |");
+    }
+    table
+}
+
+/// The size of a file in the package that `scripts/build-deb` has built, or of all its files.
+fn installed(target: &Path, file: &str) -> Option<f64> {
+    let is_package =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("hookvisor_"));
+    let mut debs = fs::read_dir(target.join("deb")).ok()?.flatten().map(|entry| entry.path());
+    let deb = debs.find(|path| is_package(path) && path.extension().is_some_and(|end| end == "deb"))?;
+    let listed = std::process::Command::new("dpkg-deb").arg("--contents").arg(deb).output().ok()?;
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let columns = listed.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let sizes = columns.filter_map(|columns| {
+        let (size, name) = (columns.get(2)?.parse::<u64>().ok()?, *columns.get(5)?);
+        (file.is_empty() || name == file).then_some(size)
+    });
+    Some(sizes.sum::<u64>() as f64 / 1e6)
 }
 
 /// Seconds, as a person reads them.
-fn time(seconds: f64) -> String {
+pub(crate) fn time(seconds: f64) -> String {
     if seconds < 1e-3 { format!("{:.1} µs", seconds * 1e6) } else { format!("{:.2} ms", seconds * 1e3) }
 }
