@@ -12,7 +12,8 @@ mod transfer;
 mod uninstall;
 
 use std::env;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
@@ -74,7 +75,7 @@ struct Install {
     #[arg(long)]
     only_scripts: bool,
     /// Make DRIVER a link to the program: saves half a millisecond a call, but if the program disappears, libvirt starts
-    /// guests without asking
+    /// guests without asking. The default for hookvisor-hook, which a package removes only after uninstall
     #[arg(long)]
     link: bool,
 }
@@ -189,17 +190,25 @@ fn this_program() -> anyhow::Result<PathBuf> {
     Ok(candidates.into_iter().find(is_own).unwrap_or(own))
 }
 
-/// The smaller program that a package puts beside this one for libvirt's calls, if it is there.
+/// The smaller program that a package puts beside this one for libvirt's calls.
+const SMALL_PROGRAM: &str = "hookvisor-hook";
+
+/// The smaller program, if it is there.
 fn small_program(program: PathBuf) -> PathBuf {
-    let small = program.with_file_name("hookvisor-hook");
+    let small = program.with_file_name(SMALL_PROGRAM);
     if small.is_file() { small } else { program }
+}
+
+fn is_small(program: &Path) -> bool {
+    program.file_name() == Some(OsStr::new(SMALL_PROGRAM))
 }
 
 fn install(args: &Install) -> anyhow::Result<u8> {
     let change = &args.change;
     let mut site = change.site()?;
     let program = args.program(&site)?;
-    let entry = if args.link { Entry::Link } else { Entry::Launcher };
+    // A package undoes this before it removes its small program, so a link to that never dangles.
+    let entry = if args.link || is_small(Path::new(&program)) { Entry::Link } else { Entry::Launcher };
     let drivers = change.drivers();
     let request = Request { drivers: &drivers, program: &program, entry, directories: args.directories() };
     let (plan, state) = install::plan(&site, &request)?;
