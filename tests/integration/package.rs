@@ -1,8 +1,13 @@
 //! The Debian package's life: installed, used by libvirt's hook, upgraded, removed, purged, in a root made by mmdebstrap.
+//! And that its man pages name every key.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use hookvisor::{Config, Runtime};
+
+use crate::support::Hooks;
 use crate::support::program::tell;
 
 /// What `run` exits with where no root can be made.
@@ -31,4 +36,33 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         return tell(&said);
     }
     assert!(ran.status.success() && said.contains("all steps passed"), "{said}");
+}
+
+/// Each key that an error about an unknown one lists has an entry in the page.
+fn has_an_entry_for_each_key(page: &str, error: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man").join(page);
+    let text = fs::read_to_string(&path).unwrap();
+    let (_, keys) = error.split_once("expected one of ").unwrap();
+    let keys: Vec<&str> = keys.split('`').skip(1).step_by(2).collect();
+    assert!(keys.len() > 1, "{error}");
+    for key in keys {
+        let is_there =
+            [format!("`{key}`"), format!("[{key}]"), format!("[{key}.")].iter().any(|form| text.contains(form));
+        assert!(is_there, "{} does not name the key `{key}`", path.display());
+    }
+}
+
+#[test]
+fn the_man_pages_name_every_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("hookvisor.toml");
+    let tables = ["", "[limits]", "[log]\nto = 'stderr'", "[history]", "[convention.x]"];
+    for table in tables {
+        fs::write(&file, format!("{table}\nno-such-key = 1\n")).unwrap();
+        has_an_entry_for_each_key("hookvisor.toml.5.md", &Config::read(&file).unwrap_err().to_string());
+    }
+    let hooks = Hooks::new().script("test", "exit 0");
+    hooks.file("test.toml", "no-such-key = 1\n", 0o644);
+    let inventory = Runtime::open(hooks.path()).unwrap().inventory();
+    has_an_entry_for_each_key("hookvisor-hook.toml.5.md", inventory.hooks[0].reason.as_deref().unwrap());
 }
