@@ -56,7 +56,7 @@ fn has_an_entry_for_each_key(page: &str, error: &str) {
 fn the_man_pages_name_every_key() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hookvisor.toml");
-    let tables = ["", "[limits]", "[log]\nto = 'stderr'", "[history]", "[convention.x]"];
+    let tables = ["", "[limits]", "[drivers.qemu]", "[log]\nto = 'stderr'", "[history]", "[convention.x]"];
     for table in tables {
         fs::write(&file, format!("{table}\nno-such-key = 1\n")).unwrap();
         has_an_entry_for_each_key("hookvisor.toml.5.md", &Config::read(&file).unwrap_err().to_string());
