@@ -11,12 +11,12 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s\n", error.message);
         return 1;
     }
-    hookvisor_event event = {.driver = "mydaemon", .object = "web1", .operation = "start"};
+    hookvisor_event event = {.size = sizeof event, .driver = "mydaemon", .object = "web1", .operation = "start"};
     event.document = "{\"memory\": 512}";
     event.document_length = strlen(event.document);
 
     /* Before: whatever is not this keeps the guest from starting. */
-    if (hookvisor_start(hooks, &event, NULL, &error) != HOOKVISOR_PROCEED) {
+    if (hookvisor_start(hooks, &event, NULL, NULL, &error) != HOOKVISOR_PROCEED) {
         fprintf(stderr, "%s\n", error.message);
         hookvisor_close(hooks, NULL);
         return 1;
@@ -26,7 +26,7 @@ int main(int argc, char **argv)
 
     /* After: this can no longer be refused, only reported. */
     event.operation = "stopped";
-    hookvisor_shutdown(hooks, &event, NULL, &error);
+    hookvisor_shutdown(hooks, &event, NULL, NULL, &error);
     if (error.message[0] != '\0')
         fprintf(stderr, "%s\n", error.message);
     hookvisor_close(hooks, NULL);

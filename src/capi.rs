@@ -1,45 +1,56 @@
 //! The C API: the functions that `include/hookvisor.h` declares, whose text is the documentation of these items.
 //!
-//! What C can get wrong is answered, not trusted, as far as it can be seen:
-//! - A handle is a number in a pointer's clothes, looked up and never followed. Closed twice, used after it was closed, or
-//!   made up, it is simply not there. A call keeps what it works with until it returns.
-//! - Pointers to structures may be NULL, and are looked at for alignment; strings for UTF-8.
-//! - A panic ends here, as an error and never as leave to proceed; errno is what it was before the call.
+//! Mistakes of a C caller are answered as far as they can be seen:
+//! - A handle is a number in the shape of a pointer. It is looked up and never followed, so a handle that is closed twice, used
+//!   after it was closed, or made up is simply not found. A call keeps what it works with until it returns.
+//! - Pointers to structures may be NULL and are checked for alignment, structures for their size, strings for UTF-8.
+//! - A panic ends here, as an error and never as HOOKVISOR_PROCEED; errno is what it was before the call.
 #![allow(
     unsafe_code,
     reason = "the callers' pointers have to be followed, and the functions to have names that C can call"
 )]
+#![expect(clippy::missing_safety_doc, reason = "the beginning of hookvisor.h says what holds for every function")]
 
 mod call;
+mod cancel;
 mod handles;
 mod input;
+mod log;
+mod read;
 mod report;
 mod types;
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use crate::event::Event as RustEvent;
 use crate::report::Report as RustReport;
 use crate::report::verdict::Verdict as RustVerdict;
 use crate::runtime::Runtime as RustRuntime;
+use crate::runtime::call::Invocation;
 
 use self::call::{Failure, guarded};
-use self::handles::{REPORTS, RUNTIMES};
-use self::report::Kept;
-pub use self::types::{Error, Event, HOOKVISOR_ERROR_SIZE, Options, Report, Runtime, Verdict};
+pub use self::cancel::{hookvisor_cancel_free, hookvisor_cancel_kill, hookvisor_cancel_new, hookvisor_cancel_throw};
+use self::handles::{REPORTS, RUNTIMES, TEXTS};
+pub use self::read::{
+    hookvisor_report_document, hookvisor_report_exit_status, hookvisor_report_free, hookvisor_report_json,
+    hookvisor_report_text, hookvisor_report_verdict, hookvisor_text_free, hookvisor_text_get,
+};
+use self::report::{Kept, Text as KeptText};
+pub use self::types::{
+    CallOptions, Cancel, Error, Event, HOOKVISOR_ERROR_SIZE, LogFunction, LogLevel, LogRecord, LogTopic, Options,
+    Report, Runtime, Text, Verdict,
+};
 
-/// Opens a directory of hooks: they are found, checked and (WebAssembly) compiled.
+/// hookvisor_open:
+/// @directory: the hooks directory
+/// @options: how hooks are called, or NULL for the defaults
+/// @error: where a failure is explained, or NULL
 ///
-/// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about. `options` may be
-/// NULL, for the defaults.
+/// Opens a hooks directory: finds, checks and (WebAssembly) compiles the hooks. A hook that cannot be called is not a failure: it
+/// vetoes the starts that it would have been called for. The arguments may be freed afterwards.
 ///
-/// Returns the runtime, to be given to `hookvisor_close`, or NULL if the directory cannot be read, others may write to it, or
-/// an argument is wrong. `directory` and `options` are not kept.
-///
-/// # Safety
-/// `directory` and the strings in `options` are NULL or end with a NUL byte; `options` and `error` are NULL or point to a
-/// structure of their type.
+/// Returns the runtime, which hookvisor_close() frees, or NULL if the directory cannot be read, others may write to it, or an
+/// argument is wrong.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_open(
@@ -47,174 +58,186 @@ pub unsafe extern "C" fn hookvisor_open(
     options: *const Options,
     error: *mut Error,
 ) -> *mut Runtime {
-    // SAFETY: the caller keeps to what is said above.
+    // SAFETY: the caller keeps to the beginning of the header.
     let opened = unsafe {
         guarded(error, || {
-            let mut builder = RustRuntime::builder(input::path("directory", directory)?);
-            if let Some(options) = input::structure("options", options)? {
-                builder = input::configure(builder, options)?;
-            }
+            let builder = input::configure(RustRuntime::builder(input::path("directory", directory)?), options)?;
             Ok(RUNTIMES.add(builder.build()?))
         })
     };
     opened.map_or(ptr::null_mut(), ptr::without_provenance_mut)
 }
 
-/// Asks the hooks, before something is started, whether it may be. Blocks until they have ended, within their limits.
+/// hookvisor_start:
+/// @runtime: an open runtime
+/// @event: what is about to start
+/// @options: options for this call, or NULL
+/// @report: where the report goes, or NULL
+/// @error: where the reason of a refusal goes, or NULL
 ///
-/// Go on only after `HOOKVISOR_PROCEED`. `error->message` then is empty, and else says why not: what the hooks said, or what
-/// is wrong with the call.
+/// Asks the hooks whether a guest may start. Blocks until the hooks have ended, within their limits. Start the guest only if this
+/// returns HOOKVISOR_PROCEED; otherwise @error has the hooks' words, or says what is wrong with the call.
 ///
-/// `*report` becomes the report, to be given to `hookvisor_report_free`, or NULL after `HOOKVISOR_ERROR`. `report` may be
-/// NULL, but for an event whose document a hook has rewritten: to go on without looking at that is an error. `event` and
-/// what it points to are not kept.
+/// *@report has to be freed with hookvisor_report_free(); it is NULL after HOOKVISOR_ERROR. @report may be NULL unless a hook
+/// rewrites the event's document, since ignoring that document is an error. The other arguments may be freed afterwards.
 ///
-/// # Safety
-/// `event`, `report` and `error` are NULL or point to a structure of their type; the strings in `event` are NULL or end with a
-/// NUL byte, and `event->document` has `event->document_length` bytes, which nobody changes during the call.
+/// Returns HOOKVISOR_PROCEED, HOOKVISOR_VETOED or HOOKVISOR_ERROR.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_start(
     runtime: *const Runtime,
     event: *const Event,
+    options: *const CallOptions,
     report: *mut *mut Report,
     error: *mut Error,
 ) -> Verdict {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { ask(runtime, event, report, error, start) }
+    // SAFETY: the caller keeps to the beginning of the header.
+    unsafe { ask(runtime, event, options, report, error, start) }
 }
 
-/// Tells the hooks that something has been stopped. Every hook is called, whatever the others did.
+/// hookvisor_shutdown:
+/// @runtime: an open runtime
+/// @event: what has stopped
+/// @options: options for this call, or NULL
+/// @report: where the report goes, or NULL
+/// @error: where failures go, or NULL
 ///
-/// Returns `HOOKVISOR_NOTIFIED`, also where hooks failed: `error->message` then says which and how, and else is empty; or
-/// `HOOKVISOR_ERROR` if no hook was told. Everything else is as for `hookvisor_start`.
+/// Tells the hooks that a guest has stopped. Every hook is called, also after one has failed; @error then names the failures. The
+/// arguments are those of hookvisor_start().
 ///
-/// # Safety
-/// As for `hookvisor_start`.
+/// Returns HOOKVISOR_NOTIFIED, or HOOKVISOR_ERROR if no hook was called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_shutdown(
     runtime: *const Runtime,
     event: *const Event,
+    options: *const CallOptions,
     report: *mut *mut Report,
     error: *mut Error,
 ) -> Verdict {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { ask(runtime, event, report, error, RustRuntime::shutdown) }
+    // SAFETY: the caller keeps to the beginning of the header.
+    unsafe { ask(runtime, event, options, report, error, Invocation::shutdown) }
 }
 
-/// Runs an event in the stage that its driver's convention puts its operation in: as `hookvisor_start`, or as
-/// `hookvisor_shutdown`.
+/// hookvisor_run:
+/// @runtime: an open runtime
+/// @event: what is about to happen, or has happened
+/// @options: options for this call, or NULL
+/// @report: where the report goes, or NULL
+/// @error: where failures go, or NULL
 ///
-/// # Safety
-/// As for `hookvisor_start`.
+/// Calls the hooks as hookvisor_start() or as hookvisor_shutdown() does, whichever the driver's convention says for the operation.
+///
+/// Returns what that function returns.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_run(
     runtime: *const Runtime,
     event: *const Event,
+    options: *const CallOptions,
     report: *mut *mut Report,
     error: *mut Error,
 ) -> Verdict {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { ask(runtime, event, report, error, RustRuntime::run) }
+    // SAFETY: the caller keeps to the beginning of the header.
+    unsafe { ask(runtime, event, options, report, error, Invocation::run) }
 }
 
-/// Looks for hooks again. Calls that are under way end with the hooks that they began with.
+/// hookvisor_reload:
+/// @runtime: an open runtime
+/// @inventory: where the new inventory goes, or NULL; see hookvisor_inventory()
+/// @error: where a failure is explained, or NULL
 ///
-/// Returns whether it was done. If not, the hooks are what they were before, and `error->message` says why.
+/// Loads the hooks again, all or none. Running calls end with the hooks that they began with.
 ///
-/// # Safety
-/// `error` is NULL or points to a structure of its type.
+/// Returns true, or false if the hooks are the same as before.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn hookvisor_reload(runtime: *const Runtime, error: *mut Error) -> bool {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { guarded(error, || Ok(handles::runtime(runtime)?.reload()?)) }.is_some()
+pub unsafe extern "C" fn hookvisor_reload(
+    runtime: *const Runtime,
+    inventory: *mut *mut Text,
+    error: *mut Error,
+) -> bool {
+    // SAFETY: the caller keeps to the beginning of the header.
+    let reloaded = unsafe {
+        guarded(error, || {
+            let inventory = input::place("inventory", inventory)?;
+            if let Some(inventory) = inventory {
+                inventory.write(ptr::null_mut());
+            }
+            let hooks = handles::runtime(runtime)?;
+            hooks.reload()?;
+            if let Some(inventory) = inventory {
+                inventory.write(ptr::without_provenance_mut(list(&hooks)));
+            }
+            Ok(())
+        })
+    };
+    reloaded.is_some()
 }
 
-/// Closes a runtime. Calls that are under way in other threads end as they would have; the last one of them frees it.
+/// hookvisor_inventory:
+/// @runtime: an open runtime
+/// @error: where a failure is explained, or NULL
 ///
-/// Returns false, and does nothing, if the runtime is none that is open: NULL, or one that was closed before.
+/// Lists the files of the hooks directory and how each is treated, as one line of JSON: the same as `hookvisor list --format json`.
 ///
-/// # Safety
-/// `error` is NULL or points to a structure of its type.
+/// Returns the text, which hookvisor_text_free() frees, or NULL if the runtime is not open.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hookvisor_inventory(runtime: *const Runtime, error: *mut Error) -> *mut Text {
+    // SAFETY: the caller keeps to the beginning of the header.
+    let listed = unsafe { guarded(error, || Ok(list(&*handles::runtime(runtime)?))) };
+    listed.map_or(ptr::null_mut(), ptr::without_provenance_mut)
+}
+
+/// hookvisor_close:
+/// @runtime: an open runtime
+/// @error: where a failure is explained, or NULL
+///
+/// Closes a runtime. Calls that run in other threads end normally; the last one frees it.
+///
+/// Returns true, or false if the runtime is not open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_close(runtime: *mut Runtime, error: *mut Error) -> bool {
-    // SAFETY: the caller keeps to what is said above.
+    // SAFETY: the caller keeps to the beginning of the header.
     unsafe { guarded(error, || handles::close(runtime)) }.is_some()
 }
 
-/// The verdict that a report is about; `HOOKVISOR_ERROR` if it is no report, or one that was freed.
-#[must_use]
+/// hookvisor_log_to:
+/// @function: gets the records, or NULL for none
+/// @data: passed to the function
+/// @level: a hookvisor_log_level: the least important records that it gets
+/// @error: where a failure is explained, or NULL
+///
+/// Passes what hookvisor logs to a function, for all runtimes of this process, and tells it when hooks start and end. At first
+/// nothing is logged. The function is called by the threads that call hooks, several at once; it must return normally. Records that
+/// it causes itself by calling hookvisor are dropped. Once this returns, a former function is no longer running.
+///
+/// Returns true, or false if it is called from the function itself, or another library has taken over the process's logging.
 #[unsafe(no_mangle)]
-pub extern "C" fn hookvisor_report_verdict(report: *const Report) -> Verdict {
-    of_report(report, |kept| Some(kept.verdict())).unwrap_or(Verdict::HookvisorError)
+pub unsafe extern "C" fn hookvisor_log_to(
+    function: LogFunction,
+    data: *mut c_void,
+    level: c_int,
+    error: *mut Error,
+) -> bool {
+    // SAFETY: the caller keeps to the beginning of the header.
+    unsafe { guarded(error, || log::set(function, data, LogLevel::of(level)?)) }.is_some()
 }
 
-/// The exit status of the first hook that failed, as a shell would give it, 0 where none did; -1 if it is no report, or
-/// one that was freed.
-#[must_use]
-#[unsafe(no_mangle)]
-pub extern "C" fn hookvisor_report_exit_status(report: *const Report) -> c_int {
-    of_report(report, |kept| Some(kept.report.exit_status().into())).unwrap_or(-1)
-}
-
-/// The report as text: a line or more for each failure, empty where there is none. It holds what the hooks wrote to stderr as
-/// they wrote it, which need not be UTF-8.
+/// hookvisor_version:
 ///
-/// Returns a string that belongs to the report and goes with it: do not free it. NULL if it is no report, or one that was
-/// freed. `*length` becomes its length, without the NUL byte at its end; `length` may be NULL.
-///
-/// # Safety
-/// `length` is NULL or points to a `size_t`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn hookvisor_report_text(report: *const Report, length: *mut usize) -> *const c_char {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { string_of(report, length, |kept| Some(kept.text())) }
-}
-
-/// The report as one line of JSON, in UTF-8. The README describes its fields.
-///
-/// Returns a string as `hookvisor_report_text` does.
-///
-/// # Safety
-/// `length` is NULL or points to a `size_t`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn hookvisor_report_json(report: *const Report, length: *mut usize) -> *const c_char {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { string_of(report, length, |kept| Some(kept.json())) }
-}
-
-/// The document as the hooks of a filter operation made it: what is to be used from now on. It may hold NUL bytes.
-///
-/// Returns a string as `hookvisor_report_text` does; NULL also where no hook changed the document.
-///
-/// # Safety
-/// `length` is NULL or points to a `size_t`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn hookvisor_report_document(report: *const Report, length: *mut usize) -> *const c_char {
-    // SAFETY: the caller keeps to what is said above.
-    unsafe { string_of(report, length, Kept::document) }
-}
-
-/// Frees a report and the strings that belong to it.
-///
-/// Returns false, and does nothing, if it is no report: NULL, or one that was freed before.
-#[unsafe(no_mangle)]
-pub extern "C" fn hookvisor_report_free(report: *mut Report) -> bool {
-    // SAFETY: there is no error to write to.
-    unsafe { guarded(ptr::null_mut(), || if REPORTS.remove(report.addr()) { Ok(()) } else { Err(Failure::NoReport) }) }
-        .is_some()
-}
-
-/// The library's version, such as "0.1.0". The string is never freed.
+/// Returns the library's version, such as "0.1.0". The string is never freed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub extern "C" fn hookvisor_version() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
+/// The handle of a runtime's inventory.
+fn list(hooks: &RustRuntime) -> usize {
+    let json = serde_json::to_string(&hooks.inventory());
+    // Strings, numbers and lists have no way to fail.
+    TEXTS.add(KeptText::new(json.unwrap_or_default().into_bytes()))
 }
 
 /// Runs an event and keeps its report for the caller.
@@ -224,11 +247,12 @@ pub extern "C" fn hookvisor_version() -> *const c_char {
 unsafe fn ask(
     runtime: *const Runtime,
     event: *const Event,
+    options: *const CallOptions,
     report: *mut *mut Report,
     error: *mut Error,
-    run: impl FnOnce(&RustRuntime, &RustEvent) -> RustReport,
+    run: impl FnOnce(Invocation) -> RustReport,
 ) -> Verdict {
-    // SAFETY: the caller keeps to what hookvisor_start asks; what is written to are its own variables, looked at for NULL.
+    // SAFETY: the caller keeps to what hookvisor_start asks; what is written to are its own variables, checked for NULL.
     unsafe {
         let asked = guarded(error, || {
             let report = input::place("report", report)?;
@@ -237,7 +261,8 @@ unsafe fn ask(
             }
             let hooks = handles::runtime(runtime)?;
             let event = input::event(event)?;
-            let kept = Kept::new(run(&hooks, &event));
+            let call = input::call(hooks.call(&event), options, hooks.limits())?;
+            let kept = Kept::new(run(call));
             call::tell(error, kept.text().bytes());
             let verdict = kept.verdict();
             match report {
@@ -251,32 +276,9 @@ unsafe fn ask(
     }
 }
 
-fn start(hooks: &RustRuntime, event: &RustEvent) -> RustReport {
-    match hooks.start(event) {
+fn start(call: Invocation) -> RustReport {
+    match call.start() {
         RustVerdict::Proceed(report) => *report,
         RustVerdict::Vetoed(veto) => veto.into_report(),
     }
-}
-
-fn of_report<T>(report: *const Report, read: impl FnOnce(&Kept) -> Option<T>) -> Option<T> {
-    let read = || Ok(read(&*REPORTS.get(report.addr()).ok_or(Failure::NoReport)?));
-    // SAFETY: there is no error to write to.
-    unsafe { guarded(ptr::null_mut(), read) }.flatten()
-}
-
-/// # Safety
-/// `length` is NULL or points to a `size_t`.
-unsafe fn string_of(
-    report: *const Report,
-    length: *mut usize,
-    read: impl FnOnce(&Kept) -> Option<&report::Text>,
-) -> *const c_char {
-    // The text stays where it is until the report is freed, which is what the caller is told.
-    let found = of_report(report, |kept| read(kept).map(|text| (text.pointer(), text.bytes().len())));
-    let (pointer, bytes) = found.unwrap_or((ptr::null(), 0));
-    if let Ok(Some(length)) = input::place("length", length) {
-        // SAFETY: it is the caller's variable, by the promise above.
-        unsafe { length.write(bytes) };
-    }
-    pointer
 }

@@ -216,6 +216,19 @@ impl Config {
     }
 }
 
+/// The conventions in a text that has nothing but `[convention.NAME]` tables.
+#[cfg(feature = "capi")]
+pub(crate) fn conventions(text: &str) -> Result<Vec<Convention>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Tables {
+        #[serde(default)]
+        convention: BTreeMap<String, RawConvention>,
+    }
+    let tables: Tables = toml::from_str(text).map_err(|error| trusted_toml::one_line(text, &error))?;
+    tables.convention.into_iter().map(|(driver, raw)| raw.into_convention(driver)).collect()
+}
+
 fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join(path)
 }

@@ -415,6 +415,12 @@ impl Runtime {
         self.0.hooks().drivers.values().flatten().any(is_missing)
     }
 
+    /// The limits for hooks that have none of their own.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
     /// What was found in the hooks directory, and what will happen with it.
     ///
     /// ```no_run

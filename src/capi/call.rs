@@ -13,28 +13,44 @@ use crate::pthread::CancellationOff;
 /// Why a call could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("this is no runtime that is open: NULL, closed before, or never opened")]
+    #[error("invalid runtime handle: NULL, closed, or never opened")]
     NoRuntime,
-    #[error("this is no report: NULL, freed before, or never made")]
+    #[error("invalid report handle: NULL, freed, or never made")]
     NoReport,
-    #[error("the runtime was opened by process {opened_by}, and this is a fork of it: open one here, after the fork")]
+    #[error("invalid cancel handle: freed, or never made")]
+    NoCancel,
+    #[error("invalid text handle: NULL, freed, or never made")]
+    NoText,
+    #[error(
+        "the handle belongs to process {opened_by}, and this process is a fork of it: make one here, after the fork"
+    )]
     Forked { opened_by: u32 },
     #[error("`{0}` is missing (NULL)")]
     Missing(&'static str),
-    #[error("`{0}` is not aligned as its type has to be")]
+    #[error("`{0}` is not aligned for its type")]
     Misaligned(&'static str),
     #[error("`{field}` is not UTF-8: {value:?}")]
     NotUtf8 { field: &'static str, value: String },
-    #[error("the document is NULL, and is to have {0} bytes")]
+    #[error("the document is NULL, but `document_length` is {0}")]
     DocumentMissing(usize),
-    #[error("the document is to have {0} bytes, which is more than a memory holds")]
+    #[error("`document_length` is {0}, which is more than the address space holds")]
     DocumentTooLarge(usize),
-    #[error("`{0}.reserved` is not zero: it was not initialized, or is meant for a later version of this library")]
-    Reserved(&'static str),
-    #[error("a hook rewrote the document, and without `report` nobody would see it")]
+    #[error("`{name}.size` is {given}: set it to sizeof(hookvisor_{name}), which is {expected} in this version")]
+    Size { name: &'static str, given: usize, expected: usize },
+    #[error("`{0}` uses fields of a later version of this library: {version} does not have them", version = env!("CARGO_PKG_VERSION"))]
+    TooNew(&'static str),
+    #[error("`options.conventions`: {0}")]
+    Conventions(String),
+    #[error("`level` is {0}: it is HOOKVISOR_LOG_ERROR, _WARNING, _INFO or _DEBUG")]
+    LogLevel(i32),
+    #[error("hookvisor_log_to was called by the log function itself")]
+    LogInLog,
+    #[error("the log cannot be taken: another part of this process has a `tracing` subscriber")]
+    LogTaken,
+    #[error("a hook rewrote the document: pass `report` to get it")]
     DocumentUnseen,
     #[cfg(not(feature = "wasm"))]
-    #[error("`options.cache` has no use here: this library was built without WebAssembly")]
+    #[error("remove `options.cache`: this library was built without WebAssembly")]
     NoCache,
     #[cfg(feature = "wasm")]
     #[error(transparent)]
@@ -63,7 +79,7 @@ pub(super) unsafe fn guarded<T>(error: *mut Error, body: impl FnOnce() -> Result
         }
         Ok(Err(failure)) => failure.to_string(),
         Err(panic) => {
-            let why = format!("hookvisor itself failed, which is a bug in it: {}", said(&*panic));
+            let why = format!("internal error, please report this bug: {}", said(&*panic));
             // What was thrown could throw again when it is dropped.
             std::mem::forget(panic);
             why
@@ -138,7 +154,7 @@ mod tests {
             Errno::set_raw(5);
             panic!("the {} broke", "wheel")
         });
-        assert_eq!((done, text.as_str()), (false, "hookvisor itself failed, which is a bug in it: the wheel broke"));
+        assert_eq!((done, text.as_str()), (false, "internal error, please report this bug: the wheel broke"));
         assert_eq!(Errno::last_raw(), 77);
     }
 

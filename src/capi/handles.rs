@@ -1,7 +1,7 @@
 //! What C holds handles of.
 //!
-//! A handle is a number that is never used twice, for all kinds together. So a stale one finds nothing, and a report is no
-//! runtime. It is odd, so no address of anything is taken for one.
+//! A handle is a number that is never used twice, for all kinds together. So a stale handle finds nothing, and a report is never
+//! taken for a runtime. It is odd, so it is not the address of anything.
 //!
 //! fork(2) copies the thread that calls it and no other, and every lock as it is at that moment: one that another thread held
 //! is never released in the copy. So each process has a table with locks of its own, and does not wait for its parent's.
@@ -13,12 +13,15 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use super::call::Failure;
-use super::report::Kept;
+use super::report::{Kept, Text};
 use super::types;
+use crate::cancel::Cancel;
 use crate::runtime::Runtime;
 
 pub(super) static RUNTIMES: Handles<Runtime> = Handles::new();
 pub(super) static REPORTS: Handles<Kept> = Handles::new();
+pub(super) static CANCELS: Handles<Cancel> = Handles::new();
+pub(super) static TEXTS: Handles<Text> = Handles::new();
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
@@ -148,16 +151,29 @@ impl<T> Table<T> {
     }
 }
 
-/// The runtime that a handle stands for.
+/// The runtime that a handle stands for. In a fork, the thread that would end its WebAssembly hooks in time is missing.
 pub(super) fn runtime(handle: *const types::Runtime) -> Result<Arc<Runtime>, Failure> {
-    match RUNTIMES.table().find(handle.addr()) {
-        Found::Here(runtime) => Ok(runtime),
-        // The thread that would end a WebAssembly hook in time is not here.
+    own(&RUNTIMES, handle.addr(), Failure::NoRuntime)
+}
+
+/// The cancellation that a handle stands for. A fork shares its descriptor with the parent, whose calls it must not wake.
+pub(super) fn cancel(handle: *const types::Cancel) -> Result<Arc<Cancel>, Failure> {
+    own(&CANCELS, handle.addr(), Failure::NoCancel)
+}
+
+fn own<T: Send + Sync>(handles: &Handles<T>, handle: usize, nothing: Failure) -> Result<Arc<T>, Failure> {
+    match handles.table().find(handle) {
+        Found::Here(value) => Ok(value),
         Found::Inherited { from, .. } => Err(Failure::Forked { opened_by: from }),
-        Found::Nothing => Err(Failure::NoRuntime),
+        Found::Nothing => Err(nothing),
     }
 }
 
+/// Frees a handle.
+pub(super) fn removed<T: Send + Sync>(handles: &Handles<T>, handle: usize, nothing: Failure) -> Result<(), Failure> {
+    if handles.remove(handle) { Ok(()) } else { Err(nothing) }
+}
+
 pub(super) fn close(handle: *mut types::Runtime) -> Result<(), Failure> {
-    if RUNTIMES.remove(handle.addr()) { Ok(()) } else { Err(Failure::NoRuntime) }
+    removed(&RUNTIMES, handle.addr(), Failure::NoRuntime)
 }

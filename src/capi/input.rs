@@ -1,31 +1,86 @@
-//! Reading what C gives, and looking at it as far as it can be looked at.
+//! Reads what C passes, and checks it as far as that is possible.
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::mem::{MaybeUninit, offset_of};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::slice;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::call::Failure;
-use super::types;
+use super::{handles, types};
+use crate::config;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::runtime::RuntimeBuilder;
+use crate::runtime::call::Invocation;
 
-/// A structure to read; `None` for NULL.
+/// A larger structure is a field that was never set.
+const LARGEST: usize = 4096;
+
+/// A structure that begins with its size. Later versions append fields.
 ///
 /// # Safety
-/// `pointer` is NULL or points to a `T`, if it is aligned, that nobody changes while the result is used.
-pub(super) unsafe fn structure<'a, T>(name: &'static str, pointer: *const T) -> Result<Option<&'a T>, Failure> {
-    if !pointer.is_aligned() {
-        return Err(Failure::Misaligned(name));
+/// Its first field is a `usize`, and all bytes zero are a valid value.
+pub(super) unsafe trait Versioned: Copy {
+    /// The name of the C type.
+    const NAME: &'static str;
+    /// Where the fields of version 0.1 end: what every caller has.
+    const FIRST: usize;
+}
+
+// SAFETY: it begins with `size`; its other fields are pointers and integers.
+unsafe impl Versioned for types::Event {
+    const NAME: &'static str = "event";
+    const FIRST: usize = offset_of!(types::Event, document_length) + size_of::<usize>();
+}
+
+// SAFETY: as above.
+unsafe impl Versioned for types::Options {
+    const NAME: &'static str = "options";
+    const FIRST: usize = offset_of!(types::Options, end_with_host) + size_of::<std::ffi::c_int>();
+}
+
+// SAFETY: as above.
+unsafe impl Versioned for types::CallOptions {
+    const NAME: &'static str = "call_options";
+    const FIRST: usize = offset_of!(types::CallOptions, stderr_bytes) + size_of::<u64>();
+}
+
+/// A structure of the caller's version: fields that it does not have are zero, and fields that this library does not know have
+/// to be. `None` for NULL.
+///
+/// # Safety
+/// `pointer` is NULL or, if it is aligned, points to a `T` with as many bytes as its first field says, which do not change
+/// meanwhile.
+pub(super) unsafe fn structure<T: Versioned>(pointer: *const T) -> Result<Option<T>, Failure> {
+    if pointer.is_null() {
+        return Ok(None);
     }
-    // SAFETY: the caller's promise, and it is aligned.
-    Ok(unsafe { pointer.as_ref() })
+    if !pointer.is_aligned() {
+        return Err(Failure::Misaligned(T::NAME));
+    }
+    // SAFETY: by the caller's promise a `usize` is there.
+    let size = unsafe { pointer.cast::<usize>().read() };
+    if !(T::FIRST..=LARGEST).contains(&size) {
+        return Err(Failure::Size { name: T::NAME, given: size, expected: size_of::<T>() });
+    }
+    let known = size.min(size_of::<T>());
+    // SAFETY: by the caller's promise there are `size` bytes.
+    let unknown = unsafe { slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
+    if unknown.iter().any(|&byte| byte != 0) {
+        return Err(Failure::TooNew(T::NAME));
+    }
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` bytes are there to read and to write; what is not written is zero, which is valid.
+    unsafe {
+        ptr::copy_nonoverlapping(pointer.cast::<u8>(), value.as_mut_ptr().cast::<u8>(), known);
+        Ok(Some(value.assume_init()))
+    }
 }
 
 /// A variable to write to, which need not be initialized; `None` for NULL.
@@ -36,7 +91,7 @@ pub(super) fn place<T>(name: &'static str, pointer: *mut T) -> Result<Option<Non
 /// A path, which is any bytes.
 ///
 /// # Safety
-/// `text` is NULL or ends with a NUL byte, and nobody changes it meanwhile.
+/// `text` is NULL or ends with a NUL byte, and does not change meanwhile.
 pub(super) unsafe fn path(name: &'static str, text: *const c_char) -> Result<PathBuf, Failure> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { string(text) }.ok_or(Failure::Missing(name))?.to_bytes();
@@ -66,10 +121,7 @@ unsafe fn utf8<'a>(field: &'static str, text: *const c_char) -> Result<Option<&'
 pub(super) unsafe fn event(event: *const types::Event) -> Result<Event, Failure> {
     // SAFETY: the caller's promise, for the structure and for what it points to.
     unsafe {
-        let given = structure("event", event)?.ok_or(Failure::Missing("event"))?;
-        if given.reserved.iter().any(|reserved| !reserved.is_null()) {
-            return Err(Failure::Reserved("event"));
-        }
+        let given = structure(event)?.ok_or(Failure::Missing("event"))?;
         let required = |field, text| utf8(field, text)?.ok_or(Failure::Missing(field));
         let mut event = Event::new(
             required("event.driver", given.driver)?,
@@ -87,7 +139,7 @@ pub(super) unsafe fn event(event: *const types::Event) -> Result<Event, Failure>
 }
 
 /// # Safety
-/// `document` is NULL or has `length` bytes, which nobody changes meanwhile.
+/// `document` is NULL or has `length` bytes, which do not change meanwhile.
 unsafe fn document(document: *const c_void, length: usize) -> Result<Bytes, Failure> {
     if length == 0 {
         return Ok(Bytes::new());
@@ -105,21 +157,33 @@ unsafe fn document(document: *const c_void, length: usize) -> Result<Bytes, Fail
 /// A builder with these options.
 ///
 /// # Safety
-/// The strings in `options` are NULL or end with a NUL byte.
-pub(super) unsafe fn configure(builder: RuntimeBuilder, options: &types::Options) -> Result<RuntimeBuilder, Failure> {
-    if options.reserved != [0; 8] {
-        return Err(Failure::Reserved("options"));
+/// As for `hookvisor_open`.
+pub(super) unsafe fn configure(
+    mut builder: RuntimeBuilder,
+    options: *const types::Options,
+) -> Result<RuntimeBuilder, Failure> {
+    // SAFETY: the caller's promise, for the structure and for what it points to.
+    unsafe {
+        let Some(options) = structure(options)? else { return Ok(builder) };
+        builder = builder.limits(limits(&options));
+        if let Some(bound) = NonZeroUsize::new(usize::try_from(options.max_in_flight).unwrap_or(usize::MAX)) {
+            builder = builder.max_in_flight(bound);
+        }
+        if options.end_with_host != 0 {
+            builder = builder.end_with_host();
+        }
+        if !options.cancel.is_null() {
+            builder = builder.cancel(&*handles::cancel(options.cancel)?);
+        }
+        if let Some(driver) = utf8("options.only_driver", options.only_driver)? {
+            builder = builder.only_driver(driver);
+        }
+        if let Some(text) = utf8("options.conventions", options.conventions)? {
+            let conventions = config::conventions(text).map_err(Failure::Conventions)?;
+            builder = conventions.into_iter().fold(builder, RuntimeBuilder::convention);
+        }
+        if options.cache.is_null() { Ok(builder) } else { with_cache(builder, path("options.cache", options.cache)?) }
     }
-    let mut builder = builder.limits(limits(options));
-    if let Some(bound) = NonZeroUsize::new(usize::try_from(options.max_in_flight).unwrap_or(usize::MAX)) {
-        builder = builder.max_in_flight(bound);
-    }
-    if options.cache.is_null() {
-        return Ok(builder);
-    }
-    // SAFETY: the caller's promise.
-    let directory = unsafe { path("options.cache", options.cache) }?;
-    with_cache(builder, directory)
 }
 
 #[cfg(feature = "wasm")]
@@ -132,13 +196,46 @@ fn with_cache(_: RuntimeBuilder, _: PathBuf) -> Result<RuntimeBuilder, Failure> 
     Err(Failure::NoCache)
 }
 
+/// A call with these options.
+///
+/// # Safety
+/// As for `hookvisor_start`.
+pub(super) unsafe fn call(
+    mut call: Invocation,
+    options: *const types::CallOptions,
+    limits: &Limits,
+) -> Result<Invocation, Failure> {
+    // SAFETY: the caller's promise.
+    let Some(options) = (unsafe { structure(options) })? else { return Ok(call) };
+    if options.within_ms != 0 {
+        call = call.within(Duration::from_millis(options.within_ms));
+    }
+    if !options.cancel.is_null() {
+        call = call.cancel(&*handles::cancel(options.cancel)?);
+    }
+    Ok(call.limits(Limits {
+        timeout: time(options.timeout_ms, limits.timeout),
+        grace: time(options.grace_ms, limits.grace),
+        stdout: number(options.stdout_bytes, limits.stdout),
+        stderr: number(options.stderr_bytes, limits.stderr),
+        ..limits.clone()
+    }))
+}
+
+fn time(ms: u64, otherwise: Duration) -> Duration {
+    if ms == 0 { otherwise } else { Duration::from_millis(ms) }
+}
+
+fn number(value: u64, otherwise: usize) -> usize {
+    if value == 0 { otherwise } else { usize::try_from(value).unwrap_or(usize::MAX) }
+}
+
 fn limits(options: &types::Options) -> Limits {
     let defaults = Limits::default();
-    let time = |ms, default| if ms == 0 { default } else { Duration::from_millis(ms) };
-    let number = |value, default| if value == 0 { default } else { usize::try_from(value).unwrap_or(usize::MAX) };
     Limits {
         timeout: time(options.timeout_ms, defaults.timeout),
         grace: time(options.grace_ms, defaults.grace),
+        slow: time(options.slow_ms, defaults.slow),
         leak_wait: time(options.leak_wait_ms, defaults.leak_wait),
         stdout: number(options.stdout_bytes, defaults.stdout),
         stderr: number(options.stderr_bytes, defaults.stderr),

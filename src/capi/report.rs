@@ -44,7 +44,7 @@ impl Kept {
 pub(super) struct Text(Box<[u8]>);
 
 impl Text {
-    fn new(mut bytes: Vec<u8>) -> Self {
+    pub(super) fn new(mut bytes: Vec<u8>) -> Self {
         bytes.push(0);
         Self(bytes.into_boxed_slice())
     }

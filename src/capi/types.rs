@@ -1,93 +1,207 @@
 //! What C and the library give each other.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
-/// An open directory of hooks. It may be used by many threads at once, and calls do not wait for each other.
+/// An open hooks directory. Many threads may use it at once; their calls do not wait for each other.
 pub struct Runtime {
     _private: [u8; 0],
 }
 
-/// What came of an event. It may be read by many threads at once.
+/// The result of an event. Many threads may read it at once.
 pub struct Report {
     _private: [u8; 0],
 }
 
-/// What came of a call. Compare it, do not test its truth: 0 is none of these, so that a variable that was never set is no
-/// leave to proceed, and whatever refuses is negative.
+/// Ends running calls from another thread.
+pub struct Cancel {
+    _private: [u8; 0],
+}
+
+/// A text that the library made for the caller.
+pub struct Text {
+    _private: [u8; 0],
+}
+
+/// The result of a call. Compare it with HOOKVISOR_PROCEED; do not test whether it is true. 0 is not a verdict, so a variable that
+/// was never set does not start anything. Refusals are negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub enum Verdict {
-    /// Start stage: every hook agreed. Go on.
+    /// Start stage: every hook agreed. Start the guest.
     HookvisorProceed = 1,
-    /// Shutdown stage: the hooks have been told.
+    /// Shutdown stage: the hooks have been called.
     HookvisorNotified = 2,
-    /// Start stage: a hook refused, or could not be asked. Do not go on.
+    /// Start stage: a hook refused, or could not be called. Do not start the guest.
     HookvisorVetoed = -1,
-    /// The call itself failed. Before a start: do not go on.
+    /// The call itself failed. Do not start the guest.
     HookvisorError = -2,
 }
 
-/// What is about to happen to a guest, or has happened. Set what is not used to zero, as a designated initializer does:
-/// `hookvisor_event event = { .driver = "mydaemon", .object = "web1", .operation = "start" };`
-#[derive(Debug)]
+/// What is about to happen to a guest, or has happened:
+///
+/// ```c
+/// hookvisor_event event = {
+///     .size = sizeof event, .driver = "mydaemon", .object = "web1", .operation = "start",
+/// };
+/// ```
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Event {
-    /// The name that hooks are looked up by: letters, digits, `-` and `_`. UTF-8 without a newline, as all of the strings.
+    /// sizeof(hookvisor_event). A later version of the library knows by it which fields the caller has.
+    pub size: usize,
+    /// The driver, by which hooks are found: letters, digits, `-` and `_`. As all strings, UTF-8 without a newline.
     pub driver: *const c_char,
-    /// The guest that this is about.
+    /// The guest's name.
     pub object: *const c_char,
-    /// What is happening.
+    /// What happens to the guest.
     pub operation: *const c_char,
-    /// The part of the operation; NULL for the one that the driver's convention gives with it.
+    /// The part of the operation; NULL for the one that the driver's convention has.
     pub sub_operation: *const c_char,
     /// One more argument for the hooks; NULL for `-`.
     pub extra: *const c_char,
-    /// What the hooks find on stdin, any bytes; NULL if there is nothing.
+    /// What hooks read from stdin, any bytes; NULL for nothing.
     pub document: *const c_void,
-    /// How many bytes the document has.
+    /// The number of bytes in the document.
     pub document_length: usize,
-    /// NULL: room for later versions.
-    pub reserved: [*const c_void; 4],
 }
 
-/// How hooks are run. Set what is not used to zero, which stands for the default.
-#[derive(Debug)]
+/// How a runtime calls hooks. Fields that are zero have their default:
+///
+/// ```c
+/// hookvisor_options options = {.size = sizeof options, .timeout_ms = 30000};
+/// ```
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Options {
-    /// A directory where compiled WebAssembly hooks are kept for the next time; NULL to keep nothing.
+    /// sizeof(hookvisor_options).
+    pub size: usize,
+    /// A directory for compiled WebAssembly hooks, so that the next process need not compile them; NULL to keep nothing.
     pub cache: *const c_char,
-    /// How long a hook may take, where its settings do not say otherwise. 90,000 ms.
+    /// Loads the hooks of this driver only; NULL for all.
+    pub only_driver: *const c_char,
+    /// What the operations of the caller's own drivers mean: TOML, the `[convention.NAME]` tables of hookvisor.toml; NULL for
+    /// the built-in conventions.
+    pub conventions: *const c_char,
+    /// Ends every call of this runtime; NULL for none.
+    pub cancel: *const Cancel,
+    /// Run time of a hook whose settings have no `timeout`. 90,000 ms.
     pub timeout_ms: u64,
-    /// How long a native hook has between SIGTERM and SIGKILL once its time is up. 5,000 ms.
+    /// Time between SIGTERM and SIGKILL for a native hook that ran out of time. 5,000 ms.
     pub grace_ms: u64,
-    /// How long a native hook's background processes may hold its output after it has exited. 100 ms.
+    /// How long a native hook's background processes may hold its output after the hook has exited. 100 ms.
     pub leak_wait_ms: u64,
-    /// How many bytes of stdout a filter operation's hook may write. 8 MiB.
+    /// How long a hook runs before the log mentions it. 10,000 ms.
+    pub slow_ms: u64,
+    /// Bytes of stdout that the hook of a filter operation may write. 8 MiB.
     pub stdout_bytes: u64,
-    /// How many bytes of stderr are kept, half from its beginning and half from its end. 64 KiB.
+    /// Bytes of stderr that are kept, half from the beginning and half from the end. 64 KiB.
     pub stderr_bytes: u64,
-    /// How many bytes of memory a WebAssembly hook may have, where its settings do not say otherwise. 64 MiB.
+    /// Memory of a WebAssembly hook whose settings have no `memory`. 64 MiB.
     pub memory_bytes: u64,
-    /// How many elements a WebAssembly hook's tables may have, each. 100,000.
+    /// Elements in each table of a WebAssembly hook. 100,000.
     pub table_elements: u64,
-    /// How many bytes a WebAssembly hook's stack may have. 512 KiB.
+    /// Stack of a WebAssembly hook. 512 KiB.
     pub stack_bytes: u64,
-    /// How many bytes a WebAssembly hook's file may have. 64 MiB.
+    /// Size of a WebAssembly hook's file. 64 MiB.
     pub module_bytes: u64,
-    /// How many hooks run at once, for all threads together; one more waits. No bound.
+    /// Hooks that run at once, over all threads; another one waits for its turn. No bound.
     pub max_in_flight: u64,
-    /// 0: room for later versions.
-    pub reserved: [u64; 8],
+    /// Not 0: native hooks end with this process, also if it is killed. The runtime then has one child process, a small
+    /// shell, until it is closed.
+    pub end_with_host: c_int,
 }
 
-/// The size of an error's message, with the NUL byte at its end.
+/// Options for one call. Fields that are zero have the runtime's value.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct CallOptions {
+    /// sizeof(hookvisor_call_options).
+    pub size: usize,
+    /// Ends this call; NULL for none.
+    pub cancel: *const Cancel,
+    /// Time for all hooks of this call together. No bound.
+    pub within_ms: u64,
+    /// Run time of a hook whose settings have no `timeout`.
+    pub timeout_ms: u64,
+    /// Time between SIGTERM and SIGKILL for a native hook that ran out of time.
+    pub grace_ms: u64,
+    /// Bytes of stdout that the hook of a filter operation may write.
+    pub stdout_bytes: u64,
+    /// Bytes of stderr that are kept.
+    pub stderr_bytes: u64,
+}
+
+/// The size of an error's message, with its NUL byte.
 pub const HOOKVISOR_ERROR_SIZE: usize = 1024;
 
-/// Where a call says why. It belongs to the caller, who need not prepare it, and who may pass NULL instead: so there is
-/// nothing to free, and no other call or thread changes it.
+/// Where a call puts the reason of a failure. It belongs to the caller, who need not initialize it. There is nothing to free, and
+/// no other thread writes to it.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Error {
-    /// A string for a person to read, empty if nothing went wrong. One that is too long ends in "...".
+    /// A text for a person, empty if nothing failed. A text that is too long ends in "...".
     pub message: [c_char; HOOKVISOR_ERROR_SIZE],
 }
+
+/// How important a record is. A lower number is more important.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub enum LogLevel {
+    /// hookvisor itself failed.
+    HookvisorLogError = 1,
+    /// A hook failed, is slow, or cannot be called.
+    HookvisorLogWarning = 2,
+    /// A hook was called; a start was vetoed.
+    HookvisorLogInfo = 3,
+    /// A hook was loaded, a hook is about to be called.
+    HookvisorLogDebug = 4,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub enum LogTopic {
+    /// Anything else.
+    HookvisorTopicOther = 0,
+    /// A hook is called.
+    HookvisorTopicStarted = 1,
+    /// A hook still runs after `slow_ms`.
+    HookvisorTopicSlow = 2,
+    /// A hook has ended: `exit_status` and `duration_us` are set.
+    HookvisorTopicEnded = 3,
+    /// A start was vetoed: `exit_status` is set.
+    HookvisorTopicVetoed = 4,
+    /// A hook cannot be called; it will veto.
+    HookvisorTopicBroken = 5,
+    /// A WebAssembly hook wrote to its log.
+    HookvisorTopicGuest = 6,
+}
+
+/// One record of the log. It and its strings are valid until the function returns. Strings that do not apply are NULL.
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct LogRecord {
+    /// The size of this structure in the library's version. Fields beyond it do not exist.
+    pub size: usize,
+    /// How important it is.
+    pub level: LogLevel,
+    /// What it is about.
+    pub topic: LogTopic,
+    /// A text for a person.
+    pub message: *const c_char,
+    /// The event's driver.
+    pub driver: *const c_char,
+    /// The guest's name.
+    pub object: *const c_char,
+    /// The event's operation.
+    pub operation: *const c_char,
+    /// The hook's file.
+    pub hook: *const c_char,
+    /// The hook's exit status, as a shell has it; -1 if it does not apply.
+    pub exit_status: c_int,
+    /// The hook's run time in microseconds; -1 if it does not apply.
+    pub duration_us: i64,
+}
+
+/// A function of the caller that gets the log's records. Several threads may call it at once.
+pub type LogFunction = Option<unsafe extern "C" fn(record: *const LogRecord, data: *mut c_void)>;

@@ -38,7 +38,7 @@ static inline hookvisor_runtime *open_hooks(char **argv, hookvisor_options optio
 
 static inline hookvisor_event event_of(const char *driver, const char *object, const char *operation)
 {
-    hookvisor_event event = {.driver = driver, .object = object, .operation = operation};
+    hookvisor_event event = {.size = sizeof event, .driver = driver, .object = object, .operation = operation};
     return event;
 }
 

@@ -13,7 +13,7 @@ static volatile sig_atomic_t faults;
 static hookvisor_verdict start(const char *kind, const char *object, hookvisor_error *error)
 {
     hookvisor_event event = event_of(kind, object, "start");
-    return hookvisor_start(hooks, &event, NULL, error);
+    return hookvisor_start(hooks, &event, NULL, NULL, error);
 }
 
 /* A hook that does not read what it is sent does not kill a host that has left SIGPIPE as it was. */
@@ -25,7 +25,7 @@ static void sigpipe(const char *kind)
     CHECK(sigaction(SIGPIPE, NULL, &disposition) == 0 && disposition.sa_handler == SIG_DFL);
     event.document = large;
     event.document_length = 4 << 20;
-    CHECK(large != NULL && hookvisor_start(hooks, &event, NULL, NULL) == HOOKVISOR_PROCEED);
+    CHECK(large != NULL && hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
     CHECK(sigaction(SIGPIPE, NULL, &disposition) == 0 && disposition.sa_handler == SIG_DFL);
     free(large);
 }
@@ -49,11 +49,11 @@ static void forked(char **argv, size_t number)
     CHECK(child >= 0);
     if (child == 0) {
         hookvisor_error error;
-        hookvisor_options options = {.timeout_ms = 60000};
+        hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000};
         alarm(60);
         CHECK(start("native", "exit=0", &error) == HOOKVISOR_ERROR);
-        CHECK(strstr(error.message, "and this is a fork of it: open one here, after the fork") != NULL);
-        CHECK(!hookvisor_reload(hooks, NULL) && hookvisor_close(hooks, NULL) && !hookvisor_close(hooks, NULL));
+        CHECK(strstr(error.message, "and this process is a fork of it: make one here, after the fork") != NULL);
+        CHECK(!hookvisor_reload(hooks, NULL, NULL) && hookvisor_close(hooks, NULL) && !hookvisor_close(hooks, NULL));
         hooks = open_hooks(argv, options);
         for (size_t i = 0; i < number; i++) {
             CHECK(start(kinds[i], "exit=0", NULL) == HOOKVISOR_PROCEED);
@@ -93,7 +93,7 @@ static void *on_a_small_stack(void *number)
 int main(int argc, char **argv)
 {
     size_t number = number_of_kinds(argc, argv);
-    hookvisor_options options = {.timeout_ms = 60000};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000};
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = count_fault;

@@ -20,7 +20,7 @@ static void *ask(void *unused)
         hookvisor_event event = event_of(kinds[i % number], vetoes ? "stderr=no;exit=3" : "read", "start");
         event.document = "document";
         event.document_length = 8;
-        hookvisor_verdict verdict = hookvisor_start(hooks, &event, &report, &error);
+        hookvisor_verdict verdict = hookvisor_start(hooks, &event, NULL, &report, &error);
         if (verdict != (vetoes ? HOOKVISOR_VETOED : HOOKVISOR_PROCEED))
             fprintf(stderr, "%d: %d: %s\n", i, verdict, error.message);
         CHECK(verdict == (vetoes ? HOOKVISOR_VETOED : HOOKVISOR_PROCEED));
@@ -34,7 +34,7 @@ static void *ask_slowly(void *kind)
     hookvisor_error error;
     hookvisor_event event = event_of(kind, "sleep=1500;exit=7", "start");
     hookvisor_report *report;
-    CHECK(hookvisor_start(hooks, &event, &report, &error) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_start(hooks, &event, NULL, &report, &error) == HOOKVISOR_VETOED);
     CHECK(hookvisor_report_exit_status(report) == 7 && hookvisor_report_free(report));
     return NULL;
 }
@@ -67,13 +67,13 @@ static void cancelled(const char *kind)
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
-    hookvisor_options options = {.timeout_ms = 60000, .max_in_flight = 4};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .max_in_flight = 4};
     hooks = open_hooks(argv, options);
     number = number_of_kinds(argc, argv);
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_create(&threads[i], NULL, ask, NULL) == 0);
     for (int i = 0; i < 3; i++)
-        CHECK(hookvisor_reload(hooks, NULL));
+        CHECK(hookvisor_reload(hooks, NULL, NULL));
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
     for (size_t i = 0; i < number; i++)
@@ -85,7 +85,7 @@ int main(int argc, char **argv)
     nanosleep(&moment, NULL);
     CHECK(hookvisor_close(hooks, NULL));
     hookvisor_event event = event_of("native", "exit=0", "start");
-    CHECK(hookvisor_start(hooks, &event, NULL, NULL) == HOOKVISOR_ERROR);
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_ERROR);
     for (size_t i = 0; i < number; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
     return 0;

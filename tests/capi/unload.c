@@ -8,13 +8,13 @@
 #include "check.h"
 
 typedef hookvisor_runtime *open_function(const char *, const hookvisor_options *, hookvisor_error *);
-typedef hookvisor_verdict start_function(const hookvisor_runtime *, const hookvisor_event *, hookvisor_report **,
-                                         hookvisor_error *);
+typedef hookvisor_verdict start_function(const hookvisor_runtime *, const hookvisor_event *,
+                                         const hookvisor_call_options *, hookvisor_report **, hookvisor_error *);
 typedef bool close_function(hookvisor_runtime *, hookvisor_error *);
 
 int main(int argc, char **argv)
 {
-    hookvisor_options options = {.timeout_ms = 60000};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000};
     options.cache = strcmp(argv[2], "-") == 0 ? NULL : argv[2];
     const char *library = argv[argc - 1];
     for (int i = 0; i < 3; i++) {
@@ -32,7 +32,7 @@ int main(int argc, char **argv)
         CHECK(hooks != NULL);
         for (size_t kind = 0; kind < number_of_kinds(argc, argv); kind++) {
             hookvisor_event event = event_of(kinds[kind], "crash", "start");
-            CHECK(start(hooks, &event, NULL, NULL) == HOOKVISOR_VETOED);
+            CHECK(start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
         }
         CHECK(close_hooks(hooks, NULL) && dlclose(loaded) == 0);
     }

@@ -10,7 +10,7 @@ static hookvisor_report *start(hookvisor_verdict verdict, int status, hookvisor_
 {
     hookvisor_error error;
     hookvisor_report *report = NULL;
-    hookvisor_verdict got = hookvisor_start(hooks, &event, &report, &error);
+    hookvisor_verdict got = hookvisor_start(hooks, &event, NULL, &report, &error);
     if (got != verdict || strstr(error.message, says) == NULL)
         fprintf(stderr, "%s %s: %d: %s\n", event.driver, event.object, got, error.message);
     CHECK(got == verdict && report != NULL);
@@ -102,7 +102,7 @@ static void odd_words(const char *kind)
     hookvisor_report_free(report);
     hookvisor_error error;
     hookvisor_event event = event_of(kind, "stderr-hex=610062ff;exit=1", "start");
-    CHECK(hookvisor_start(hooks, &event, &report, &error) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_start(hooks, &event, NULL, &report, &error) == HOOKVISOR_VETOED);
     CHECK(strstr(error.message, ": a?b\xff") != NULL);
     const char *text = hookvisor_report_text(report, &length);
     CHECK(length > 5 && memcmp(text + length - 5, "a\0b\xff\n", 5) == 0 && text[length] == '\0');
@@ -114,19 +114,19 @@ static void shutdown_tells_all(const char *kind)
     hookvisor_error error;
     hookvisor_report *report;
     hookvisor_event event = event_of(kind, "exit=0", "stopped");
-    CHECK(hookvisor_shutdown(hooks, &event, &report, &error) == HOOKVISOR_NOTIFIED && error.message[0] == '\0');
+    CHECK(hookvisor_shutdown(hooks, &event, NULL, &report, &error) == HOOKVISOR_NOTIFIED && error.message[0] == '\0');
     CHECK(hookvisor_report_exit_status(report) == 0);
     hookvisor_report_free(report);
     event.object = "exit=4";
-    CHECK(hookvisor_shutdown(hooks, &event, &report, &error) == HOOKVISOR_NOTIFIED);
+    CHECK(hookvisor_shutdown(hooks, &event, NULL, &report, &error) == HOOKVISOR_NOTIFIED);
     CHECK(strstr(error.message, "failed with error code 4") != NULL);
     CHECK(hookvisor_report_verdict(report) == HOOKVISOR_NOTIFIED && hookvisor_report_exit_status(report) == 4);
     hookvisor_report_free(report);
-    CHECK(hookvisor_shutdown(hooks, &event, NULL, NULL) == HOOKVISOR_NOTIFIED);
+    CHECK(hookvisor_shutdown(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_NOTIFIED);
     /* The convention says which stage it is. */
-    CHECK(hookvisor_run(hooks, &event, NULL, NULL) == HOOKVISOR_NOTIFIED);
+    CHECK(hookvisor_run(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_NOTIFIED);
     event.operation = "start";
-    CHECK(hookvisor_run(hooks, &event, NULL, NULL) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_run(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
 }
 
 /* The hook in qemu.d says "new" where the document says "old". */
@@ -137,14 +137,14 @@ static void filter(void)
     hookvisor_event event = event_of("qemu", "web1", "migrate");
     event.document = "<domain><name>old</name></domain>";
     event.document_length = strlen(event.document);
-    CHECK(hookvisor_start(hooks, &event, &report, &error) == HOOKVISOR_PROCEED);
+    CHECK(hookvisor_start(hooks, &event, NULL, &report, &error) == HOOKVISOR_PROCEED);
     size_t length = 0;
     const char *document = hookvisor_report_document(report, &length);
     CHECK(document != NULL && strcmp(document, "<domain><name>new</name></domain>") == 0 && strlen(document) == length);
     hookvisor_report_free(report);
     /* Without a report the caller would start the guest with the old one. */
-    CHECK(hookvisor_start(hooks, &event, NULL, &error) == HOOKVISOR_ERROR);
-    CHECK(strcmp(error.message, "a hook rewrote the document, and without `report` nobody would see it") == 0);
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, &error) == HOOKVISOR_ERROR);
+    CHECK(strcmp(error.message, "a hook rewrote the document: pass `report` to get it") == 0);
 }
 
 /* Limits other than the defaults hold. The larger part of what a hook says is what is dropped. */
@@ -152,26 +152,26 @@ static void limits(char **argv, const char *kind)
 {
     hookvisor_error error;
     hookvisor_report *report;
-    hookvisor_options options = {.timeout_ms = 60000, .stderr_bytes = 100, .stdout_bytes = 10, .memory_bytes = 4 << 20};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .stderr_bytes = 100, .stdout_bytes = 10, .memory_bytes = 4 << 20};
     hookvisor_runtime *limited = open_hooks(argv, options);
     hookvisor_event event = event_of(kind, "flood-stderr=5000;exit=1", "start");
-    CHECK(hookvisor_start(limited, &event, &report, &error) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_start(limited, &event, NULL, &report, &error) == HOOKVISOR_VETOED);
     CHECK(strstr(hookvisor_report_json(report, NULL), "\"stderr_dropped\":4900") != NULL);
     hookvisor_report_free(report);
     event.object = "grow=16000000";
-    CHECK((hookvisor_start(limited, &event, NULL, &error) == HOOKVISOR_PROCEED) == (strcmp(kind, "native") == 0));
-    CHECK(hookvisor_start(hooks, &event, NULL, &error) == HOOKVISOR_PROCEED);
+    CHECK((hookvisor_start(limited, &event, NULL, NULL, &error) == HOOKVISOR_PROCEED) == (strcmp(kind, "native") == 0));
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, &error) == HOOKVISOR_PROCEED);
     event = event_of("qemu", "web1", "migrate");
     event.document = "<domain><name>old</name></domain>";
     event.document_length = strlen(event.document);
-    CHECK(hookvisor_start(limited, &event, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_start(limited, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
     CHECK(strstr(error.message, "of which no more than 10 are taken") != NULL);
     CHECK(hookvisor_close(limited, NULL));
 }
 
 int main(int argc, char **argv)
 {
-    hookvisor_options options = {.timeout_ms = 60000, .grace_ms = 30000};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .grace_ms = 30000};
     hooks = open_hooks(argv, options);
     options.timeout_ms = 700;
     impatient = open_hooks(argv, options);

@@ -10,7 +10,7 @@ use crate::support::program::{Ran, command};
 use crate::support::skip;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const PROGRAMS: [&str; 4] = ["verdicts", "misuse", "threads", "process"];
+const PROGRAMS: [&str; 5] = ["verdicts", "misuse", "threads", "process", "control"];
 
 #[test]
 fn a_c_program_is_answered_right() {
@@ -134,7 +134,10 @@ fn the_example_in_c_asks_and_tells() {
 fn the_example_in_python_asks_and_tells() {
     let example = Path::new(ROOT).join("examples/embed.py");
     let run = |directory: &str| {
-        ran(command("python3").arg("-B").arg(&example).arg(directory).env("LD_LIBRARY_PATH", library()))
+        let mut python = command("python3");
+        python.env("PYTHONPATH", format!("{ROOT}/python/src"));
+        python.env("HOOKVISOR_LIBRARY", library().join("libhookvisor.so"));
+        ran(python.arg("-B").arg(&example).arg(directory))
     };
     embedded(run);
 }

@@ -7,6 +7,8 @@
 mod support;
 
 #[cfg(feature = "compiler")]
+mod abi;
+#[cfg(feature = "compiler")]
 mod amplification;
 mod bad_input;
 #[cfg(feature = "compiler")]
@@ -51,6 +53,8 @@ mod precompiled;
 mod progress;
 #[cfg(feature = "compiler")]
 mod public_api;
+#[cfg(feature = "compiler")]
+mod python;
 #[cfg(feature = "compiler")]
 mod readme;
 #[cfg(feature = "compiler")]

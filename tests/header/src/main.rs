@@ -11,6 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_config(cbindgen::Config::from_file(root.join("cbindgen.toml"))?)
         .with_src(root.join("src/capi/types.rs"))
         .with_src(root.join("src/capi.rs"))
+        .with_src(root.join("src/capi/read.rs"))
+        .with_src(root.join("src/capi/cancel.rs"))
         .generate()?
         .write(io::stdout());
     Ok(())

@@ -29,6 +29,17 @@ pub(crate) fn library() -> &'static Path {
     &LIBRARY
 }
 
+/// The directory with the shared library that has symbol versions, linked when a test first needs it.
+pub(crate) fn versioned_library() -> &'static Path {
+    static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("versioned");
+        let mut link = Command::new(format!("{ROOT}/scripts/link-library"));
+        succeed(link.arg(library().join("libhookvisor.a")).arg(&directory));
+        directory
+    });
+    &LIBRARY
+}
+
 /// Runs a command that has to succeed, and returns what it printed.
 pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();

@@ -1,0 +1,49 @@
+"""The library's log, as records of the module logging."""
+
+import atexit
+import logging
+from typing import Any, Optional
+
+from ._native import Error, LogFunction, library
+from ._report import HookvisorError
+
+_LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG}
+_function: Any = LogFunction()
+
+
+def log_to(logger: "Optional[logging.Logger]") -> None:
+    """Passes what hookvisor logs to this logger; None ends that.
+
+    Each record has the attributes `driver`, `object`, `operation`, `hook`, `exit_status` and `duration_us`, None where they do
+    not apply. The logger's level at this moment is the one that holds.
+    """
+    global _function
+    if logger is None:
+        function, level = LogFunction(), 1
+    else:
+        wanted = logger.getEffectiveLevel()
+        level = max((own for own, python in _LEVELS.items() if python >= wanted), default=1)
+        function = LogFunction(_Bridge(logger))
+    error = Error()
+    if not library.hookvisor_log_to(function, None, level, error):
+        raise HookvisorError(error.text())
+    # ctypes frees a function that nothing refers to.
+    _function = function
+
+
+class _Bridge:
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def __call__(self, pointer: Any, _data: Any) -> None:
+        record = pointer.contents
+
+        def text(value: "Optional[bytes]") -> "Optional[str]":
+            return None if value is None else value.decode("utf-8", "replace")
+
+        extra = {name: text(getattr(record, name)) for name in ("driver", "object", "operation", "hook")}
+        numbers = {name: None if getattr(record, name) < 0 else getattr(record, name) for name in ("exit_status", "duration_us")}
+        self._logger.log(_LEVELS[record.level], "%s", text(record.message), extra={**extra, **numbers})
+
+
+atexit.register(log_to, None)

@@ -1,0 +1,187 @@
+/* What a daemon controls its hooks with: cancellation, limits for one call, the log, the inventory, its own operations. */
+#define _POSIX_C_SOURCE 200809L
+#include <pthread.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+
+static hookvisor_runtime *hooks;
+
+static void moment(long ms)
+{
+    struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+static void *throw_soon(void *cancel)
+{
+    moment(300);
+    CHECK(hookvisor_cancel_throw(cancel, NULL));
+    return NULL;
+}
+
+/* From another thread, a call is ended; what comes later with the same handle is, too. Others go on. */
+static void cancelled(const char *kind)
+{
+    hookvisor_error error;
+    hookvisor_report *report;
+    hookvisor_cancel *cancel = hookvisor_cancel_new();
+    hookvisor_call_options options = {.size = sizeof options, .cancel = cancel};
+    hookvisor_event event = event_of(kind, "sleep=60000", "start");
+    pthread_t thread;
+    CHECK(cancel != NULL && pthread_create(&thread, NULL, throw_soon, cancel) == 0);
+    CHECK(hookvisor_start(hooks, &event, &options, &report, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(hookvisor_report_json(report, NULL), "\"termination\":\"cancelled\"") != NULL);
+    CHECK(pthread_join(thread, NULL) == 0 && hookvisor_report_free(report));
+    event.object = "exit=0";
+    CHECK(hookvisor_start(hooks, &event, &options, NULL, NULL) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    CHECK(hookvisor_cancel_kill(cancel, &error) && error.message[0] == '\0');
+    CHECK(hookvisor_cancel_free(cancel) && !hookvisor_cancel_free(cancel));
+    CHECK(hookvisor_start(hooks, &event, &options, NULL, &error) == HOOKVISOR_ERROR);
+    CHECK(strcmp(error.message, "invalid cancel handle: freed, or never made") == 0);
+}
+
+/* A handle that a runtime has goes on working after it was freed here; in a fork it is refused. */
+static void cancelled_runtime(char **argv)
+{
+    hookvisor_cancel *cancel = hookvisor_cancel_new();
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .cancel = cancel, .end_with_host = 1};
+    hookvisor_runtime *ending = open_hooks(argv, options);
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    CHECK(hookvisor_start(ending, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        hookvisor_error error;
+        CHECK(!hookvisor_cancel_throw(cancel, &error) && strstr(error.message, "this process is a fork of it") != NULL);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(hookvisor_start(ending, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    CHECK(hookvisor_cancel_throw(cancel, NULL) && hookvisor_cancel_free(cancel));
+    CHECK(hookvisor_start(ending, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
+    CHECK(hookvisor_close(ending, NULL));
+}
+
+static void limits_of_one_call(const char *kind)
+{
+    hookvisor_error error;
+    hookvisor_event event = event_of(kind, "sleep=60000", "start");
+    hookvisor_call_options options = {.size = sizeof options, .timeout_ms = 500};
+    CHECK(hookvisor_start(hooks, &event, &options, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "timed out after 500ms") != NULL);
+    options.timeout_ms = 0;
+    options.within_ms = 400;
+    CHECK(hookvisor_start(hooks, &event, &options, NULL, &error) == HOOKVISOR_VETOED);
+    event.object = "flood-stderr=3000;exit=1";
+    options.within_ms = 0;
+    options.stderr_bytes = 100;
+    CHECK(hookvisor_start(hooks, &event, &options, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strlen(error.message) < 700);
+    options.size = 0;
+    CHECK(hookvisor_start(hooks, &event, &options, NULL, &error) == HOOKVISOR_ERROR);
+    CHECK(strstr(error.message, "`call_options.size` is 0") == error.message);
+}
+
+struct seen {
+    pthread_mutex_t lock;
+    int topics[8];
+    int status;
+    int faults;
+    char hook[256];
+};
+
+static void see(const hookvisor_log_record *record, void *data)
+{
+    struct seen *seen = data;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    pthread_mutex_lock(&seen->lock);
+    seen->topics[record->topic]++;
+    seen->faults += record->size != sizeof *record || record->message == NULL || record->message[0] == '\0';
+    if (record->topic == HOOKVISOR_TOPIC_ENDED) {
+        seen->status = record->exit_status;
+        seen->faults += record->duration_us < 0 || strcmp(record->driver, "native") != 0;
+        seen->faults += strcmp(record->operation, "start") != 0 || record->object == NULL;
+        snprintf(seen->hook, sizeof seen->hook, "%s", record->hook);
+    }
+    pthread_mutex_unlock(&seen->lock);
+    /* A call from here is allowed, and not logged; taking the log from here is not. */
+    seen->faults += record->topic == HOOKVISOR_TOPIC_VETOED
+                    && hookvisor_start(hooks, &event, NULL, NULL, NULL) != HOOKVISOR_PROCEED;
+    seen->faults += hookvisor_log_to(NULL, NULL, HOOKVISOR_LOG_ERROR, NULL);
+}
+
+static void logged(void)
+{
+    static struct seen seen = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=3", "start");
+    CHECK(!hookvisor_log_to(see, &seen, 0, &error) && strstr(error.message, "`level` is 0") == error.message);
+    CHECK(hookvisor_log_to(see, &seen, HOOKVISOR_LOG_DEBUG, &error) && error.message[0] == '\0');
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
+    CHECK(seen.topics[HOOKVISOR_TOPIC_STARTED] == 1 && seen.topics[HOOKVISOR_TOPIC_ENDED] == 1);
+    CHECK(seen.topics[HOOKVISOR_TOPIC_VETOED] == 1 && seen.status == 3 && seen.faults == 0);
+    CHECK(strstr(seen.hook, "/native.d/10-probe") != NULL);
+    /* At the level of warnings, success is silent, and a record still says which hook it is about. */
+    CHECK(hookvisor_log_to(see, &seen, HOOKVISOR_LOG_WARNING, NULL));
+    event.object = "exit=0";
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    CHECK(seen.topics[HOOKVISOR_TOPIC_STARTED] == 1 && seen.topics[HOOKVISOR_TOPIC_ENDED] == 1);
+    event.object = "exit=4";
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
+    CHECK(seen.topics[HOOKVISOR_TOPIC_ENDED] == 2 && seen.status == 4 && seen.faults == 0);
+    CHECK(hookvisor_log_to(NULL, NULL, HOOKVISOR_LOG_ERROR, NULL));
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
+    CHECK(seen.topics[HOOKVISOR_TOPIC_ENDED] == 2);
+}
+
+static void listed(void)
+{
+    hookvisor_error error;
+    size_t length = 0;
+    hookvisor_text *inventory = hookvisor_inventory(hooks, &error);
+    const char *json = hookvisor_text_get(inventory, &length);
+    CHECK(json != NULL && strlen(json) == length && strstr(json, "/native.d/10-probe\"") != NULL && error.message[0] == '\0');
+    CHECK(hookvisor_text_free(inventory) && !hookvisor_text_free(inventory));
+    CHECK(hookvisor_text_get(inventory, &length) == NULL && length == 0);
+    CHECK(hookvisor_reload(hooks, &inventory, &error));
+    CHECK(strstr(hookvisor_text_get(inventory, NULL), "\"state\":\"ready\"") != NULL && hookvisor_text_free(inventory));
+}
+
+static void operations_of_ones_own(char **argv)
+{
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .only_driver = "native"};
+    options.conventions = "[convention.native]\n"
+                          "closed = true\n"
+                          "ended_by = 'delete'\n"
+                          "operations = { create = 'start', delete = 'shutdown' }\n";
+    hookvisor_runtime *own = open_hooks(argv, options);
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=3", "delete");
+    CHECK(hookvisor_run(own, &event, NULL, NULL, &error) == HOOKVISOR_NOTIFIED);
+    CHECK(strstr(error.message, "failed with error code 3") != NULL);
+    event.operation = "destroy";
+    CHECK(hookvisor_run(own, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "driver native has no operation \"destroy\"") != NULL);
+    CHECK(hookvisor_close(own, NULL));
+}
+
+int main(int argc, char **argv)
+{
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .grace_ms = 30000};
+    hooks = open_hooks(argv, options);
+    for (size_t i = 0; i < number_of_kinds(argc, argv); i++) {
+        cancelled(kinds[i]);
+        limits_of_one_call(kinds[i]);
+    }
+    cancelled_runtime(argv);
+    logged();
+    listed();
+    operations_of_ones_own(argv);
+    CHECK(hookvisor_close(hooks, NULL));
+    return 0;
+}

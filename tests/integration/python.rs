@@ -1,0 +1,90 @@
+//! The Python package: its wheel is built, installed in a new virtual environment, and used there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use crate::support::Hooks;
+use crate::support::capi::{ROOT, Tool, program, versioned_library};
+use crate::support::program::tell;
+
+/// The interpreter of an environment that has the wheel; `None` if this machine cannot make one.
+fn python() -> Option<&'static Path> {
+    static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+        let _none_yet = std::fs::remove_dir_all(&directory);
+        let made = Command::new("python3").args(["-m", "venv"]).arg(directory.join("venv")).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let python = directory.join("venv/bin/python");
+        let library = versioned_library().join("libhookvisor.so");
+        let wheel =
+            ran(Command::new(&python).arg(format!("{ROOT}/python/build_wheel.py")).arg(&directory).arg(library));
+        ran(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--no-index", wheel.trim()]));
+        Some(python)
+    });
+    if PYTHON.is_none() {
+        tell("python: no virtual environment can be made (scripts/install-test-tools python): skipped");
+    }
+    PYTHON.as_deref()
+}
+
+fn ran(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(output.status.success(), "{command:?}\n{stdout}\n{stderr}");
+    stdout
+}
+
+#[test]
+fn the_readme_and_the_documentation_of_the_package_are_true() {
+    let Some(python) = python() else { return };
+    let readme = format!("{ROOT}/python/README.md");
+    ran(Command::new(python).args(["-m", "doctest", &readme]));
+    let modules = "import doctest, hookvisor._report, hookvisor._calls\n\
+        results = [doctest.testmod(module) for module in (hookvisor._report, hookvisor._calls)]\n\
+        assert all(result.attempted > 0 and result.failed == 0 for result in results), results";
+    ran(Command::new(python).args(["-c", modules]));
+}
+
+#[test]
+fn the_installed_package_does_what_it_promises() {
+    let Some(python) = python() else { return };
+    ran(Command::new(python).arg(format!("{ROOT}/tests/python/test_hookvisor.py")).current_dir("/"));
+}
+
+/// One event, from Rust, C and Python: the reports are the same but for durations.
+#[test]
+fn the_same_event_has_the_same_report_in_every_language() {
+    let Some(python) = python() else { return };
+    let hooks = Hooks::new()
+        .script("mydaemon.d/10-ok", "echo fine >&2")
+        .script("mydaemon.d/20-no", "echo \"no $1: $(cat)\" >&2; exit 3")
+        .script("mydaemon.d/30-next", "exit 0");
+    let document = "{\"memory\": 512}";
+    let event = hookvisor::Event::new("mydaemon", "web1", "start").unwrap().with_document(document);
+    let in_rust = hooks.runtime().run(&event).to_json();
+    let in_c = ran(Command::new(program("json", Tool::None)).arg(hooks.path()).arg(document));
+    let in_python = ran(Command::new(python)
+        .arg("-c")
+        .arg(
+            "import sys, hookvisor\n\
+         event = hookvisor.Event('mydaemon', 'web1', 'start', document=sys.argv[2])\n\
+         try: hookvisor.Runtime(sys.argv[1]).start(event)\n\
+         except hookvisor.Veto as veto: print(veto.report.json, end='')",
+        )
+        .arg(hooks.path())
+        .arg(document));
+    let [in_rust, in_c, in_python] = [in_rust, in_c, in_python].map(|json| without_durations(&json));
+    assert_eq!(in_rust["exit_status"], 3);
+    assert_eq!((&in_c, &in_python), (&in_rust, &in_rust));
+}
+
+fn without_durations(json: &str) -> serde_json::Value {
+    let mut report: serde_json::Value = serde_json::from_str(json).unwrap();
+    for hook in report["hooks"].as_array_mut().unwrap() {
+        assert!(hook["duration_us"].take().is_u64());
+    }
+    report
+}
