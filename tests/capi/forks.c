@@ -14,7 +14,7 @@ static void *keep_the_locks_busy(void *unused)
 {
     (void)unused;
     while (forking)
-        CHECK(!hookvisor_reload((const hookvisor_runtime *)1001, NULL));
+        CHECK(!hookvisor_reload((const hookvisor_runtime *)1001, NULL, NULL));
     return NULL;
 }
 

@@ -45,7 +45,7 @@ static void *ask_and_be_cancelled(void *kind)
 {
     hookvisor_event event = event_of(kind, "sleep=1000;exit=7", "start");
     hookvisor_report *report;
-    verdict_of_cancelled = hookvisor_start(hooks, &event, &report, NULL);
+    verdict_of_cancelled = hookvisor_start(hooks, &event, NULL, &report, NULL);
     CHECK(hookvisor_report_exit_status(report) == 7 && hookvisor_report_free(report));
     pthread_testcancel();
     return NULL;

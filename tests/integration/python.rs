@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crate::support::Hooks;
 use crate::support::capi::{ROOT, Tool, program, versioned_library};
-use crate::support::program::tell;
+use crate::support::skip;
 
 /// The interpreter of an environment that has the wheel; `None` if this machine cannot make one.
 fn python() -> Option<&'static Path> {
@@ -25,7 +25,7 @@ fn python() -> Option<&'static Path> {
         Some(python)
     });
     if PYTHON.is_none() {
-        tell("python: no virtual environment can be made (scripts/install-test-tools python): skipped");
+        skip("the Python package", "no virtual environment can be made (apt-get install python3-venv)");
     }
     PYTHON.as_deref()
 }
