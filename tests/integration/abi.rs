@@ -5,15 +5,22 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use crate::support::capi::{ROOT, succeed, versioned_library};
 
 /// The interface as lines: symbols with their version, prototypes, values of enumerations, fields with offset and size.
-fn interface() -> BTreeSet<String> {
+fn interface() -> &'static BTreeSet<String> {
+    static INTERFACE: LazyLock<BTreeSet<String>> = LazyLock::new(read_interface);
+    &INTERFACE
+}
+
+fn read_interface() -> BTreeSet<String> {
     let header = fs::read_to_string(Path::new(ROOT).join("include/hookvisor.h")).unwrap();
     let code = without_comments(&header);
     let mut lines: BTreeSet<String> = layout(&code).lines().map(str::to_owned).collect();
-    let flat = code.split_whitespace().collect::<Vec<_>>().join(" ");
+    let statements = code.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join(" ");
+    let flat = statements.split_whitespace().collect::<Vec<_>>().join(" ");
     for statement in flat.split(';').filter(|statement| statement.contains(" hookvisor_") && statement.ends_with(')')) {
         let prototype = statement.rsplit(['{', '}', '"']).next().unwrap().replace("HOOKVISOR_MUST_USE", "");
         lines.insert(format!("function {}", prototype.split_whitespace().collect::<Vec<_>>().join(" ")));
@@ -76,7 +83,7 @@ fn nothing_that_a_program_was_built_with_is_gone_or_moved() {
         let text: String = now.iter().flat_map(|line| [line, "\n"]).collect();
         return fs::write(&file, text).unwrap();
     }
-    let broken: Vec<_> = promised.difference(&now).collect();
+    let broken: Vec<_> = promised.difference(now).collect();
     assert_eq!(broken, [""; 0], "these are gone or have moved; programs that use them break");
     let new: Vec<_> = now.difference(&promised).collect();
     assert_eq!(
