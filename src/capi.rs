@@ -185,7 +185,7 @@ pub unsafe extern "C" fn hookvisor_reload(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_inventory(runtime: *const Runtime, error: *mut Error) -> *mut Text {
     // SAFETY: the caller keeps to the beginning of the header.
-    let listed = unsafe { guarded(error, || Ok(list(&*handles::runtime(runtime)?))) };
+    let listed = unsafe { guarded(error, || handles::runtime(runtime).map(|hooks| list(&hooks))) };
     listed.map_or(ptr::null_mut(), ptr::without_provenance_mut)
 }
 

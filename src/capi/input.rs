@@ -173,7 +173,8 @@ pub(super) unsafe fn configure(
             builder = builder.end_with_host();
         }
         if !options.cancel.is_null() {
-            builder = builder.cancel(&*handles::cancel(options.cancel)?);
+            let cancel = handles::cancel(options.cancel)?;
+            builder = builder.cancel(&cancel);
         }
         if let Some(driver) = utf8("options.only_driver", options.only_driver)? {
             builder = builder.only_driver(driver);
@@ -211,7 +212,8 @@ pub(super) unsafe fn call(
         call = call.within(Duration::from_millis(options.within_ms));
     }
     if !options.cancel.is_null() {
-        call = call.cancel(&*handles::cancel(options.cancel)?);
+        let cancel = handles::cancel(options.cancel)?;
+        call = call.cancel(&cancel);
     }
     Ok(call.limits(Limits {
         timeout: time(options.timeout_ms, limits.timeout),
