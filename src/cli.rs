@@ -16,6 +16,7 @@ mod history;
 mod installed;
 mod interrupt;
 mod layout;
+mod learn;
 mod libvirt;
 mod list;
 mod log;
@@ -72,6 +73,7 @@ enum CliCommand {
     Disable(disable::Args),
     Enable(disable::EnableArgs),
     History(history::Args),
+    Learn(learn::Args),
     #[cfg(feature = "compiler")]
     Compile(compile::Args),
     New(new::Args),
@@ -130,6 +132,7 @@ fn command_line() -> anyhow::Result<u8> {
         CliCommand::Disable(args) => disable::disable(args),
         CliCommand::Enable(args) => disable::enable(args),
         CliCommand::History(args) => history::history(args),
+        CliCommand::Learn(args) => learn::learn(args),
         #[cfg(feature = "compiler")]
         CliCommand::Compile(args) => compile::compile(args),
         CliCommand::New(args) => new::new(args),

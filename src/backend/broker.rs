@@ -46,15 +46,15 @@ impl Broker {
         }
         let lines = lines_to_grant(Path::new(program), arguments);
         let file = self.settings_file.display();
-        self.note(format!("it asked for a command that its settings do not list; {file} could: {lines}"));
-        format!("the hook's settings do not list this command; to allow it: {lines}")
+        self.note(format!("it asked for a command that its settings do not list; to allow it, add to {file}:{lines}"));
+        "the hook's settings do not list this command (the report says how to allow it)".to_owned()
     }
 
     /// Notes that a connection was refused.
     pub(crate) fn refuse_connection(&mut self, to: SocketAddr) {
         let file = self.settings_file.display();
         self.note(format!(
-            "it was refused a connection to {to}; to allow it, add to {file}: [[connect]] to = \"{to}\""
+            "it was refused a connection to {to}; to allow it, add to {file}:\n    [[connect]]\n    to = \"{to}\""
         ));
     }
 

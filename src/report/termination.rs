@@ -31,8 +31,11 @@ pub enum Termination {
     },
     /// It ran out of time, and was ended.
     TimedOut {
-        /// Its time limit.
+        /// The time limit that was used up.
         after: Duration,
+        /// Whether that was the limit of all hooks of the call together ([`within`](crate::Invocation::within)), and not the
+        /// hook's own.
+        of_call: bool,
     },
     /// A wasm trap ended it: the trap's name and the guest's functions, innermost first.
     Trapped(String),
@@ -90,7 +93,12 @@ impl fmt::Display for Termination {
         match self {
             Self::Exited(status) => write!(f, "failed with error code {status}"),
             Self::Signaled { signal, name } => write!(f, "killed by signal {signal} ({name})"),
-            Self::TimedOut { after } => write!(f, "timed out after {}", humantime::format_duration(*after)),
+            Self::TimedOut { after, of_call: false } => {
+                write!(f, "timed out after {}", humantime::format_duration(*after))
+            }
+            Self::TimedOut { after, of_call: true } => {
+                write!(f, "was stopped: the call's limit of {} was used up", humantime::format_duration(*after))
+            }
             Self::Trapped(what) => write!(f, "trapped: {what}"),
             Self::NotLaunched(error) => write!(f, "could not be run: {error}"),
             Self::Rejected(why) => write!(f, "was refused: {why}"),
@@ -103,7 +111,7 @@ impl fmt::Display for Termination {
 impl From<Expired> for Termination {
     fn from(expired: Expired) -> Self {
         match expired {
-            Expired::TimedOut { after } => Self::TimedOut { after },
+            Expired::TimedOut { after } => Self::TimedOut { after, of_call: false },
             Expired::Cancelled => Self::Cancelled,
         }
     }

@@ -310,7 +310,10 @@ pub(super) fn hook(
     let timeout = options.time_left(limit);
     if timeout.is_zero() && !limit.is_zero() {
         let after = options.within.map_or(timeout, |(_, time)| time);
-        return HookReport { duration: began.elapsed(), ..not_run(hook, Termination::TimedOut { after }) };
+        return HookReport {
+            duration: began.elapsed(),
+            ..not_run(hook, Termination::TimedOut { after, of_call: true })
+        };
     }
     let _in_flight = observe::started(&hook.path);
     let call = Call {
@@ -329,6 +332,7 @@ pub(super) fn hook(
         Loaded::Skipped(why) => Err(LaunchError::Refused(why.clone())),
     };
     let duration = call.deadline.elapsed();
+    let of_call = options.within.map(|(_, time)| time).filter(|_| timeout < limit);
     let report = |termination| HookReport { duration, ..silent(hook, termination) };
     match outcome {
         Err(why) => HookReport { notes: hook.notes.clone(), ..report(Termination::NotLaunched(why)) },
@@ -339,7 +343,10 @@ pub(super) fn hook(
             stdout: stdout.bytes.into(),
             stdout_dropped: stdout.dropped,
             notes: hook.notes.iter().cloned().chain(waited.map(waited_note)).chain(notes).collect(),
-            ..report(termination)
+            ..report(match (termination, of_call) {
+                (Termination::TimedOut { .. }, Some(after)) => Termination::TimedOut { after, of_call: true },
+                (termination, _) => termination,
+            })
         },
     }
 }

@@ -343,8 +343,8 @@ mod wasm {
 fn help() {
     let hooks = Hooks::new();
     for subcommand in [
-        "", "run", "list", "check", "exec", "explain", "disable", "enable", "history", "compile", "new", "libvirt",
-        "binfmt",
+        "", "run", "list", "check", "exec", "explain", "disable", "enable", "history", "learn", "compile", "new",
+        "libvirt", "binfmt",
     ] {
         let mut command = hookvisor();
         command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");

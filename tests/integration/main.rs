@@ -37,6 +37,7 @@ mod hostile;
 mod interrupt;
 #[cfg(feature = "compiler")]
 mod languages;
+mod learn;
 #[cfg(feature = "compiler")]
 mod libvirtd;
 mod monitor;

@@ -223,7 +223,11 @@ fn what_does_not_end_when_asked_is_killed_after_the_grace() {
             let began = Instant::now();
             let report = runtime.run(&event("web1", "start"));
             assert!(began.elapsed() < Duration::from_secs(20), "{body}: {:?}", began.elapsed());
-            assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: limits.timeout }, "{body}");
+            assert_eq!(
+                report.hooks[0].termination,
+                Termination::TimedOut { after: limits.timeout, of_call: false },
+                "{body}"
+            );
             let said = stderr(&report);
             let member = said.lines().next().unwrap();
             wait_until("the group's other member is killed", || !is_running(member));

@@ -97,7 +97,8 @@ fn a_refusal_is_told_from_a_program_that_cannot_be_run() {
         let said = stderr(&refused);
         assert!(said.starts_with("refused: this hook may not run /bin/sh: "), "{target}: {said}");
         assert!(
-            refused.hooks[0].notes[0].contains("[[command]] program = \"/bin/sh\""),
+            refused.hooks[0].notes[0]
+                .contains("\n    [[command]]\n    program = \"/bin/sh\"\n    args = [\"-c\", \"true\"]"),
             "{:?}",
             refused.hooks[0].notes
         );

@@ -127,7 +127,7 @@ impl Start {
             (Termination::Exited(status), Act::Exit(expected)) => *status == expected && said,
             (Termination::Signaled { signal: 9, name }, Act::Crash) => name == "SIGKILL" && said,
             (Termination::Trapped(what), Act::Crash) => what.contains("unreachable") && said,
-            (Termination::TimedOut { after }, Act::Late | Act::LateAndBusy) => *after == LATE,
+            (Termination::TimedOut { after, .. }, Act::Late | Act::LateAndBusy) => *after == LATE,
             (Termination::NotLaunched(LaunchError::NoFreeSlot), Act::Late | Act::LateAndBusy) => self.is_bounded,
             _ => false,
         }

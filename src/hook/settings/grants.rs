@@ -204,7 +204,7 @@ impl fmt::Display for ConnectGrant {
     }
 }
 
-/// What would grant a command, for the note about one that was refused: in one line, whatever the guest asked for.
+/// What would grant a command, for the note about one that was refused: three lines of TOML, whatever the guest asked for.
 pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) -> String {
     // Just this argument, where its text would be a pattern for others.
     let is_pattern = |text: &str| text == "*" || text.contains("{object}") || text.contains("{operation}");
@@ -213,7 +213,8 @@ pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) ->
         text => quoted(text),
     };
     let args: Vec<String> = arguments.iter().map(written).collect();
-    format!("[[command]] program = {}, args = [{}]", quoted(&program.to_string_lossy()), args.join(", "))
+    let program = quoted(&program.to_string_lossy());
+    format!("\n    [[command]]\n    program = {program}\n    args = [{}]", args.join(", "))
 }
 
 /// A TOML basic string.
@@ -304,13 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn what_would_grant_a_command_is_one_line_and_does() {
+    fn what_would_grant_a_command_is_three_lines_that_do() {
         let arguments = ["a\nb", "\"'\\", "\t\u{7f}\u{85}", "é", "", "*", "{object}"].map(str::to_owned);
         let lines = lines_to_grant(std::path::Path::new("/bin/x y"), &arguments);
-        assert!(!lines.contains(char::is_control), "{lines:?}");
-        let (table, rest) = lines.split_once(' ').unwrap_or_default();
-        assert_eq!(table, "[[command]]");
-        let command: Option<CommandGrant> = toml::from_str(&rest.replace(", args", "\nargs")).ok();
+        assert!(!lines.contains(|c: char| c.is_control() && c != '\n'), "{lines:?}");
+        assert_eq!(lines.trim_start().lines().count(), 3, "{lines}");
+        let settings: Option<super::super::Settings> = toml::from_str(&lines).ok();
+        let command = settings.map(|settings| settings.commands).and_then(|mut commands| commands.pop());
         let allows = |asked: &[String]| command.as_ref().is_some_and(|c| c.allows("/bin/x y", asked, NAMES));
         assert!(allows(&arguments), "{lines}");
         for (at, other) in [(5, "other"), (6, NAMES.object)] {

@@ -253,5 +253,5 @@ sys.exit(1)
     other.set_nonblocking(true).unwrap();
     assert!(other.accept().is_err());
     let notes = report.hooks[0].notes.join("\n");
-    assert!(notes.contains(&format!("[[connect]] to = \"127.0.0.1:{elsewhere}\"")), "{notes}");
+    assert!(notes.contains(&format!("[[connect]]\n    to = \"127.0.0.1:{elsewhere}\"")), "{notes}");
 }

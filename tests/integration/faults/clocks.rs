@@ -86,7 +86,7 @@ fn jumping() {
             let report = patient.call(&event(object, "start")).limits(impatient()).run();
             let (took, limit) = (began.elapsed(), impatient().timeout);
             assert!(took >= limit && took < TOO_LONG, "{object}: {took:?}");
-            assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: limit }, "{object}");
+            assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: limit, of_call: false }, "{object}");
             assert_eq!(report.decision, Decision::Vetoed);
         }
         // Nor is a turn that is waited for given up early.

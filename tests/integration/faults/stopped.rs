@@ -35,7 +35,7 @@ fn one_that_stops_itself_is_out_of_time_and_ends() {
         let began = std::time::Instant::now();
         let report = runtime.run(&event("web1", "start"));
         assert!(began.elapsed() < TOO_LONG / 2, "{:?}", began.elapsed());
-        assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: impatient().timeout });
+        assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: impatient().timeout, of_call: false });
         Leftovers::assert_none_since(&before, "a hook that stopped itself");
     });
 }

@@ -1,0 +1,336 @@
+//! Reads what strace wrote: which files a hook's own processes opened, and which programs they started.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::grants::{Access, Learned};
+
+/// Runs the hook as `-y -f -qq -s 4096` with these calls.
+pub(super) const CALLS: &str = "trace=%file,%process,%network,kill,ptrace,setns,unshare,init_module,finit_module,bpf";
+
+/// A line, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Call<'a> {
+    pid: u32,
+    name: &'a str,
+    arguments: Vec<&'a str>,
+    /// What it returned, without the error's name.
+    result: &'a str,
+    failed: bool,
+}
+
+/// What the trace shows, from its first line, which is the start of the hook itself.
+pub(super) fn read(trace: &str, hook: &str) -> Learned {
+    let lines = joined(trace);
+    let calls: Vec<Call<'_>> = lines.iter().filter_map(|line| parse(line)).collect();
+    // A child's first lines can stand before the one that says who made it.
+    let mut parents = BTreeMap::new();
+    for call in calls.iter().filter(|call| is_fork(call.name)) {
+        if let Ok(child) = call.result.parse::<u32>() {
+            parents.insert(child, call.pid);
+        }
+    }
+    let mut reader = Reader {
+        learned: Learned::default(),
+        hook,
+        parents,
+        foreign: BTreeSet::new(),
+        first: true,
+        cwd: BTreeMap::new(),
+    };
+    calls.iter().for_each(|call| reader.take(call));
+    reader.learned
+}
+
+struct Reader<'a> {
+    learned: Learned,
+    hook: &'a str,
+    parents: BTreeMap<u32, u32>,
+    /// Processes that run another program: what they do is not the hook's.
+    foreign: BTreeSet<u32>,
+    /// Whether the hook itself is still to be started.
+    first: bool,
+    cwd: BTreeMap<u32, String>,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, call: &Call<'_>) {
+        if self.is_foreign(call.pid) {
+            return;
+        }
+        match call.name {
+            "execve" if !call.failed => self.execute(call),
+            "chdir" if !call.failed => {
+                let path = self.path(call, 0);
+                self.cwd.insert(call.pid, path);
+            }
+            "open" | "creat" => self.open(call, 0),
+            "openat" | "openat2" => self.open(call, 1),
+            "mkdir" | "rmdir" | "unlink" | "truncate" | "mknod" => self.change(call, 0),
+            "mkdirat" | "unlinkat" | "mknodat" => self.change(call, 1),
+            "rename" | "link" => (0..2).for_each(|at| self.change(call, at)),
+            "renameat" | "renameat2" | "linkat" => [1, 3].into_iter().for_each(|at| self.change(call, at)),
+            "symlink" => self.change(call, 1),
+            "symlinkat" => self.change(call, 2),
+            "connect" => self.connect(call),
+            "chmod" | "fchmodat" | "chown" | "lchown" | "fchownat" | "utimensat" | "setxattr" => {
+                let at = usize::from(call.name.ends_with("at"));
+                let what =
+                    format!("{} of {}: change it with a command, such as install(1)", call.name, self.path(call, at));
+                self.learned.not_grantable.insert(what);
+            }
+            "mount" | "umount2" | "ptrace" | "setns" | "unshare" | "init_module" | "finit_module" | "bpf" => {
+                self.learned.not_grantable.insert(format!("{}: run a command that does it", call.name));
+            }
+            "kill" => {
+                let target = call.arguments.first().and_then(|pid| pid.trim_start_matches('-').parse::<u32>().ok());
+                let own = target.is_none_or(|pid| pid == call.pid || self.parents.contains_key(&pid) || pid == 0);
+                if !own {
+                    self.learned
+                        .not_grantable
+                        .insert("a signal to another process: run a command that sends it".to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a process, or one that it comes from, runs another program.
+    fn is_foreign(&mut self, pid: u32) -> bool {
+        let mut at = Some(pid);
+        let foreign = std::iter::from_fn(|| {
+            let now = at?;
+            at = self.parents.get(&now).copied();
+            Some(now)
+        })
+        .take(self.parents.len() + 1)
+        .any(|pid| self.foreign.contains(&pid));
+        if foreign {
+            self.foreign.insert(pid);
+        }
+        foreign
+    }
+
+    fn execute(&mut self, call: &Call<'_>) {
+        if std::mem::take(&mut self.first) {
+            return;
+        }
+        let program = self.path(call, 0);
+        let arguments = call.arguments.get(1).map(|list| strings(list)).unwrap_or_default();
+        self.foreign.insert(call.pid);
+        self.learned.command(&program, arguments.get(1..).unwrap_or_default());
+    }
+
+    fn open(&mut self, call: &Call<'_>, at: usize) {
+        let flags = call.arguments.get(at + 1).copied().unwrap_or("O_WRONLY");
+        let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| flags.contains(flag));
+        if call.failed {
+            return;
+        }
+        let path = self.path(call, at);
+        if path == self.hook {
+            return;
+        }
+        let access = if writes { Access::ReadWrite } else { Access::Read };
+        self.learned.file(&path, access, flags.contains("O_DIRECTORY"));
+    }
+
+    fn change(&mut self, call: &Call<'_>, at: usize) {
+        if !call.failed {
+            let path = self.path(call, at);
+            self.learned.file(&path, Access::ReadWrite, false);
+        }
+    }
+
+    fn connect(&mut self, call: &Call<'_>) {
+        let address = call.arguments.get(1).copied().unwrap_or_default();
+        if address.contains("AF_UNIX") {
+            let path = address.split('"').nth(1).unwrap_or("a Unix socket");
+            self.learned
+                .not_grantable
+                .insert(format!("a connection to the Unix socket {path}: run a command that makes it"));
+            return;
+        }
+        let port = between(address, "port=htons(", ")");
+        let host = between(address, "inet_addr(\"", "\"").map(str::to_owned);
+        let host = host.or_else(|| between(address, "inet_pton(AF_INET6, \"", "\"").map(|host| format!("[{host}]")));
+        if let (Some(host), Some(port)) = (host, port) {
+            self.learned.connections.insert(format!("{host}:{port}"));
+        }
+    }
+
+    /// A path argument, absolute. With `-y`, strace shows the directory that it starts at.
+    fn path(&self, call: &Call<'_>, at: usize) -> String {
+        let path =
+            call.arguments.get(at).map(|text| strings(text).into_iter().next().unwrap_or_default()).unwrap_or_default();
+        if path.starts_with('/') {
+            return path;
+        }
+        let directory =
+            at.checked_sub(1).and_then(|at| call.arguments.get(at)).and_then(|text| between(text, "<", ">"));
+        let directory =
+            directory.map(str::to_owned).or_else(|| self.working_directory(call.pid)).unwrap_or_else(|| "/".to_owned());
+        format!("{}/{path}", directory.trim_end_matches('/'))
+    }
+
+    fn working_directory(&self, pid: u32) -> Option<String> {
+        self.cwd.get(&pid).cloned().or_else(|| self.working_directory(*self.parents.get(&pid)?))
+    }
+}
+
+fn is_fork(name: &str) -> bool {
+    matches!(name, "clone" | "clone3" | "fork" | "vfork")
+}
+
+/// The lines, those of a call that another process interrupted put together.
+fn joined(trace: &str) -> Vec<String> {
+    let mut begun: BTreeMap<&str, String> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for line in trace.lines() {
+        let (pid, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim_start();
+        if let Some(start) = rest.strip_suffix("<unfinished ...>") {
+            begun.insert(pid, start.trim_end().to_owned());
+        } else if let Some((_, end)) = rest.strip_prefix("<... ").and_then(|rest| rest.split_once(" resumed>")) {
+            let start = begun.remove(pid).unwrap_or_default();
+            lines.push(format!("{pid} {start}{end}"));
+        } else {
+            lines.push(format!("{pid} {rest}"));
+        }
+    }
+    lines
+}
+
+fn parse(line: &str) -> Option<Call<'_>> {
+    let (pid, rest) = line.split_once(' ')?;
+    let (name, rest) = rest.split_once('(')?;
+    let (arguments, rest) = split(rest)?;
+    let result = rest.trim_start().strip_prefix('=')?.trim_start();
+    let value = result.split([' ', '<']).next().unwrap_or_default();
+    Some(Call {
+        pid: pid.parse().ok()?,
+        name,
+        arguments,
+        result: value,
+        failed: value.starts_with('-') || value == "?",
+    })
+}
+
+/// The arguments of a call up to its closing bracket, and what follows that.
+fn split(text: &str) -> Option<(Vec<&str>, &str)> {
+    let mut arguments = Vec::new();
+    let (mut depth, mut start, mut quoted, mut escaped, mut named) = (0_u32, 0, false, false, false);
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' if !named => quoted = !quoted,
+            _ if quoted => {}
+            '<' => named = true,
+            '>' => named = false,
+            _ if named => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' if depth == 0 => {
+                arguments.push(text[start..at].trim());
+                return Some((arguments, &text[at + 1..]));
+            }
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                arguments.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The strings in an argument, such as a path or a list of them.
+fn strings(text: &str) -> Vec<String> {
+    let mut strings = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('"') {
+        let (string, after) = string(&rest[at + 1..]);
+        strings.push(string);
+        rest = after;
+    }
+    strings
+}
+
+/// A string up to its closing quotation mark, C's escapes undone, and what follows it.
+fn string(text: &str) -> (String, &str) {
+    let mut bytes = Vec::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (String::from_utf8_lossy(&bytes).into_owned(), &text[at + 1..]),
+            '\\' => match chars.next().map(|(_, c)| c) {
+                Some('n') => bytes.push(b'\n'),
+                Some('t') => bytes.push(b'\t'),
+                Some('r') => bytes.push(b'\r'),
+                Some('v') => bytes.push(0x0b),
+                Some('f') => bytes.push(0x0c),
+                Some(digit @ '0'..='7') => {
+                    let mut value = digit.to_digit(8).unwrap_or_default();
+                    for _ in 0..2 {
+                        let Some(next) = chars.peek().and_then(|(_, c)| c.to_digit(8)) else { break };
+                        value = value * 8 + next;
+                        chars.next();
+                    }
+                    bytes.push(u8::try_from(value).unwrap_or(b'?'));
+                }
+                Some(other) => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+                None => {}
+            },
+            other => bytes.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    (String::from_utf8_lossy(&bytes).into_owned(), "")
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let rest = &text[text.find(before)? + before.len()..];
+    Some(&rest[..rest.find(after)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_taken_apart_whatever_its_strings_hold() {
+        let line = r#"7 openat(AT_FDCWD</a,b>, "/x\",(\303\244\n", O_RDONLY|O_CLOEXEC) = 3</x>"#;
+        let call =
+            parse(line).unwrap_or_else(|| Call { pid: 0, name: "", arguments: vec![], result: "", failed: true });
+        assert_eq!((call.pid, call.name, call.result, call.failed), (7, "openat", "3", false));
+        assert_eq!(call.arguments.len(), 3);
+        assert_eq!(strings(call.arguments[1]), ["/x\",(ä\n"]);
+        assert_eq!(strings(r#"["ls", "", "-l"]"#), ["ls", "", "-l"]);
+        let failed = parse(r#"7 execve("/bin/x", ["x"], 0x7f /* 3 vars */) = -1 ENOENT (No such file)"#);
+        assert!(failed.is_some_and(|call| call.failed));
+        assert_eq!(parse("7 +++ exited with 0 +++"), None);
+    }
+
+    #[test]
+    fn what_a_command_reads_is_not_the_hooks() {
+        let trace = "1 execve(\"/h\", [\"/h\", \"web1\"], 0x7f /* 3 vars */) = 0\n\
+                     1 openat(AT_FDCWD</>, \"/sys/a/enabled\", O_RDONLY) = 3</sys/a/enabled>\n\
+                     1 vfork( <unfinished ...>\n\
+                     2 execve(\"/bin/ls\", [\"ls\", \"/srv\"], 0x7f /* 3 vars */ <unfinished ...>\n\
+                     1 <... vfork resumed>) = 2\n\
+                     2 <... execve resumed>) = 0\n\
+                     2 openat(AT_FDCWD</>, \"/srv\", O_RDONLY|O_DIRECTORY) = 3</srv>\n\
+                     2 clone(child_stack=NULL) = 3\n\
+                     3 openat(AT_FDCWD</>, \"/srv/x\", O_WRONLY) = 3</srv/x>\n\
+                     1 chdir(\"/run/hook\") = 0\n\
+                     1 open(\"state\", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3</run/hook/state>\n\
+                     1 connect(4<socket:[9]>, {sa_family=AF_INET, sin_port=htons(9090), sin_addr=inet_addr(\"127.0.0.1\")}, 16) = 0\n";
+        let learned = read(trace, "/h");
+        let directories: Vec<_> =
+            learned.directories.iter().map(|(path, found)| (path.as_str(), found.access)).collect();
+        assert_eq!(directories, [("/run/hook", Access::ReadWrite), ("/sys/a", Access::Read)]);
+        let commands: Vec<_> =
+            learned.commands.keys().map(|(program, args)| (program.as_str(), args.join(" "))).collect();
+        assert_eq!(commands, [("/bin/ls", "/srv".to_owned())]);
+        assert_eq!(learned.connections.into_iter().collect::<Vec<_>>(), ["127.0.0.1:9090"]);
+    }
+}

@@ -1,0 +1,113 @@
+//! `learn`: what a hook did, as settings that allow it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::Hooks;
+use crate::support::program::{Ran, hookvisor, tell};
+
+/// Whether a process can be watched here.
+fn can_watch() -> bool {
+    let can =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().is_ok_and(|ran| ran.status.success());
+    if !can {
+        tell(
+            "skipped: learn: strace is not installed (scripts/install-test-tools installs it on Debian), or may not trace here",
+        );
+    }
+    can
+}
+
+/// The hook of a guest with huge pages, and with stand-ins for the kernel's files.
+const HUGEPAGES: &str = "case $2 in
+prepare) echo 512 > STATE/mm/nr_hugepages; read -r pages < STATE/mm/nr_hugepages; [ \"$pages\" = 512 ] || exit 1;;
+release) echo 0 > STATE/mm/nr_hugepages; rm -f STATE/run/$1;;
+started) echo \"$1\" > STATE/run/$1; uname -r > /dev/null;;
+esac
+cat > /dev/null";
+
+fn with_state(body: &str) -> Hooks {
+    let hooks = Hooks::new();
+    for directory in ["state/mm", "state/run"] {
+        fs::create_dir_all(hooks.path().join(directory)).unwrap();
+    }
+    let body = body.replace("STATE", &hooks.path().join("state").display().to_string());
+    hooks.script("qemu.d/10-hook", &body)
+}
+
+impl Hooks {
+    fn learn(&self, merge: Option<&Path>, operation: &str) -> Ran {
+        let mut learn = hookvisor();
+        learn.arg("learn").args(merge.map(|file| format!("--merge={}", file.display())));
+        learn.arg(self.path().join("qemu.d/10-hook")).args(["qemu", "web1", operation]).write_stdin("<domain/>");
+        self.ran(&mut learn)
+    }
+}
+
+#[test]
+fn the_runs_of_all_operations_make_one_file() {
+    if !can_watch() {
+        return;
+    }
+    let hooks = with_state(HUGEPAGES);
+    let learned = hooks.path().join("learned.toml");
+    fs::write(&learned, "").unwrap();
+    for operation in ["prepare", "started", "stopped", "release"] {
+        let ran = hooks.learn(Some(&learned), operation);
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{operation}");
+        fs::write(&learned, ran.stdout.replace("DIR", &hooks.path().display().to_string())).unwrap();
+    }
+    assert_eq!(fs::read_to_string(hooks.path().join("state/mm/nr_hugepages")).unwrap(), "0\n", "the hook really ran");
+    let learned = fs::read_to_string(learned).unwrap().replace(&hooks.path().display().to_string(), "DIR");
+    let grants: Vec<&str> = learned.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let expected = [
+        "confine = true",
+        "[[dir]]",
+        "host = \"DIR/state/mm\"",
+        "access = \"read-write\"",
+        "[[dir]]",
+        "host = \"DIR/state/run\"",
+        "access = \"read-write\"",
+        "[[command]]",
+        "program = \"/usr/bin/cat\"",
+        "args = []",
+        "[[command]]",
+        "program = \"/usr/bin/rm\"",
+        "args = [\"-f\", \"DIR/state/run/{object}\"]",
+        "[[command]]",
+        "program = \"/usr/bin/uname\"",
+        "args = [\"-r\"]",
+    ];
+    assert_eq!(grants, expected, "{learned}");
+    assert!(learned.contains("# writes DIR/state/mm/nr_hugepages\n"), "{learned}");
+}
+
+#[test]
+fn what_is_dangerous_or_cannot_be_granted_is_told() {
+    if !can_watch() {
+        return;
+    }
+    let hooks = with_state("sh -c 'exit 0'; chmod 600 STATE/mm; kill -0 1; exit 3");
+    let ran = hooks.learn(None, "prepare");
+    assert_eq!(ran.status, 3);
+    assert!(ran.stderr.contains("10-hook exited with 3: the settings are of this run alone"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("# warning: sh can run or write more than its arguments show"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.contains("# not granted: a signal to another process: run a command that sends it"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_mistake_is_told_before_the_hook_runs() {
+    let hooks = with_state("touch STATE/ran");
+    let broken = hooks.file("broken.toml", "[[dir]", 0o644);
+    let ran = hooks.learn(Some(&broken), "prepare");
+    assert_eq!(ran.status, 125);
+    assert!(ran.stderr.contains("the file to merge is not TOML"), "{}", ran.stderr);
+    let ran = hooks.learn(Some(Path::new("/nonexistent.toml")), "prepare");
+    assert!(ran.stderr.contains("/nonexistent.toml could not be read"), "{}", ran.stderr);
+    assert!(!hooks.path().join("state/ran").exists());
+}
