@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, Record, RuntimeBuilder};
+use hookvisor::{Event, EventError, Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// Report what the hooks would veto, and let nothing be vetoed
     #[arg(long)]
     monitor: bool,
+    /// Pass on what the hooks write to standard output; only a document has another use for it
+    #[arg(long)]
+    stdout: bool,
     /// Record the event in this file [default: as hookvisor.toml says, for its hooks directory; none for another]
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -66,13 +69,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         super::full::take_over(event.document());
     }
     let call = runtime.call(&event);
-    let report = if args.monitor { call.monitor().run() } else { call.run() };
+    let call = if args.monitor { call.monitor() } else { call };
+    let report = if args.stdout { call.keep_stdout().run() } else { call.run() };
     // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
     std::mem::forget(runtime);
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
         Format::Text => {
             complain(&report.to_text());
+            show_stdout(&report, args.stdout)?;
             if let Some(document) = &report.document {
                 print(document)?;
             }
@@ -80,6 +85,25 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     }
     interrupts.obey()?;
     Ok(report.exit_status())
+}
+
+/// Passes on what the hooks wrote to stdout. Where a report is shown, notes that nobody reads it. A filter's stdout is its
+/// document.
+fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
+    if report.event.is_filter() {
+        return Ok(());
+    }
+    for hook in &report.hooks {
+        if is_wanted {
+            print(&hook.stdout)?;
+        }
+        if hook.stdout_dropped > 0 && (is_wanted || report.failures().next().is_some()) {
+            let (path, dropped) = (hook.path.display(), hook.stdout_dropped);
+            let what = if is_wanted { "more than is kept" } else { "which nobody reads: --stdout shows it" };
+            complain(format!("note: {path} wrote {dropped} bytes to stdout, {what}\n").as_bytes());
+        }
+    }
+    Ok(())
 }
 
 /// As clap's own: the message, and how `run` is used.

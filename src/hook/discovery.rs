@@ -16,11 +16,12 @@ use super::scope::Scope;
 use super::skipped::Skipped;
 use super::trust::Trust;
 use super::{dispatcher, settings};
+use crate::convention::LIBVIRT_DRIVERS;
 use crate::convention::rules::ConventionError;
 use crate::event::Event;
 
 /// What editors and package managers leave beside a hook, and a hook's settings.
-const NOT_HOOKS: [&str; 7] = ["~", ".bak", ".toml", ".rpmsave", ".rpmnew", ".rpmorig", ".swp"];
+const NOT_HOOKS: [&str; 8] = ["~", ".bak", ".disabled", ".toml", ".rpmsave", ".rpmnew", ".rpmorig", ".swp"];
 /// Directories below `<driver>.d`: object, operation, sub-operation.
 const EVENT_DEPTH: usize = 3;
 
@@ -167,6 +168,12 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
         let path = hooks.join(name);
         let driver = name.to_str().map(|n| n.strip_suffix(".d").unwrap_or(n));
         match driver.filter(|driver| Event::new(driver, "-", "-").is_ok()) {
+            driver if is_libvirts(hooks) && driver.is_none_or(|driver| !LIBVIRT_DRIVERS.contains(&driver)) => {
+                if only.is_none() {
+                    let reason = beside_libvirts_hooks(&path);
+                    findings.strays.push(stray(path, &reason));
+                }
+            }
             None => findings
                 .strays
                 .push(stray(path, "is not called: hooks are named for their driver, or lie in <driver>.d")),
@@ -181,8 +188,46 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
     }
     if only.is_none() {
         orphaned_settings(hooks, &mut findings);
+        ignored_files(&mut findings);
     }
     Ok(findings)
+}
+
+/// Whether a directory is libvirt's own, by its name. libvirt calls only what is named for one of its drivers.
+fn is_libvirts(hooks: &Path) -> bool {
+    hooks.ends_with("libvirt/hooks")
+}
+
+/// What a file is that lies beside libvirt's hooks.
+fn beside_libvirts_hooks(path: &Path) -> String {
+    match (path.metadata(), fs::read_link(path)) {
+        (Ok(found), _) if found.is_dir() => "is not a hook: it is a directory, which hooks may use".to_owned(),
+        (Err(_), Ok(target)) => format!("is not a hook: it is a link to {}, which is not there", target.display()),
+        _ => "is not a hook: libvirt calls only files that are named for one of its drivers".to_owned(),
+    }
+}
+
+/// Adds the files that are passed over for their names. Settings are no such files.
+fn ignored_files(findings: &mut Findings) {
+    let directories = findings.directories.iter().map(|directory| directory.path.clone());
+    let mut ignored: Vec<PathBuf> = directories
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten()
+        .filter(|entry| is_ignored(&entry.file_name()) && !entry.path().is_dir())
+        .map(|entry| entry.path())
+        .filter(|path| path.extension() != Some(OsStr::new("toml")))
+        .collect();
+    ignored.sort();
+    for path in ignored {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let why = match NOT_HOOKS.iter().find(|end| name.ends_with(end.as_bytes())) {
+            Some(end) => format!("is not called: names that end in {end} are ignored"),
+            None if name.starts_with(b".") => "is not called: names that begin with . are ignored".to_owned(),
+            None => "is not called: dpkg left it".to_owned(),
+        };
+        findings.strays.push(stray(path, &why));
+    }
 }
 
 fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings) -> Vec<Found> {

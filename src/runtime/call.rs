@@ -44,13 +44,22 @@ pub struct Invocation {
     within: Option<Duration>,
     cancels: Vec<Cancel>,
     monitor: bool,
+    keep_stdout: bool,
 }
 
 impl Invocation {
     pub(super) fn new(runtime: &Runtime, event: &Event) -> Self {
         let cancels = runtime.0.cancels.clone();
         let event = event.under(runtime.0.conventions.of(event.driver()));
-        Self { runtime: runtime.clone(), event, limits: None, within: None, cancels, monitor: false }
+        Self {
+            runtime: runtime.clone(),
+            event,
+            limits: None,
+            within: None,
+            cancels,
+            monitor: false,
+            keep_stdout: false,
+        }
     }
 
     /// Sets this call's limits, instead of the runtime's. What was decided when the hooks were loaded stays: their memory and
@@ -66,6 +75,12 @@ impl Invocation {
     /// A hook whose turn comes when that is used up is not called, and reported as out of time: a start is vetoed.
     pub fn within(mut self, time: Duration) -> Self {
         self.within = Some(time);
+        self
+    }
+
+    /// Keeps what the hooks write to stdout, up to the limit, also for an operation that has no use for it.
+    pub fn keep_stdout(mut self) -> Self {
+        self.keep_stdout = true;
         self
     }
 
@@ -120,6 +135,7 @@ impl Invocation {
         options.slots = shared.slots.as_ref();
         options.digests = shared.record.is_some();
         options.monitor = self.monitor;
+        options.keep_stdout = self.keep_stdout;
         let hooks = shared.hooks_now();
         let refusal = shared.refusal(&self.event, &hooks);
         let report = run(&self.event, stage, &hooks, shared.conventions.of(self.event.driver()), refusal, &options);
@@ -198,11 +214,13 @@ pub(super) struct CallOptions<'a> {
     digests: bool,
     /// Whether no hook decides.
     monitor: bool,
+    /// Whether stdout is kept for its own sake.
+    keep_stdout: bool,
 }
 
 impl<'a> CallOptions<'a> {
     pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
-        Self { limits, cancels, within: None, slots: None, digests: false, monitor: false }
+        Self { limits, cancels, within: None, slots: None, digests: false, monitor: false, keep_stdout: false }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -248,7 +266,7 @@ fn run(
             continue;
         }
         let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
-        let keep_stdout = if filter.is_some() { options.limits.stdout } else { 0 };
+        let keep_stdout = if filter.is_some() || options.keep_stdout { options.limits.stdout } else { 0 };
         let span = observe::hook_span(&hook.path, hook.kind).entered();
         let sha256 = options.digests.then(|| hook.sha256()).flatten();
         let mut ended = self::hook(hook, &event.arguments(), stdin, options, keep_stdout);

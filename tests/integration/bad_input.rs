@@ -384,6 +384,7 @@ fn what_this_user_may_not_use() {
     FAILS    native DIR/lxc.d: the directory could not be read: Permission denied (os error 13)
     FAILS    native DIR/test.d/10-for-root-to-run: user 65534 may not execute it: check its permissions, and that its file system is not mounted noexec
     FAILS    native DIR/test.d/20-for-root-to-read: it could not be opened: Permission denied (os error 13)
+    ignored         DIR/.hookvisor is not called: names that begin with . are ignored
     0 ok, 3 would fail, 0 skipped
     ");
     assert_eq!(as_nobody(&["run", DRIVER, "web1", "start"]).0, Some(126));

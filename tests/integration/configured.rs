@@ -85,3 +85,44 @@ fn a_setting_decides_who_runs_the_directories_for_one_event() {
     assert_eq!(ran.status, 126);
     assert!(ran.stderr.contains("have `nested`, which is for the hook named for its driver"), "{}", ran.stderr);
 }
+
+/// libvirt calls nothing but what is named for a driver; what else is there is told in a line each.
+#[test]
+fn libvirts_own_directory_is_listed_as_libvirt_sees_it() {
+    let hooks = Hooks::new()
+        .script("libvirt/hooks/qemu", ". \"${0%/*}/lib/common\"")
+        .script("libvirt/hooks/vfio-startup.sh", "exit 1")
+        .script("libvirt/hooks/qemu.d/10-log.disabled", "exit 1");
+    for (name, text, mode) in [
+        ("lib/common", "#!/bin/false\n", 0o644),
+        ("conf/rules.json", "{}\n", 0o644),
+        ("kvm.conf", "GPU=1\n", 0o644),
+        ("qemu.d/README.md", "Hooks.\n", 0o644),
+        ("qemu.d/common", "#!/bin/false\n", 0o644),
+        ("qemu.d/20-off", "#!/bin/sh\n", 0o644),
+        ("qemu~", "#!/bin/sh\n", 0o755),
+    ] {
+        hooks.file(&format!("libvirt/hooks/{name}"), text, mode);
+    }
+    std::os::unix::fs::symlink("/no/such/hook", hooks.path().join("libvirt/hooks/gone")).unwrap();
+    let directory = hooks.path().join("libvirt/hooks");
+    let mut check = hooks.command("check");
+    let checked = hooks.ran(check.arg("--hooks").arg(&directory));
+    assert_eq!(checked.status, 0, "{}", checked.stdout);
+    insta::assert_snapshot!("libvirts_directory", checked.stdout);
+    let listed = hooks.ran(hooks.command("list").arg("--hooks").arg(directory));
+    assert!(listed.stdout.starts_with("qemu     native DIR/libvirt/hooks/qemu; "), "{}", listed.stdout);
+}
+
+/// Only a filter's stdout has a reader.
+#[test]
+fn what_a_hook_writes_to_stdout_is_noted_or_passed_on() {
+    let hooks = Hooks::new().script("qemu", "echo checked; [ \"$2\" != stopped ]").script("network", "exit 0");
+    let ran = hooks.call(&["run", "qemu", "web1", "stopped"]);
+    let note = "\nnote: DIR/qemu wrote 8 bytes to stdout, which nobody reads: --stdout shows it\n";
+    assert!(ran.stderr.ends_with(note) && ran.stdout.is_empty(), "{ran:?}");
+    assert_eq!(hooks.call(&["run", "qemu", "web1", "start"]).stderr, "", "a success is silent");
+    let ran = hooks.call(&["run", "--stdout", "qemu", "web1", "start"]);
+    assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "checked\n", ""));
+    assert_eq!(hooks.call(&["run", "network", "default", "start"]).stderr, "");
+}
