@@ -1,4 +1,4 @@
-//! The guests: asked about before they start, told of after their end, however that comes.
+//! The guests: hooks are asked before they start and told after their end, however that comes.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -8,19 +8,20 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use hookvisor::{Cancel, Event, Guest, Runtime};
-use nix::errno::Errno;
+use hookvisor::{Cancel, Event, EventError, Guest, Runtime};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-const DRIVER: &str = "daemon-example";
+use crate::state::{Entry, Process, StateFile};
+
+pub(crate) const DRIVER: &str = "daemon-example";
 /// How long a guest has between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Guests {
     hooks: Runtime,
     ending: Cancel,
+    file: StateFile,
     states: Mutex<BTreeMap<String, State>>,
     changed: Condvar,
 }
@@ -36,36 +37,93 @@ enum State {
 }
 
 impl Guests {
-    /// None. Once `ending` is cancelled, none can be started.
-    pub(crate) fn new(hooks: Runtime, ending: Cancel) -> Self {
-        Self { hooks, ending, states: Mutex::default(), changed: Condvar::new() }
+    /// None yet. Once `ending` is cancelled, none can be started.
+    pub(crate) fn new(hooks: Runtime, ending: Cancel, file: StateFile) -> Self {
+        Self { hooks, ending, file, states: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Takes over the guests of a daemon that was killed: those that run are reconnected, unless a hook vetoes that; of those
+    /// that have ended, the hooks are told. Returns when all hooks have answered.
+    pub(crate) fn recover(self: &Arc<Self>) {
+        thread::scope(|scope| {
+            for (name, entry) in self.file.all() {
+                scope.spawn(move || {
+                    if let Err(why) = self.recover_one(&name, &entry) {
+                        tracing::error!(guest = name, "cannot be taken over: {why:#}");
+                    }
+                });
+            }
+        });
+    }
+
+    fn recover_one(self: &Arc<Self>, name: &str, entry: &Entry) -> anyhow::Result<()> {
+        let start = start_event(name, &entry.program)?;
+        let name = self.reserve(name)?;
+        let guest = self.hooks.adopt(start.clone());
+        let Some(process) = entry.process() else {
+            tracing::info!(guest = name.name, "has ended meanwhile, or was never started");
+            self.file.kill_marked(&name.name);
+            drop(guest.stopped());
+            return Ok(());
+        };
+        tracing::info!(guest = name.name, pid = %process.pid, "runs still");
+        let reconnect = start.then("reconnect")?;
+        let verdict = self.hooks.call(&reconnect).cancel(&self.ending).start().into_result();
+        let pid = process.pid;
+        self.states().insert(name.name.clone(), State::Running(pid));
+        let watched = name.name.clone();
+        let watcher = thread::Builder::new().name(format!("guest {watched}"));
+        watcher.spawn(move || watch(name, &process, None, guest))?;
+        if let Err(veto) = verdict {
+            tracing::warn!(guest = watched, "is ended: {veto}");
+            self.end(|guest, state| guest == watched && is_of(state, pid));
+        }
+        Ok(())
     }
 
     /// Starts one, if the hooks let it. Its name is taken while they are asked.
     pub(crate) fn start(self: &Arc<Self>, name: &str, program: &[&str]) -> anyhow::Result<String> {
         let (executable, arguments) = program.split_first().context("start what?")?;
-        let event = Event::new(DRIVER, name, "start")?.with_document(program.join(" "));
+        let mut entry = Entry::new(program);
+        let event = start_event(name, &entry.program)?;
         let name = self.reserve(name)?;
-        // A veto is an error here. From here on, an error drops the handle, and so tells the hooks that it is over.
+        // A veto is an error here. From here on, an error drops the guest, which tells the hooks that it is over.
         let admitted = self.hooks.call(&event).cancel(&self.ending).admit()?;
+        let (variable, value) = self.file.mark(&name.name);
         let mut command = Command::new(executable);
-        command.args(arguments).process_group(0);
+        command.args(arguments).env(variable, value).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
 
         // The thread comes before the process, so that there is always one to wait for it.
-        let (hand_over, handed_over) = mpsc::channel();
+        let (hand_over, handed_over) = mpsc::channel::<(Name, Process, Child, Guest)>();
         let watcher = thread::Builder::new().name(format!("guest {}", name.name));
-        watcher.spawn(move || handed_over.recv().map(|(name, child, admitted)| watch(name, child, admitted)))?;
+        watcher.spawn(move || {
+            handed_over.recv().map(|(name, process, child, admitted)| watch(name, &process, Some(child), admitted))
+        })?;
 
         let mut states = self.states();
         self.refuse_at_the_end()?;
-        let child = command.spawn().with_context(|| format!("{executable} could not be started"))?;
-        let pid = Pid::from_raw(child.id().try_into()?);
+        self.file.put(&name.name, entry.clone())?;
+        let mut child = command.spawn().with_context(|| format!("{executable} could not be started"))?;
+        let known = Process::of(child.id().cast_signed()).and_then(|process| {
+            entry.runs_as(process.pid)?;
+            Ok(process)
+        });
+        let process = match known.map_err(Into::into).and_then(|known| self.file.put(&name.name, entry).map(|()| known))
+        {
+            Ok(process) => process,
+            Err(why) => {
+                child.kill()?;
+                child.wait()?;
+                return Err(why);
+            }
+        };
+        let pid = process.pid;
         states.insert(name.name.clone(), State::Running(pid));
         drop(states);
         tracing::info!(guest = name.name, %pid, "started");
         let answer = format!("{} runs as process {pid}", name.name);
-        hand_over.send((name, child, admitted)).context("its thread has ended")?;
+        hand_over.send((name, process, child, admitted)).context("its thread has ended")?;
         Ok(answer)
     }
 
@@ -76,7 +134,7 @@ impl Guests {
             Some(State::Starting) => bail!("{name} is still starting"),
             Some(State::Running(pid) | State::Ended(pid)) => *pid,
         };
-        self.end(|guest, state| guest == name && matches!(state, State::Running(p) | State::Ended(p) if *p == pid));
+        self.end(|guest, state| guest == name && is_of(state, pid));
         Ok(format!("{name} is stopped"))
     }
 
@@ -131,6 +189,14 @@ impl Guests {
     }
 }
 
+fn start_event(name: &str, program: &[String]) -> Result<Event, EventError> {
+    Ok(Event::new(DRIVER, name, "start")?.with_document(program.join(" ")))
+}
+
+fn is_of(state: &State, pid: Pid) -> bool {
+    matches!(state, State::Running(p) | State::Ended(p) if *p == pid)
+}
+
 /// A guest's name, which is free again when this is dropped.
 struct Name {
     guests: Arc<Guests>,
@@ -139,23 +205,30 @@ struct Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
+        self.guests.file.remove(&self.name);
         self.guests.states().remove(&self.name);
         self.guests.changed.notify_all();
     }
 }
 
-/// Waits for the guest's end, whoever brings it about, and tells the hooks.
-fn watch(name: Name, mut child: Child, admitted: Guest) {
-    let guest = &name.name;
-    let pid = Pid::from_raw(child.id().cast_signed());
-    // Its remains are left, so that its number stays its own until nobody signals it any more.
-    while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+/// Waits for the guest's end, whoever brings it about, and tells the hooks. A guest of a former daemon is no child.
+fn watch(name: Name, process: &Process, child: Option<Child>, admitted: Guest) {
+    let (guest, pid) = (&name.name, process.pid);
+    process.wait();
     name.guests.states().insert(guest.clone(), State::Ended(pid));
-    // What it has left in its process group goes with it.
-    let _ = killpg(pid, Signal::SIGKILL);
-    match child.wait() {
-        Ok(status) => tracing::info!(guest, %pid, %status, "ended"),
-        Err(why) => tracing::error!(guest, %pid, "its end could not be seen: {why}"),
+    // What it has left behind goes with it. Until a child is waited for, its number stays its own.
+    match child {
+        Some(mut child) => {
+            let _ = killpg(pid, Signal::SIGKILL);
+            match child.wait() {
+                Ok(status) => tracing::info!(guest, %pid, %status, "ended"),
+                Err(why) => tracing::error!(guest, %pid, "its exit status could not be read: {why}"),
+            }
+        }
+        None => {
+            name.guests.file.kill_marked(guest);
+            tracing::info!(guest, %pid, "ended");
+        }
     }
     // Nothing that a hook does can change what has happened; the runtime logs those that fail.
     drop(admitted.stopped());

@@ -7,13 +7,16 @@
 //!
 //! What it is asked for comes over a Unix socket ([`server`]); [`guests`] is where hooks are asked and told. By signals
 //! it is told to load its hooks again (SIGHUP), and to end its guests and itself (SIGTERM, SIGINT). If it is killed, its hooks
-//! end with it; its guests go on.
+//! end with it and its guests go on: the next daemon finds them by the [`state`] file, runs their `reconnect` hooks, and tells
+//! the hooks of those that have ended.
 //!
-//! The hooks are those of the driver `daemon-example`: `start` is asked with the command as the document, `stopped` told.
+//! The hooks are those of the driver `daemon-example`, with the command as the document: `start` and `reconnect` can be
+//! vetoed, `stopped` is told.
 
 mod ctl;
 mod guests;
 mod server;
+mod state;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -21,12 +24,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, ValueEnum};
-use hookvisor::{Cancel, Runtime};
+use hookvisor::{Cancel, Convention, Operation, Runtime};
 
-use guests::Guests;
+use guests::{DRIVER, Guests};
 use server::Server;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use state::StateFile;
 
 /// A small supervisor whose guests are child processes
 #[derive(Parser)]
@@ -52,6 +56,9 @@ struct Daemon {
     /// Where to listen
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
+    /// Where to keep what is known of the guests [default: the socket's path with .state]
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// The most hooks to run at once
     #[arg(long, value_name = "N")]
     max_hooks: Option<NonZeroUsize>,
@@ -75,6 +82,14 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
+fn convention() -> Convention {
+    Convention::new(DRIVER)
+        .operation("start", Operation::start())
+        .operation("reconnect", Operation::start().guest_is_running())
+        .operation("stopped", Operation::shutdown())
+        .closed()
+}
+
 impl Daemon {
     fn run(self) -> anyhow::Result<()> {
         // First, so that none of them ends the daemon by itself.
@@ -84,13 +99,17 @@ impl Daemon {
             Log::Json => tracing_subscriber::fmt().json().with_writer(std::io::stderr).init(),
         }
         let ending = Cancel::new();
-        let mut hooks = Runtime::builder(self.hooks).end_with_host();
+        let mut hooks = Runtime::builder(self.hooks).convention(convention()).end_with_host();
         if let Some(at_once) = self.max_hooks {
             hooks = hooks.max_in_flight(at_once);
         }
         let hooks = hooks.build()?;
-        let guests = Arc::new(Guests::new(hooks.clone(), ending.clone()));
-        let server = Server::listen(&self.socket, Arc::clone(&guests))?;
+        // Held as long as the daemon lives: the socket and the state file that it finds are then a dead one's.
+        let lock = server::lock(&self.socket)?;
+        let state = self.state.unwrap_or_else(|| self.socket.with_added_extension("state"));
+        let guests = Arc::new(Guests::new(hooks.clone(), ending.clone(), StateFile::open(state)?));
+        guests.recover();
+        let server = Server::listen(&self.socket, Arc::clone(&guests), lock)?;
         tracing::info!(socket = %self.socket.display(), "ready");
 
         for _ in signals.forever().take_while(|signal| *signal == SIGHUP) {

@@ -31,16 +31,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Server {
     socket: PathBuf,
     clients: Arc<Clients>,
-    /// Held as long as the daemon lives: what it finds in the socket's place is then a dead one's.
     _lock: File,
+}
+
+/// Makes sure that no other daemon has this socket, as long as the file is open.
+pub(crate) fn lock(socket: &Path) -> anyhow::Result<File> {
+    let lock_file = socket.with_added_extension("lock");
+    let lock = File::create(&lock_file).with_context(|| lock_file.display().to_string())?;
+    lock.try_lock().with_context(|| format!("another daemon has {}", socket.display()))?;
+    Ok(lock)
 }
 
 impl Server {
     /// Takes clients from now on.
-    pub(crate) fn listen(socket: &Path, guests: Arc<Guests>) -> anyhow::Result<Self> {
-        let lock_file = socket.with_added_extension("lock");
-        let lock = File::create(&lock_file).with_context(|| lock_file.display().to_string())?;
-        lock.try_lock().with_context(|| format!("another daemon has {}", socket.display()))?;
+    pub(crate) fn listen(socket: &Path, guests: Arc<Guests>, lock: File) -> anyhow::Result<Self> {
         if let Ok(stale) = fs::symlink_metadata(socket) {
             ensure!(stale.file_type().is_socket(), "{} is something else than a socket", socket.display());
             fs::remove_file(socket)?;

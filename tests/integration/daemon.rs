@@ -323,3 +323,53 @@ fn its_guests_have_no_signal_blocked() {
     wait_until("sleep", || status().starts_with("Name:\tsleep\n"));
     assert!(status().contains("SigBlk:\t0000000000000000\n"), "{}", status());
 }
+
+#[test]
+fn the_guests_of_a_killed_daemon_are_reconnected_and_the_ends_of_the_others_are_told() {
+    let hooks = hooks("[ \"$2 $1\" != 'reconnect unwanted' ] || exit 3");
+    let mut killed = Daemon::of(&hooks, &[]);
+    let [stays, unwanted, ends] = ["stays", "unwanted", "ends"].map(|name| killed.start(name, "sleep 3600"));
+    killed.signal(Signal::SIGKILL);
+    killed.end();
+    killpg(Pid::from_raw(ends.parse().unwrap()), Signal::SIGKILL).unwrap();
+    wait_for_the_end_of(&ends);
+    assert!(is_alive(&stays) && is_alive(&unwanted));
+
+    let mut next = Daemon::of(&hooks, &[]);
+    assert_eq!(next.ask("list"), format!("ok stays runs as process {stays}"), "{}", next.log());
+    wait_for_the_end_of(&unwanted);
+    let begins = |word: &str| calls(&hooks).into_iter().filter(|call| call.starts_with(word)).collect::<Vec<_>>();
+    assert_eq!(begins("reconnect"), ["reconnect stays sleep 3600", "reconnect unwanted sleep 3600"]);
+    assert_eq!(begins("stopped"), ["stopped ends sleep 3600", "stopped unwanted sleep 3600"]);
+
+    // It is a guest like any other: its name is taken, it can be stopped, and its end is seen.
+    assert_eq!(next.ask("start stays true"), "no there is a guest stays already");
+    assert_eq!(next.ask("stop stays"), "ok stays is stopped");
+    wait_for_the_end_of(&stays);
+    assert_eq!(begins("stopped stays"), ["stopped stays sleep 3600"]);
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.end().code(), Some(0), "{}", next.log());
+    assert_eq!(fs::read_to_string(hooks.path().join("socket.state")).unwrap(), "{}");
+}
+
+#[test]
+fn a_process_that_has_a_guest_s_number_by_now_is_left_alone() {
+    let hooks = hooks("");
+    let mut other = std::process::Command::new("sleep").arg("3600").spawn().unwrap();
+    let state = format!(
+        "{{\"web1\": {{\"program\": [\"true\"], \"process\": {{\"pid\": {}, \"started\": 1, \"boot\": \"then\"}}}}}}",
+        other.id()
+    );
+    hooks.file("socket.state", state, 0o600);
+    let daemon = Daemon::of(&hooks, &[]);
+    assert_eq!((daemon.ask("list"), calls(&hooks)), ("ok".into(), vec!["stopped web1 true".to_owned()]));
+    drop(daemon);
+    assert!(is_alive(&other.id().to_string()));
+    other.kill().unwrap();
+    other.wait().unwrap();
+
+    hooks.file("socket.state", "no JSON", 0o600);
+    let mut refused = Daemon::spawn(&hooks, &[]);
+    assert_eq!(refused.end().code(), Some(1));
+    assert!(refused.log().contains("socket.state cannot be read: remove it if no guest runs"), "{}", refused.log());
+}
