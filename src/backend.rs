@@ -21,6 +21,7 @@ use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
+use crate::hook::settings::grants::Names;
 use crate::limits::{Deadline, Expired, Limits};
 use crate::observe;
 use crate::report::termination::Termination;
@@ -74,6 +75,12 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The event's names, by the hook's arguments.
+    pub(crate) fn names(&self) -> Names<'_> {
+        let argument = |at: usize| self.arguments.get(at).copied().unwrap_or("-");
+        Names { object: argument(0), operation: argument(1) }
+    }
+
     /// Checks the deadline, and returns how long until the next check. Logs, once, that the hook is slow.
     pub(crate) fn check_deadline(&self) -> Result<Duration, Expired> {
         check_deadline(&self.deadline, self.hook)

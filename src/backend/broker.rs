@@ -24,8 +24,9 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub(crate) fn new(settings: Arc<Settings>, settings_file: Arc<Path>, call: &Call<'_>) -> Self {
-        let argument = |at: usize| call.arguments.get(at).map_or("-", |a| a).to_owned();
-        Self { settings, settings_file, object: argument(0), operation: argument(1), notes: Vec::new() }
+        let Names { object, operation } = call.names();
+        let (object, operation) = (object.to_owned(), operation.to_owned());
+        Self { settings, settings_file, object, operation, notes: Vec::new() }
     }
 
     /// The grant that allows this command.

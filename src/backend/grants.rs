@@ -1,16 +1,70 @@
 //! Checks the grants of a hook's settings when the hook is loaded.
 
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+
 use crate::hook::error::LaunchError;
-use crate::hook::file::{self, HookFile};
+use crate::hook::file::{self, HookFile, OpenError};
+use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
+use crate::hook::settings::grants::Access;
 use crate::hook::trust::Trust;
 
+/// Opens what a grant leads to, to be held: a directory, or for a native hook also a file. Nobody else may have put a link on
+/// the way to it.
+pub(crate) fn open(place: &Path, trust: Trust) -> Result<OwnedFd, OpenError> {
+    match file::open_granted_directory(place, trust) {
+        Ok(directory) => Ok(directory.into()),
+        // A file that can only be written cannot be opened like a directory.
+        Err(OpenError::NotADirectory | OpenError::Io(_)) => {
+            let (Some(directory), Some(name)) = (place.parent(), place.file_name()) else {
+                return Err(OpenError::NotADirectory);
+            };
+            let directory = file::open_granted_directory(directory, trust)?;
+            // It need not be readable.
+            let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let refused = |why: String| OpenError::Refused(why);
+            let file = openat(&directory, name, flags, Mode::empty()).map_err(|e| refused(e.desc().to_owned()))?;
+            match fstat(&file) {
+                Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFLNK.bits() => {
+                    Err(refused("it is a link to a file: write the path that it leads to".to_owned()))
+                }
+                Ok(_) => Ok(file),
+                Err(errno) => Err(refused(errno.desc().to_owned())),
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Refuses grants that a call could not use.
-pub(crate) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError> {
+pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(), LaunchError> {
     let grants = |what: String| Err(LaunchError::Refused(format!("its settings grant {what}")));
     for directory in &settings.directories {
         let host = directory.host.display();
-        if let Err(error) = file::open_granted_directory(&directory.host, trust) {
+        if kind == Kind::Wasm && directory.access == Access::Write {
+            return grants(format!(
+                "the directory {host} with access = \"write\", which only a confined native hook can have: write \
+                 \"read-write\""
+            ));
+        }
+        if kind == Kind::Wasm && directory.is_pattern() && directory.is_renamed() {
+            return grants(format!(
+                "the directory {host}, which can be several, with one name for the guest: remove `guest`"
+            ));
+        }
+        // It is known at the call.
+        if directory.is_pattern() {
+            continue;
+        }
+        let opened = match kind {
+            Kind::Wasm => file::open_granted_directory(&directory.host, trust).map(drop),
+            _ => open(&directory.host, trust).map(drop),
+        };
+        if let Err(error) = opened {
             return grants(format!("the directory {host}, which cannot be used: {error}"));
         }
     }

@@ -105,7 +105,7 @@ impl Backend for Wasm {
                 "its size of {size} is over the limit for a module, {limit}: build it optimised and stripped"
             )));
         }
-        backend::grants::check(settings, self.trust)?;
+        backend::grants::check(settings, Kind::Wasm, self.trust)?;
         grants::check(settings, self.trust)?;
         let cache = self.cache.as_ref();
         let module = ModuleFile::new(&file, cache)?;

@@ -123,7 +123,10 @@ impl Settings {
         let user = self.user.iter().map(|user| format!("run as user {user}"));
         let limits = memory.chain(processes).chain(files).chain(user);
         let directories = self.directories.iter().map(ToString::to_string);
-        let commands = self.commands.iter().map(ToString::to_string);
+        let commands = self.commands.iter().map(|command| match command.runs_anything() {
+            true => format!("{command} (which can run any program, unconfined)"),
+            false => command.to_string(),
+        });
         let connections = self.connections.iter().map(ToString::to_string);
         variables.chain(limits).chain(directories).chain(commands).chain(connections).collect()
     }

@@ -37,6 +37,9 @@ use super::spawn::{Confined, Restriction, above_assigned};
 use crate::backend::broker::Broker;
 use crate::backend::{Call, grants};
 use crate::hook::error::LaunchError;
+use crate::hook::file::OpenError;
+use crate::hook::kind::Kind;
+use crate::hook::settings::grants::Access;
 use crate::hook::settings::{self, Settings};
 use crate::hook::trust::Trust;
 
@@ -47,6 +50,7 @@ const STAGED_SHIM: &CStr = c"/proc/shim";
 /// What a hook is held to, as far as it can be made ready when the hook is loaded.
 pub(super) struct Confinement {
     support: Support,
+    trust: Trust,
     settings: Arc<Settings>,
     settings_file: Arc<Path>,
     filter: BpfProgram,
@@ -61,7 +65,7 @@ impl Confinement {
     pub(super) fn new(hook: &Path, search: &OsStr, settings: &Settings, trust: Trust) -> Result<Self, LaunchError> {
         let support = Support::of_the_running_kernel();
         support.check()?;
-        grants::check(settings, trust)?;
+        grants::check(settings, Kind::Native, trust)?;
         let settings_file = settings::file_name(hook);
         let refused = |why: &str| LaunchError::Refused(format!("its settings {} {why}", settings_file.display()));
         if settings.sha256.is_some() {
@@ -101,7 +105,7 @@ impl Confinement {
             }
         }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, settings, settings_file, filter, user, covered })
+        Ok(Self { support, trust, settings, settings_file, filter, user, covered })
     }
 
     /// What decides on the commands of one call.
@@ -119,16 +123,42 @@ impl Confinement {
         self.settings.commands.iter().map(|command| command.program.clone()).collect()
     }
 
+    /// The directories and files of one call, opened.
+    fn granted(&self, call: &Call<'_>) -> Result<Vec<(OwnedFd, Access)>, LaunchError> {
+        let mut granted = Vec::new();
+        for directory in &self.settings.directories {
+            let refused = |place: &Path, why: String| {
+                let place = place.display();
+                LaunchError::Refused(format!("its settings grant {place}, which cannot be used: {why}"))
+            };
+            let places = directory.places(call.names()).map_err(|why| refused(&directory.host, why))?;
+            for place in places {
+                match grants::open(&place, self.trust) {
+                    Ok(opened) => granted.push((opened, directory.access)),
+                    Err(OpenError::NotFound(_)) if directory.is_pattern() => {}
+                    Err(error) => return Err(refused(&place, error.to_string())),
+                }
+            }
+        }
+        Ok(granted)
+    }
+
     /// What the hook executes when it starts.
     pub(super) fn executes(&self, hook: &Path, search: &OsStr) -> Vec<PathBuf> {
         needs::executes(hook, search)
     }
 
     /// Makes one launch ready.
-    pub(super) fn prepare(&self, program: &CStr, executes: &[PathBuf]) -> Result<Prepared<'_>, LaunchError> {
+    pub(super) fn prepare(
+        &self,
+        call: &Call<'_>,
+        program: &CStr,
+        executes: &[PathBuf],
+    ) -> Result<Prepared<'_>, LaunchError> {
         let shim = if self.covered.is_empty() { None } else { Some(Shim::new()?) };
         let shim_file = shim.as_ref().map(|shim| shim.file.as_fd());
-        let ruleset = rules::ruleset(self.support, &self.settings, executes, shim_file)?;
+        let granted = self.granted(call)?;
+        let ruleset = rules::ruleset(self.support, &granted, executes, shim_file)?;
         let questions = Questions {
             broker: shim.is_some(),
             connect: !self.settings.connections.is_empty(),

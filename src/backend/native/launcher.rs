@@ -161,7 +161,7 @@ impl Launcher {
         let executes = executes.unwrap_or_default();
         let launched = self.start(&start, |program| {
             let (parent, child) = pipes::create()?;
-            let prepared = confinement.map(|confinement| confinement.prepare(program, &executes)).transpose()?;
+            let prepared = confinement.map(|confinement| confinement.prepare(call, program, &executes)).transpose()?;
             Ok((parent, child, prepared))
         })?;
         let Launched { child, guard, taken: pipes, prepared } = launched;

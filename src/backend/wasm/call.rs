@@ -107,7 +107,7 @@ impl WasmHook {
         if matches!(self.program, Linked::Component(_)) {
             wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
         }
-        grants::apply(&self.settings, self.trust, &mut wasi)?;
+        grants::apply(&self.settings, self.trust, call.names(), &mut wasi)?;
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);

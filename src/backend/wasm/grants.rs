@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -11,9 +12,9 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use super::error::{one_line, refused};
 use super::procfs;
 use crate::hook::error::LaunchError;
-use crate::hook::file;
+use crate::hook::file::{self, OpenError};
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{Access, ConnectGrant};
+use crate::hook::settings::grants::{Access, ConnectGrant, Names};
 use crate::hook::trust::Trust;
 
 /// Refuses a directory of a process, by which a guest could reach that.
@@ -30,23 +31,33 @@ pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError
 }
 
 /// Gives a guest its directories and connections, and nothing else.
-pub(super) fn apply(settings: &Settings, trust: Trust, wasi: &mut WasiCtxBuilder) -> Result<(), LaunchError> {
+pub(super) fn apply(
+    settings: &Settings,
+    trust: Trust,
+    names: Names<'_>,
+    wasi: &mut WasiCtxBuilder,
+) -> Result<(), LaunchError> {
     wasi.allow_udp(false).allow_tcp(!settings.connections.is_empty());
     for directory in &settings.directories {
         let rights = match directory.access {
             Access::Read => FsPerms::ReadOnly,
-            Access::ReadWrite => FsPerms::ReadWrite,
+            Access::Write | Access::ReadWrite => FsPerms::ReadWrite,
         };
-        let unusable = |why: String| {
-            refused(format!(
-                "its settings grant the directory {}, which cannot be used: {why}",
-                directory.host.display()
-            ))
+        let unusable = |place: &Path, why: String| {
+            refused(format!("its settings grant the directory {}, which cannot be used: {why}", place.display()))
         };
-        // The directory that was checked, whatever its name leads to by now.
-        let held = file::open_granted_directory(&directory.host, trust).map_err(|e| unusable(e.to_string()))?;
-        let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-        wasi.preopened_dir(path, directory.guest(), rights).map_err(|e| unusable(one_line(&e)))?;
+        for place in directory.places(names).map_err(|why| unusable(&directory.host, why))? {
+            // The directory that was checked, whatever its name leads to by now.
+            let held = match file::open_granted_directory(&place, trust) {
+                Err(OpenError::NotFound(_) | OpenError::NotADirectory) if directory.is_pattern() => continue,
+                held => held.map_err(|e| unusable(&place, e.to_string()))?,
+            };
+            if procfs::is_of_a_process(&held) {
+                return Err(unusable(&place, "it belongs to a process".to_owned()));
+            }
+            let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+            wasi.preopened_dir(path, directory.guest(&place), rights).map_err(|e| unusable(&place, one_line(&e)))?;
+        }
     }
     if !settings.connections.is_empty() {
         let granted: Arc<[SocketAddr]> = settings.connections.iter().map(|ConnectGrant { to }| *to).collect();

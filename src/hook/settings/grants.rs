@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use globset::Glob;
 use regex_lite::Regex;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DirectoryGrant {
-    #[serde(deserialize_with = "absolute")]
+    #[serde(deserialize_with = "place")]
     pub(crate) host: PathBuf,
     guest: Option<String>,
     #[serde(default)]
@@ -26,10 +27,36 @@ pub(crate) struct DirectoryGrant {
 pub(crate) enum Access {
     #[default]
     Read,
+    /// Confined hooks only.
+    Write,
     ReadWrite,
 }
 
+/// How many places one pattern may lead to.
+const MOST_PLACES: usize = 256;
+
 impl DirectoryGrant {
+    /// Whether only the event says which places are granted: the path has a name of the event, or a shell pattern.
+    pub(crate) fn is_pattern(&self) -> bool {
+        let text = self.host.to_string_lossy();
+        text.contains("{object}") || text.contains("{operation}") || is_glob(&text)
+    }
+
+    /// What the path leads to for an event. A pattern may lead to nothing.
+    pub(crate) fn places(&self, names: Names<'_>) -> Result<Vec<PathBuf>, String> {
+        if !self.is_pattern() {
+            return Ok(vec![self.host.clone()]);
+        }
+        let mut places = vec![PathBuf::from("/")];
+        for component in self.host.components().skip(1) {
+            places = below(&places, &component.as_os_str().to_string_lossy(), names)?;
+            if places.len() > MOST_PLACES {
+                return Err(format!("{} matches more than {MOST_PLACES} places", self.host.display()));
+            }
+        }
+        Ok(places)
+    }
+
     /// Whether the guest knows it by another name than the host.
     pub(crate) fn is_renamed(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| self.host.to_str() != Some(guest))
@@ -37,8 +64,8 @@ impl DirectoryGrant {
 
     /// The name that the guest knows it by.
     #[cfg(feature = "wasm")]
-    pub(crate) fn guest(&self) -> String {
-        self.guest.clone().unwrap_or_else(|| self.host.to_string_lossy().into_owned())
+    pub(crate) fn guest(&self, place: &std::path::Path) -> String {
+        self.guest.clone().unwrap_or_else(|| place.to_string_lossy().into_owned())
     }
 }
 
@@ -56,7 +83,7 @@ pub(crate) struct ConnectGrant {
 pub(crate) struct CommandGrant {
     #[serde(deserialize_with = "absolute")]
     pub(crate) program: PathBuf,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "patterns")]
     args: Vec<Pattern>,
 }
 
@@ -66,10 +93,39 @@ enum Pattern {
     /// `"*"`: any one argument, but for the empty one, one that begins with `-` and so would be an option, and one with a
     /// control character.
     Any,
+    /// `"**"`, at the end: any number of arguments, each of which `"*"` would allow.
+    Rest,
     /// `{ regex = "…" }`: what the expression matches whole.
     Regex(Regex),
     /// Anything else: the text itself, `{object}` and `{operation}` standing for the event's.
     Text(String),
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// The places of one component of a pattern below these.
+fn below(places: &[PathBuf], component: &str, names: Names<'_>) -> Result<Vec<PathBuf>, String> {
+    for (placeholder, name) in [("{object}", names.object), ("{operation}", names.operation)] {
+        if component.contains(placeholder) && (name.is_empty() || name.starts_with('.') || name.contains(['/', '\0'])) {
+            return Err(format!("the name {name:?} cannot be put into the path of a directory"));
+        }
+    }
+    if !is_glob(component) {
+        let name = substitute(component, names);
+        return Ok(places.iter().map(|place| place.join(&name)).collect());
+    }
+    let (object, operation) = (globset::escape(names.object), globset::escape(names.operation));
+    let pattern = substitute(component, Names { object: &object, operation: &operation });
+    let pattern = Glob::new(&pattern).map_err(|error| error.to_string())?.compile_matcher();
+    let mut found = Vec::new();
+    for place in places {
+        let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
+        found.extend(entries.filter(|entry| pattern.is_match(entry.file_name())).map(|entry| entry.path()));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// The event's own names, which patterns may refer to.
@@ -79,21 +135,67 @@ pub(crate) struct Names<'a> {
     pub(crate) operation: &'a str,
 }
 
+/// Programs that run what their arguments, their standard input or a file says.
+const RUN_ANYTHING: [&str; 28] = [
+    "ash",
+    "awk",
+    "bash",
+    "busybox",
+    "chroot",
+    "dash",
+    "env",
+    "find",
+    "gawk",
+    "ksh",
+    "lua",
+    "make",
+    "mawk",
+    "nice",
+    "node",
+    "nohup",
+    "nsenter",
+    "perl",
+    "python",
+    "ruby",
+    "setsid",
+    "sh",
+    "ssh",
+    "sudo",
+    "systemd-run",
+    "unshare",
+    "xargs",
+    "zsh",
+];
+
 impl CommandGrant {
+    /// Whether the grant is a way to run any program: an interpreter with an argument that the hook chooses.
+    pub(crate) fn runs_anything(&self) -> bool {
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let is_open = self.args.is_empty() || self.args.iter().any(|pattern| !matches!(pattern, Pattern::Text(_)));
+        is_open && RUN_ANYTHING.contains(&name)
+    }
+
     /// Whether the guest's request is what was granted. A program without a `/` is asked for by its file's name.
     pub(crate) fn allows(&self, program: &str, arguments: &[String], names: Names<'_>) -> bool {
         let named = self.program.to_str() == Some(program)
             || (!program.contains('/') && self.program.file_name().is_some_and(|name| name == program));
         named
-            && self.args.len() == arguments.len()
-            && self.args.iter().zip(arguments).all(|(pattern, argument)| pattern.allows(argument, names))
+            && match self.args.split_last() {
+                Some((Pattern::Rest, first)) => arguments.split_at_checked(first.len()).is_some_and(|(begin, rest)| {
+                    all_allow(first, begin, names) && rest.iter().all(|argument| Pattern::Any.allows(argument, names))
+                }),
+                _ => all_allow(&self.args, arguments, names),
+            }
     }
 }
 
 impl Pattern {
     fn allows(&self, argument: &str, names: Names<'_>) -> bool {
         match self {
-            Self::Any => !argument.is_empty() && !argument.starts_with('-') && !argument.contains(char::is_control),
+            Self::Any | Self::Rest => {
+                !argument.is_empty() && !argument.starts_with('-') && !argument.contains(char::is_control)
+            }
             Self::Regex(regex) => {
                 !argument.contains('\0')
                     && regex.find(argument).is_some_and(|found| found.range() == (0..argument.len()))
@@ -126,6 +228,19 @@ fn substitute(text: &str, names: Names<'_>) -> String {
     result + rest
 }
 
+fn all_allow(patterns: &[Pattern], arguments: &[String], names: Names<'_>) -> bool {
+    patterns.len() == arguments.len()
+        && patterns.iter().zip(arguments).all(|(pattern, argument)| pattern.allows(argument, names))
+}
+
+fn patterns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pattern>, D::Error> {
+    let patterns = Vec::<Pattern>::deserialize(deserializer)?;
+    match patterns.iter().rev().skip(1).any(|pattern| matches!(pattern, Pattern::Rest)) {
+        true => Err(de::Error::custom("\"**\" stands for the remaining arguments: write it last")),
+        false => Ok(patterns),
+    }
+}
+
 impl<'de> Deserialize<'de> for Pattern {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(PatternVisitor)
@@ -142,7 +257,11 @@ impl<'de> Visitor<'de> for PatternVisitor {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Pattern, E> {
-        Ok(if text == "*" { Pattern::Any } else { Pattern::Text(text.to_owned()) })
+        Ok(match text {
+            "*" => Pattern::Any,
+            "**" => Pattern::Rest,
+            text => Pattern::Text(text.to_owned()),
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Pattern, A::Error> {
@@ -152,11 +271,31 @@ impl<'de> Visitor<'de> for PatternVisitor {
             regex: String,
         }
         let Table { regex } = Table::deserialize(MapAccessDeserializer::new(map))?;
+        if let Some(name) = ["{object}", "{operation}"].into_iter().find(|name| regex.contains(name)) {
+            return Err(de::Error::custom(format!(
+                "{regex:?}: {name} is not replaced in a regular expression: use it in a text of its own"
+            )));
+        }
         // By itself, since the brackets that are put around it would make a whole of `a)|(b`. And anchored, so that of
         // several alternatives the one that matches whole is found.
         let anchored = Regex::new(&regex).and_then(|_| Regex::new(&format!("^(?:{regex})$")));
         anchored.map(Pattern::Regex).map_err(|e| de::Error::custom(format!("{regex:?}: {e}")))
     }
+}
+
+/// A path, in which the event's names and shell patterns may stand.
+fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = absolute(deserializer)?;
+    for component in path.components() {
+        if component == std::path::Component::ParentDir {
+            return Err(de::Error::custom(format!("{:?} contains \"..\"", path.display().to_string())));
+        }
+        let text = component.as_os_str().to_string_lossy();
+        if is_glob(&text) {
+            Glob::new(&text).map_err(de::Error::custom)?;
+        }
+    }
+    Ok(path)
 }
 
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
@@ -176,7 +315,11 @@ fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::
 
 impl fmt::Display for DirectoryGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let may = if self.access == Access::Read { "read" } else { "read and write" };
+        let may = match self.access {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::ReadWrite => "read and write",
+        };
         write!(f, "{may} {}", self.host.display())?;
         match &self.guest {
             Some(guest) => write!(f, " as {guest}"),
@@ -190,6 +333,7 @@ impl fmt::Display for CommandGrant {
         write!(f, "run {}", self.program.display())?;
         self.args.iter().try_for_each(|pattern| match pattern {
             Pattern::Any => write!(f, " *"),
+            Pattern::Rest => write!(f, " **"),
             Pattern::Regex(regex) => {
                 write!(f, " /{}/", regex.as_str().trim_start_matches("^(?:").trim_end_matches(")$"))
             }
@@ -207,7 +351,8 @@ impl fmt::Display for ConnectGrant {
 /// What would grant a command, for the note about one that was refused: three lines of TOML, whatever the guest asked for.
 pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) -> String {
     // Just this argument, where its text would be a pattern for others.
-    let is_pattern = |text: &str| text == "*" || text.contains("{object}") || text.contains("{operation}");
+    let is_pattern =
+        |text: &str| text == "*" || text == "**" || text.contains("{object}") || text.contains("{operation}");
     let written = |argument: &String| match argument {
         text if is_pattern(text) => format!("{{ regex = {} }}", quoted(&regex_lite::escape(text))),
         text => quoted(text),
@@ -264,6 +409,48 @@ mod tests {
         assert!(!allows("['start', '*']", &["start", "a", "b"], NAMES));
         // Inside a text it is a star.
         assert!(allows("['a*']", &["a*"], NAMES) && !allows("['a*']", &["ab"], NAMES));
+    }
+
+    #[test]
+    fn two_stars_are_the_remaining_operands() {
+        for asked in [&["start"][..], &["start", "a"], &["start", "a", "b c"]] {
+            assert!(allows("['start', '**']", asked, NAMES), "{asked:?}");
+        }
+        for other in [&[][..], &["stop", "a"], &["start", "-x"], &["start", "a", ""], &["start", "a", "--now"]] {
+            assert!(!allows("['start', '**']", other, NAMES), "{other:?}");
+        }
+        let why = command("['**', 'x']").map_or_else(|e| e.message().to_owned(), |_| "accepted".to_owned());
+        assert_eq!(why, "\"**\" stands for the remaining arguments: write it last");
+        let why =
+            command("[{ regex = 'x{object}' }]").map_or_else(|e| e.message().to_owned(), |_| "accepted".to_owned());
+        assert!(why.contains("{object} is not replaced in a regular expression"), "{why}");
+    }
+
+    #[test]
+    fn a_directory_may_be_of_the_event() -> std::io::Result<()> {
+        let directory = tempfile::tempdir()?;
+        for name in ["web1", "web2", "[x]", "cpu0/state", "cpu1/state", "cpu1/other"] {
+            std::fs::create_dir_all(directory.path().join(name))?;
+        }
+        let root = directory.path().display();
+        let places = |pattern: &str, object: &str| {
+            let grant: Option<DirectoryGrant> = toml::from_str(&format!("host = '{root}/{pattern}'")).ok();
+            let found = grant.map(|grant| grant.places(Names { object, operation: "start" }));
+            let name = |path: &PathBuf| path.strip_prefix(directory.path()).ok()?.to_str().map(str::to_owned);
+            found.and_then(Result::ok).map(|found| found.iter().filter_map(name).collect::<Vec<_>>())
+        };
+        let some = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(places("{object}", "web1"), some(&["web1"]));
+        assert_eq!(places("cpu*/state", "web1"), some(&["cpu0/state", "cpu1/state"]));
+        assert_eq!(places("{object}*", "web"), some(&["web1", "web2"]));
+        // A guest's name is no pattern, and no way up.
+        assert_eq!(places("{object}*", "*"), some(&[]));
+        assert_eq!(places("{object}?", "[x"), some(&["[x]"]));
+        for object in ["..", ".", "", "a/b"] {
+            assert_eq!(places("{object}", object), None, "{object:?}");
+        }
+        assert_eq!(places("../x", "web1"), None);
+        Ok(())
     }
 
     #[test]

@@ -43,6 +43,49 @@ fn what_cannot_be_held_is_refused() {
 }
 
 #[test]
+fn an_interpreter_among_the_commands_is_told() {
+    let hooks = Hooks::new().script("test", "exit 0");
+    hooks.file("test.toml", "confine = true\n[[command]]\nprogram = '/usr/bin/bash'\nargs = ['-c', '*']\n", 0o644);
+    let inventory = hooks.runtime().inventory();
+    let may = inventory.hooks[0].may.join("\n");
+    assert!(may.contains("run /usr/bin/bash -c * (which can run any program, unconfined)"), "{may}");
+}
+
+#[test]
+fn grants_may_be_of_the_event_a_single_file_or_for_writing_alone() {
+    let world = World::new();
+    let at = world.at("");
+    for name in ["state/web1", "state/web2", "cpus/cpu0", "cpus/cpu1", "devices/real"] {
+        std::fs::create_dir_all(at.join(name)).unwrap();
+        std::fs::write(at.join(name).join("file"), name).unwrap();
+    }
+    std::os::unix::fs::symlink("../devices/real", at.join("cpus/cpu2")).unwrap();
+    let grants = "[[dir]]\nhost = '@/state/{object}'\naccess = 'read-write'\n[[dir]]\nhost = '@/cpus/cpu*'\n\
+                  [[dir]]\nhost = '@/secret'\naccess = 'write'\n[[dir]]\nhost = '@/no-such/{operation}'\n";
+    let script = "#!/bin/bash\ncd $WORLD\nfor file in state/web1 state/web2 cpus/cpu0 cpus/cpu1 cpus/cpu2; do\n\
+                  read -r line 2> /dev/null < $file/file; echo \"$file: $line\" >&2; line=; done 2> $WORLD/granted/said\n\
+                  echo new > $WORLD/secret; read -r line < $WORLD/secret || echo unreadable >> $WORLD/granted/said\n\
+                  echo more > $WORLD/state/web1/more && echo written >> $WORLD/granted/said; exit 1\n";
+    let report = world.run(script, &grants.replace('@', at.display().to_string().trim_end_matches('/')));
+    let said = std::fs::read_to_string(world.at("granted/said")).unwrap();
+    let lines: Vec<&str> = said.lines().filter(|line| !line.contains("Permission denied")).collect();
+    assert_eq!(
+        lines,
+        [
+            "state/web1: state/web1",
+            "state/web2: ",
+            "cpus/cpu0: cpus/cpu0",
+            "cpus/cpu1: cpus/cpu1",
+            "cpus/cpu2: devices/real",
+            "unreadable",
+            "written"
+        ],
+        "{report}"
+    );
+    assert_eq!(std::fs::read_to_string(world.at("secret")).unwrap(), "new\n");
+}
+
+#[test]
 fn limits_hold() {
     let world = World::new();
     let script = "#!/usr/bin/python3\nimport os, resource, sys\n\

@@ -11,13 +11,12 @@ use landlock::{
 use super::needs;
 use super::support::Support;
 use crate::hook::error::LaunchError;
-use crate::hook::settings::Settings;
 use crate::hook::settings::grants::Access;
 
 /// Everything that the version knows is refused, but for this.
 pub(super) fn ruleset(
     support: Support,
-    settings: &Settings,
+    granted: &[(OwnedFd, Access)],
     executes: &[PathBuf],
     shim: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, LaunchError> {
@@ -40,8 +39,8 @@ pub(super) fn ruleset(
         for path in executes {
             rules.allow(path, execute)?;
         }
-        for directory in &settings.directories {
-            rules.allow(&directory.host, rights(directory.access))?;
+        for (opened, access) in granted {
+            rules.allow_opened(opened.as_fd(), rights(*access))?;
         }
         if let Some(shim) = shim {
             rules.ruleset = rules.ruleset.add_rule(PathBeneath::new(shim, execute))?;
@@ -61,6 +60,7 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
     });
     match access {
         Access::Read => read,
+        Access::Write => write,
         Access::ReadWrite => read | write,
     }
 }
@@ -73,9 +73,15 @@ struct Rules {
 impl Rules {
     /// Allows this for what is there; what is not there cannot be reached either.
     fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
-        let Ok(opened) = PathFd::new(path) else { return Ok(()) };
+        match PathFd::new(path) {
+            Ok(opened) => self.allow_opened(opened.as_fd(), access),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn allow_opened(&mut self, opened: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
         let is_directory =
-            nix::sys::stat::fstat(opened.as_fd()).is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFDIR);
+            nix::sys::stat::fstat(opened).is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFDIR);
         let of_files = make_bitflags!(AccessFs::{Execute | ReadFile | WriteFile | Truncate});
         let access = access & self.known & if is_directory { self.known } else { of_files };
         (&mut self.ruleset).add_rule(PathBeneath::new(opened, access)).map(drop)
