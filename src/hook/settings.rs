@@ -128,7 +128,8 @@ impl Settings {
             false => command.to_string(),
         });
         let connections = self.connections.iter().map(ToString::to_string);
-        variables.chain(limits).chain(directories).chain(commands).chain(connections).collect()
+        let confined = (self.confine == Some(true)).then(|| "nothing else (confined)".to_owned());
+        variables.chain(limits).chain(directories).chain(commands).chain(connections).chain(confined).collect()
     }
 }
 
