@@ -83,6 +83,104 @@ fn the_runs_of_all_operations_make_one_file() {
     assert!(learned.contains("# writes DIR/state/mm/nr_hugepages\n"), "{learned}");
 }
 
+/// A stand-in for a hook that binds a device to another driver: it reads one file, writes another, and runs programs.
+const VFIO: &str = "device=0000:01:00.0
+case $2 in
+prepare) read -r driver < STATE/mm/driver; echo \"$device\" > STATE/run/unbind; echo \"$driver\" > STATE/run/saved; uname > /dev/null;;
+release) read -r driver < STATE/run/saved; echo \"$device $driver\" > STATE/run/bind; rm STATE/run/saved;;
+esac";
+/// A stand-in for a hook that sets the processors' governor.
+const GOVERNOR: &str = "case $2 in
+started) for cpu in STATE/run/cpu*; do echo performance > \"$cpu\"; done;;
+stopped) for cpu in STATE/run/cpu*; do basename \"$cpu\" > /dev/null; echo powersave > \"$cpu\"; done;;
+esac";
+
+const LIFE: [&str; 4] = ["prepare", "started", "stopped", "release"];
+
+/// What the hook left in its state directory, its own files by their names.
+fn state(hooks: &Hooks) -> Vec<(String, String)> {
+    let files = ["mm", "run"].iter().flat_map(|name| fs::read_dir(hooks.path().join("state").join(name)).unwrap());
+    let mut files: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+fn prepare_state(hooks: &Hooks) {
+    for name in ["mm", "run"] {
+        fs::remove_dir_all(hooks.path().join("state").join(name)).unwrap();
+    }
+    hooks.file("state/mm/driver", "nvidia\n", 0o644);
+    for name in ["state/run/cpu0", "state/run/cpu1"] {
+        hooks.file(name, "powersave\n", 0o644);
+    }
+}
+
+/// Three hooks like the public ones: learned over their four operations, merged, unedited; then confined to that.
+#[test]
+fn what_was_learned_confines_the_hook_that_it_was_learned_from() {
+    if !can_watch() {
+        return;
+    }
+    for body in [HUGEPAGES, VFIO, GOVERNOR] {
+        let hooks = with_state(body);
+        let learned = hooks.path().join("learned.toml");
+        fs::write(&learned, "").unwrap();
+        prepare_state(&hooks);
+        for operation in LIFE {
+            let ran = hooks.learn(Some(&learned), operation);
+            assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{operation}");
+            fs::write(&learned, ran.stdout.replace("DIR", &hooks.path().display().to_string())).unwrap();
+        }
+        let expected = state(&hooks);
+        prepare_state(&hooks);
+        fs::rename(&learned, hooks.path().join("qemu.d/10-hook.toml")).unwrap();
+        let runtime = hooks.runtime();
+        if let Some(reason) = runtime.inventory().hooks[0].reason.clone() {
+            return tell(&format!("skipped: learn: no hook can be confined here: {reason}"));
+        }
+        for operation in LIFE {
+            let event = hookvisor::Event::new("qemu", "web1", operation).unwrap().with_document("<domain/>");
+            let report = runtime.run(&event);
+            let learned = fs::read_to_string(hooks.path().join("qemu.d/10-hook.toml")).unwrap();
+            assert_eq!(
+                (report.exit_status(), &report.hooks[0].notes[..]),
+                (0, &[][..]),
+                "{operation}: {report}\n{learned}"
+            );
+            assert_eq!(report.hooks[0].stderr, b"", "{operation}: {report}\n{learned}");
+        }
+        assert_eq!(state(&hooks), expected);
+    }
+}
+
+#[test]
+fn a_new_command_is_refused_until_the_lines_of_the_note_are_added() {
+    if !can_watch() {
+        return;
+    }
+    let hooks = with_state("[ \"$1\" = web1 ] || uname -r > /dev/null");
+    let settings = hooks.path().join("qemu.d/10-hook.toml");
+    let learned = hooks.learn(None, "prepare");
+    fs::write(&settings, learned.stdout.replace("DIR", &hooks.path().display().to_string())).unwrap();
+    let run = |object: &str| {
+        let event = hookvisor::Event::new("qemu", object, "prepare").unwrap();
+        hooks.runtime().run(&event)
+    };
+    if let Some(reason) = hooks.runtime().inventory().hooks[0].reason.clone() {
+        return tell(&format!("skipped: learn: no hook can be confined here: {reason}"));
+    }
+    assert_eq!(run("web1").exit_status(), 0, "{}", run("web1"));
+    let refused = run("web2");
+    assert!([126, 127].contains(&refused.exit_status()), "{refused}");
+    let note = refused.hooks[0].notes.iter().find(|note| note.contains("[[command]]")).unwrap();
+    let lines = note.split_once('\n').unwrap().1;
+    fs::write(&settings, format!("{}\n{lines}\n", fs::read_to_string(&settings).unwrap())).unwrap();
+    assert_eq!(run("web2").exit_status(), 0, "{}", run("web2"));
+}
+
 #[test]
 fn what_is_dangerous_or_cannot_be_granted_is_told() {
     if !can_watch() {
