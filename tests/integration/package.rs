@@ -8,7 +8,7 @@ use std::process::Command;
 use hookvisor::{Config, Runtime};
 
 use crate::support::Hooks;
-use crate::support::program::tell;
+use crate::support::skipping::skip;
 
 /// What `run` exits with where no root can be made.
 const SKIPPED: i32 = 77;
@@ -28,12 +28,12 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         () => "",
     };
     if !lacks.is_empty() {
-        return tell(&format!("skipped: the Debian package's life: it needs {lacks}"));
+        return skip("the Debian package's life", &format!("it needs {lacks}"));
     }
     let ran = Command::new(root.join("tests/package/run")).arg(&debs).output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     if ran.status.code() == Some(SKIPPED) {
-        return tell(&said);
+        return skip("the Debian package's life", "mmdebstrap cannot make a root");
     }
     assert!(ran.status.success() && said.contains("all steps passed"), "{said}");
 }
