@@ -7,8 +7,7 @@ use std::process::Command;
 
 use hookvisor::{Config, Runtime};
 
-use crate::support::Hooks;
-use crate::support::skipping::skip;
+use crate::support::{Hooks, skip};
 
 /// What `run` exits with where no root can be made.
 const SKIPPED: i32 = 77;
