@@ -47,6 +47,11 @@ impl Conventions {
         find(&self.own, driver).unwrap_or_else(|| of_driver(driver))
     }
 
+    /// The drivers that have a convention.
+    pub(crate) fn drivers(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().chain(&*BUILT_IN).map(Convention::driver)
+    }
+
     /// Whether hooks can be called for a driver's operation.
     pub(crate) fn check(&self, driver: &str, operation: &str) -> Result<(), UnknownOperation> {
         match self.of(driver).check(operation) {

@@ -55,7 +55,7 @@ pub(crate) fn finished(event: &Event, ended: &HookReport) {
     if ended.termination.is_success() {
         tracing::info!(
             target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
-            "Hook script {hook} {driver} succeeded"
+            "Hook script {hook} {driver} succeeded{}", ended.remark()
         );
     } else if !ended.decides {
         tracing::error!(

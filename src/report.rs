@@ -66,6 +66,14 @@ impl HookReport {
         Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes, self.would_veto))
     }
 
+    /// What it wrote to stderr although it succeeded, as the end of a sentence: a script's `unbound variable` is easily missed.
+    pub(crate) fn remark(&self) -> String {
+        match self.stderr.trim_ascii_end() {
+            [] => String::new(),
+            stderr => format!(", and wrote to stderr: {}", String::from_utf8_lossy(stderr)),
+        }
+    }
+
     /// Whether it failed, and that counts. A call that was cancelled counts in any mode.
     fn counts(&self) -> bool {
         let is_enforced = self.mode == Mode::Enforce || self.termination == Termination::Cancelled;

@@ -7,6 +7,7 @@ pub(crate) mod guest;
 mod hooks;
 pub(crate) mod inventory;
 mod load;
+mod mistakes;
 #[cfg(feature = "async")]
 mod nonblocking;
 mod parallel;
@@ -469,7 +470,7 @@ impl Shared {
         let load = |(driver, found): (String, Found)| {
             let limits = self.limits_of(&driver);
             let loader = Loader { backends: &self.backends, limits, trust: self.trust, grants: self.trust };
-            let hook = loader.load_found(found);
+            let hook = loader.load_found(found).map(|hook| hook.with_known_operations(self.conventions.of(&driver)));
             (driver, hook)
         };
         let loaded: Vec<(String, Result<Hook, Skipped>)> = match self.calls {
@@ -486,6 +487,7 @@ impl Shared {
                 Err(stray) => set.strays.push(stray),
             }
         }
+        mistakes::find(&self.directory, &mut set, &self.conventions, &self.known_drivers);
         Ok(findings.directories.iter().all(DirectoryStamp::is_unchanged).then_some(set))
     }
 
@@ -540,6 +542,9 @@ fn log_what_will_not_run(set: &HookSet) {
             Loaded::Skipped(why) if file::is_mask(&hook.path) => tracing::debug!("hook {path} is skipped: {why}"),
             Loaded::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
         }
+    }
+    for mistake in &set.mistakes {
+        tracing::warn!("{} {}", mistake.path.display(), mistake.reason);
     }
     for stray in set.strays.iter().chain(&set.dispatched) {
         tracing::info!("{} {}", stray.path.display(), stray.reason);

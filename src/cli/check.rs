@@ -18,7 +18,7 @@ pub(super) const WOULD_FAIL: u8 = 1;
 /// Check every file in the hooks directory, and say what would happen with it
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit status: 0 if every hook can be called, 1 if one would fail, 125 if the directory cannot be read."
+    after_help = "Exit status: 0 if every hook can be called, 1 if one would fail or a file looks misplaced, 125 if the directory cannot be read."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -49,7 +49,8 @@ pub(super) fn check(args: Args) -> anyhow::Result<u8> {
         Format::Text => text(&inventory, &findings),
     };
     print(text.as_bytes())?;
-    let is_broken = count(&inventory, HookState::Broken) > 0 || !findings.problems.is_empty();
+    let is_broken = count(&inventory, HookState::Broken) > 0;
+    let is_broken = is_broken || !findings.problems.is_empty() || !inventory.mistakes.is_empty();
     Ok(if is_broken { WOULD_FAIL } else { 0 })
 }
 
@@ -85,6 +86,9 @@ fn text(inventory: &Inventory, findings: &Findings) -> String {
         };
         let reason = hook.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let _ = writeln!(text, "{state:<8} {:<6} {}{}{reason}", kind(hook), hook.path.display(), details(hook));
+    }
+    for mistake in &inventory.mistakes {
+        let _ = writeln!(text, "{:<8} {:<6} {} {}", "MISTAKE", "", mistake.path.display(), mistake.reason);
     }
     for stray in &inventory.strays {
         let _ = writeln!(text, "{:<8} {:<6} {} {}", "ignored", "", stray.path.display(), stray.reason);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, Record, Report, RuntimeBuilder};
+use hookvisor::{Event, EventError, HookReport, LIBVIRT_DRIVERS, Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
@@ -37,6 +37,9 @@ pub(super) struct Args {
     /// Record the event in this file [default: as hookvisor.toml says, for its hooks directory; none for another]
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Show also what hooks that succeeded wrote to stderr
+    #[arg(short, long)]
+    verbose: bool,
     /// The driver, whose hooks are called: qemu, lxc, network, or any name
     driver: String,
     /// The guest, or - for none
@@ -68,6 +71,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     if runtime.lacks_compiled_code() {
         super::full::take_over(event.document());
     }
+    if let Some(meant) = misspelt(event.driver()).filter(|_| runtime.inventory().hooks.is_empty()) {
+        usage_error(&format!("there are no hooks for driver {}: is {meant} meant?", event.driver()));
+    }
     let call = runtime.call(&event);
     let call = if args.monitor { call.monitor() } else { call };
     let report = if args.stdout { call.keep_stdout().run() } else { call.run() };
@@ -76,6 +82,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
         Format::Text => {
+            if args.verbose {
+                complain(&remarks(&report));
+            }
             complain(&report.to_text());
             show_stdout(&report, args.stdout)?;
             if let Some(document) = &report.document {
@@ -106,9 +115,29 @@ fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the hooks that succeeded wrote to stderr.
+fn remarks(report: &Report) -> Vec<u8> {
+    let succeeded = report.hooks.iter().filter(|hook| hook.termination.is_success() && !hook.stderr.is_empty());
+    let remark = |hook: &HookReport| {
+        let beginning =
+            format!("Hook script {} {} succeeded, and wrote to stderr: ", hook.path.display(), report.event.driver());
+        [beginning.as_bytes(), hook.stderr.trim_ascii_end(), b"\n"].concat()
+    };
+    succeeded.flat_map(remark).collect()
+}
+
 /// As clap's own: the message, and how `run` is used.
-fn usage_error(error: &EventError) -> ! {
+fn usage_error(error: &impl std::fmt::Display) -> ! {
     Args::command().bin_name("hookvisor run").error(ErrorKind::ValueValidation, error).exit()
+}
+
+/// The driver of libvirt's that a name could be a slip for. Names of three letters are too alike to tell.
+fn misspelt(driver: &str) -> Option<&'static str> {
+    let is_near = |name: &&str| {
+        let slips = if name.len() < 6 { 1 } else { 2 };
+        name.len() > 3 && strsim::osa_distance(&driver.to_lowercase(), name) <= slips
+    };
+    LIBVIRT_DRIVERS.into_iter().filter(|_| !LIBVIRT_DRIVERS.contains(&driver)).find(is_near)
 }
 
 fn event(args: &Args) -> Result<Event, EventError> {

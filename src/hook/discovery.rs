@@ -162,7 +162,7 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
     let mut findings =
         Findings { directories: vec![DirectoryStamp::at(hooks).map_err(unreadable)?], ..Findings::default() };
     file::open_trusted_directory(hooks, trust).map_err(|error| LoadError::of_opening(hooks, error))?;
-    let names = names(hooks).map_err(unreadable)?;
+    let names = names(hooks, false).map_err(unreadable)?;
 
     for name in &names {
         let path = hooks.join(name);
@@ -258,7 +258,24 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
         }
         Err(_) => {}
     }
+    refuse_shared_settings(&mut found);
     found
+}
+
+/// Refuses hooks that would share one settings file, as `20-policy` and `20-policy.wasm` do: to narrow one would narrow the
+/// other.
+fn refuse_shared_settings(found: &mut [Found]) {
+    let is_callable = |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
+    let places: Vec<PathBuf> =
+        found.iter().filter(|found| is_callable(&found.path)).map(|found| found.path.clone()).collect();
+    for hook in found.iter_mut().filter(|hook| hook.problem.is_none()) {
+        let file = settings::file_name(&hook.path);
+        let other = places.iter().find(|other| **other != hook.path && settings::file_name(other) == file);
+        if let Some(other) = other.filter(|_| file.symlink_metadata().is_ok()) {
+            let (file, other) = (file.display(), other.display());
+            hook.problem = Some(format!("its settings {file} are also those of {other}: rename one of the hooks"));
+        }
+    }
 }
 
 /// Takes the hooks for one event from those that hookvisor runs, if the driver's own hook runs them itself.
@@ -326,18 +343,20 @@ pub(super) fn trusted_names(
         OpenError::Io(error) => unreadable(error),
         other => other.to_string(),
     })?;
-    names(directory).map_err(unreadable)
+    names(directory, true).map_err(unreadable)
 }
 
-/// The names in a directory that may be hooks', in byte order.
-fn names(directory: &Path) -> io::Result<Vec<OsString>> {
+/// The names in a directory that may be hooks', in byte order. A directory below `<driver>.d` is an object's, whatever its
+/// name looks like: `db.bak` and `vm~` are names that libvirt allows.
+fn names(directory: &Path, keep_directories: bool) -> io::Result<Vec<OsString>> {
     let names: io::Result<Vec<OsString>> = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect();
-    let mut names: Vec<OsString> = names?.into_iter().filter(|name| !is_ignored(name)).collect();
+    let is_kept = |name: &OsString| keep_directories && directory.join(name).is_dir();
+    let mut names: Vec<OsString> = names?.into_iter().filter(|name| !is_ignored(name) || is_kept(name)).collect();
     names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     Ok(names)
 }
 
-fn is_ignored(name: &OsStr) -> bool {
+pub(crate) fn is_ignored(name: &OsStr) -> bool {
     let name = name.as_bytes();
     let dpkg = name.windows(6).rposition(|w| w == b".dpkg-").is_some_and(|at| !name[at + 1..].contains(&b'.'));
     name.starts_with(b".") || dpkg || NOT_HOOKS.iter().any(|end| name.ends_with(end.as_bytes()))
@@ -352,7 +371,7 @@ fn orphaned_settings(hooks: &Path, findings: &mut Findings) {
     directories.sort();
     directories.dedup();
     for path in directories.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
-        if path.extension() == Some(OsStr::new("toml")) && !expected.contains(&path) {
+        if path.extension() == Some(OsStr::new("toml")) && !expected.contains(&path) && !path.is_dir() {
             let why = "is not read: no hook has this name; the settings of `x.wasm` are in `x.toml`, those of any other hook \
                        in its whole name and `.toml`";
             findings.strays.push(stray(path, why));

@@ -116,7 +116,7 @@ impl Settings {
 
     /// What the hook may do beyond what every hook of its kind may, in words.
     pub(crate) fn may(&self) -> Vec<String> {
-        let variables = self.env.iter().map(|(name, value)| format!("see {name}={value}"));
+        let variables = self.env.iter().map(|(name, _)| format!("see the variable {name}"));
         let memory = self.memory.iter().map(|memory| format!("use {memory} of memory"));
         let processes = self.processes.iter().map(|processes| format!("run {processes} processes"));
         let files = self.files.iter().map(|files| format!("open {files} files"));

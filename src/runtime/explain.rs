@@ -131,7 +131,7 @@ fn called(hook: &Hook, info: &HookInfo, event: &Event) -> (bool, String) {
 }
 
 fn near_misses(directory: &Path, set: &HookSet, event: &Event) -> Vec<Skipped> {
-    let mut misses: Vec<Skipped> = set.strays.iter().chain(&set.dispatched).cloned().collect();
+    let mut misses: Vec<Skipped> = set.mistakes.iter().chain(&set.strays).chain(&set.dispatched).cloned().collect();
     for (driver, hooks) in &set.drivers {
         if driver != event.driver() && is_near(driver, event.driver()) {
             let why = format!("has the hooks of driver {driver}, and the event is of {}", event.driver());

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::backend::Program;
+use crate::convention::rules::Convention;
 use crate::event::Event;
 use crate::hook::digest::FileDigest;
 use crate::hook::error::LaunchError;
 use crate::hook::kind::Kind;
 use crate::hook::scope::Scope;
-use crate::hook::settings::Settings;
+use crate::hook::settings::{self, Settings};
 use crate::hook::skipped::Skipped;
 
 /// What loading made of a hook's file.
@@ -38,6 +39,19 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
+    /// Refuses settings that narrow the hook to an operation that its driver does not have.
+    pub(crate) fn with_known_operations(mut self, convention: &Convention) -> Self {
+        let operations = self.settings.operations.iter().chain(&self.settings.not_operations).flatten();
+        let unknown = operations.filter_map(|operation| convention.check(operation).err()).next();
+        if let (Loaded::Ready(_), Some(error)) = (&self.loaded, unknown) {
+            let file = settings::file_name(&self.path);
+            self.loaded = Loaded::Broken(LaunchError::Refused(format!("`operations` in {}: {error}", file.display())));
+            // It vetoes all events: which ones were meant is not known.
+            (self.settings.operations, self.settings.not_operations) = (None, None);
+        }
+        self
+    }
+
     /// The SHA-256 of the code that a call runs now, if it can be read.
     pub(crate) fn sha256(&self) -> Option<String> {
         let loaded = match &self.loaded {
@@ -59,6 +73,8 @@ pub(crate) struct HookSet {
     pub(crate) drivers: BTreeMap<String, Vec<Hook>>,
     /// Files that no event leads to.
     pub(crate) strays: Vec<Skipped>,
+    /// Files that look like hooks, but are not called, or not for what seems to be meant.
+    pub(crate) mistakes: Vec<Skipped>,
     /// Directories whose hooks another hook runs.
     pub(crate) dispatched: Vec<Skipped>,
     /// When the first of the disabled hooks is to be enabled again.

@@ -23,6 +23,8 @@ pub struct Inventory {
     pub hooks: Vec<HookInfo>,
     /// Files that no event leads to, and why.
     pub strays: Vec<Skipped>,
+    /// Files that look like hooks, but are not called, or not for what seems to be meant.
+    pub mistakes: Vec<Skipped>,
     /// Directories of hooks for one event that the driver's own hook runs itself, so that hookvisor does not, and how that
     /// is known.
     pub dispatched: Vec<Skipped>,
@@ -84,6 +86,7 @@ impl Inventory {
             directory: directory.to_owned(),
             hooks: hooks.collect(),
             strays: set.strays.clone(),
+            mistakes: set.mistakes.clone(),
             dispatched: set.dispatched.clone(),
         }
     }

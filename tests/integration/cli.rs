@@ -207,6 +207,10 @@ fn check_tells_what_would_happen_to_every_file() {
 
     fs::remove_file(hooks.path().join("bhyve.d")).unwrap();
     fs::remove_file(hooks.path().join("qemu.d/20-broken.toml")).unwrap();
+    for mistake in ["lxc.d", "not a driver", "qemu.d/web1/prepare/10-too-high"] {
+        fs::remove_file(hooks.path().join(mistake)).unwrap();
+    }
+    fs::remove_dir_all(hooks.path().join("qemu.d/web1/prepare/begin/deeper")).unwrap();
     let mended = hooks.call(&["check"]);
     assert_eq!(mended.status, 0);
     assert!(mended.stdout.ends_with("\n6 ok, 0 would fail, 2 skipped\n"), "{}", mended.stdout);
@@ -295,7 +299,7 @@ mod wasm {
     fn check_and_list_tell_a_module_and_its_rights() {
         let hooks = Hooks::new().copy("test.d/20-policy.wasm", wasm_probe());
         hooks.file("test.d/20-policy.toml", "memory = \"32MiB\"\nenv = { MODE = \"strict\" }\n", 0o644);
-        let details = "DIR/test.d/20-policy.wasm; may see MODE=strict, use 32.0 MiB of memory; within 1m 30s\n";
+        let details = "DIR/test.d/20-policy.wasm; may see the variable MODE, use 32.0 MiB of memory; within 1m 30s\n";
         assert_eq!(hooks.call(&["list"]), ran(0, &format!("test     wasm   {details}"), ""));
         assert_eq!(
             hooks.call(&["check"]),

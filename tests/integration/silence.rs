@@ -65,3 +65,139 @@ fn no_word_of_an_event_is_taken_for_an_option() {
         assert!(stderr.contains(&format!("<{argument}><x>")), "{argument}: {stderr}");
     }
 }
+
+/// Names of guests that libvirt allows.
+#[test]
+fn a_guest_s_directory_is_its_own_whatever_its_name_looks_like() {
+    for object in ["db.bak", "vm~", "x.toml", ".t", "a.swp", "b.rpmsave", "c.dpkg-old"] {
+        let hooks = Hooks::new().script(&format!("qemu.d/{object}/start/begin/10-veto"), "exit 9");
+        let ran = hooks.call(&["run", "qemu", object, "start"]);
+        assert_eq!(ran.status, 9, "{object}: {}", ran.stderr);
+    }
+    // Files of such a name are what an editor left.
+    let hooks =
+        Hooks::new().script("qemu.d/10-veto.bak", "exit 9").script("qemu.d/web1/start/begin/10-veto~", "exit 9");
+    assert_eq!(hooks.call(&["run", "qemu", "web1", "start"]).status, 0);
+}
+
+/// The exit status of `check`, and its lines about mistakes and failures.
+fn check(hooks: &Hooks) -> (i32, String) {
+    let ran = hooks.call(&["check"]);
+    let lines = ran.stdout.lines().filter(|line| line.starts_with("MISTAKE") || line.starts_with("FAILS"));
+    (ran.status, lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n").collect())
+}
+
+#[test]
+fn what_looks_misplaced_or_misspelt_is_found() {
+    let found = |hooks: Hooks| check(&hooks);
+    let mistake = |path: &str, why: &str| (1, format!("MISTAKE DIR/{path} {why}\n"));
+    assert_eq!(
+        found(Hooks::new().script("10-check.sh", "exit 1")),
+        mistake("10-check.sh", "is not called: hooks are named for their driver, or lie in <driver>.d")
+    );
+    assert_eq!(
+        found(Hooks::new().script("10-check", "exit 1")),
+        mistake("10-check", "is called for a driver 10-check: move it to <driver>.d if it is meant for another driver")
+    );
+    assert_eq!(
+        found(Hooks::new().script("qemu.d/web1/10-check", "exit 1")),
+        mistake(
+            "qemu.d/web1/10-check",
+            "is not called: hooks for one event lie in <object>/<operation>/<sub-operation>/"
+        )
+    );
+    assert_eq!(
+        found(Hooks::new().script("qemu.d/web1/start/begin/more/10-check", "exit 1")),
+        mistake("qemu.d/web1/start/begin/more", "is not called: it is a directory, not a hook")
+    );
+    assert_eq!(
+        found(Hooks::new().script("qemu.d", "exit 1")),
+        mistake("qemu.d", "is not called: it is a file, where a directory of hooks would be")
+    );
+    assert_eq!(
+        found(Hooks::new().script("qemud.d/10-check", "exit 1")),
+        mistake(
+            "qemud.d/10-check",
+            "is called for driver qemud: if qemu is meant, rename it; otherwise add `known_drivers = [\"qemud\"]` to \
+             hookvisor.toml"
+        )
+    );
+    let (status, text) = found(Hooks::new().script("qemu.d/web1/strat/begin/10-check", "exit 1"));
+    assert_eq!(status, 1);
+    assert!(text.contains("is never called for driver qemu: driver qemu has no operation \"strat\""), "{text}");
+    // A file that is no hook is none.
+    let hooks = Hooks::new().script("qemu.d/10-check", "exit 0");
+    hooks.file("README.md", "", 0o644);
+    hooks.file("qemu.d/web1/notes", "", 0o644);
+    assert_eq!(check(&hooks), (0, String::new()));
+}
+
+#[test]
+fn a_driver_or_an_operation_that_is_misspelt_does_not_proceed() {
+    let hooks = Hooks::new().script("qemu", "exit 0");
+    let ran = hooks.call(&["run", "qmeu", "web1", "start"]);
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("there are no hooks for driver qmeu: is qemu meant?"), "{}", ran.stderr);
+    let ran = hooks.call(&["run", "qemu", "web1", "prepair"]);
+    assert_eq!(ran.status, 125);
+    assert!(ran.stderr.contains("driver qemu has no operation \"prepair\""), "{}", ran.stderr);
+    // Any other name may be a driver's.
+    assert_eq!(hooks.call(&["run", "podman", "web1", "start"]).status, 0);
+}
+
+#[test]
+fn settings_for_an_operation_that_the_driver_does_not_have_veto() {
+    let hooks = Hooks::new().script("qemu.d/10-check", "exit 0");
+    hooks.file("qemu.d/10-check.toml", "operations = ['strat']\n", 0o644);
+    let ran = hooks.call(&["run", "qemu", "web1", "start"]);
+    assert_eq!(ran.status, 126, "{}", ran.stderr);
+    let why = "`operations` in DIR/qemu.d/10-check.toml: driver qemu has no operation \"strat\"";
+    assert!(ran.stderr.contains(why), "{}", ran.stderr);
+    // Which operations another driver has is not known.
+    let hooks = Hooks::new().script("other.d/10-check", "exit 0");
+    hooks.file("other.d/10-check.toml", "operations = ['strat']\n", 0o644);
+    assert_eq!(hooks.call(&["run", "other", "web1", "start"]).status, 0);
+}
+
+#[test]
+fn two_hooks_do_not_share_settings() {
+    let hooks = Hooks::new().script("qemu.d/20-policy", "exit 0").script("qemu.d/20-policy.wasm", "exit 0");
+    hooks.file("qemu.d/20-policy.toml", "operations = ['release']\n", 0o644);
+    // 20-policy has 20-policy.toml of its own only if no module has that name.
+    let (_, text) = check(&hooks);
+    assert!(text.is_empty() || text.contains("20-policy.wasm"), "{text}");
+    let hooks = Hooks::new().script("qemu.d/20-policy.wasm", "exit 0").script("qemu.d/20-policy", "exit 0");
+    hooks.file("qemu.d/20-policy.toml", "operations = ['release']\n", 0o644);
+    let ran = hooks.call(&["run", "qemu", "web1", "start"]);
+    assert_eq!(ran.status, 126, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("its settings DIR/qemu.d/20-policy.toml are also those of DIR/qemu.d/20-policy"),
+        "{}",
+        ran.stderr
+    );
+}
+
+/// `set -u` under a shell that goes on: nobody sees it in a report of failures alone.
+#[test]
+fn what_a_successful_hook_writes_to_stderr_is_logged_and_shown_on_request() {
+    let hooks = Hooks::new().script("test", "echo 'MODE: unbound variable' >&2; exit 0");
+    let said = "succeeded, and wrote to stderr: MODE: unbound variable";
+    assert_eq!(hooks.call(&["run", "test", "web1", "start"]).stderr, "");
+    assert!(hooks.call(&["run", "--verbose", "test", "web1", "start"]).stderr.contains(said));
+    let mut logged = hooks.command("run");
+    logged.env("HOOKVISOR_LOG", "info").arg("--hooks").arg(hooks.path()).args(["test", "web1", "start"]);
+    let ran = hooks.ran(&mut logged);
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}
+
+#[test]
+fn the_values_of_variables_are_not_listed() {
+    let hooks = Hooks::new().script("test", "exit 0");
+    hooks.file("test.toml", "env = { TOKEN = 's3cret' }\n", 0o644);
+    for format in ["text", "json"] {
+        for subcommand in ["list", "check"] {
+            let ran = hooks.call(&[subcommand, "--format", format]);
+            assert!(ran.stdout.contains("TOKEN") && !ran.stdout.contains("s3cret"), "{}", ran.stdout);
+        }
+    }
+}
