@@ -15,7 +15,7 @@ use super::file::{self, OpenError};
 use super::scope::Scope;
 use super::skipped::Skipped;
 use super::trust::Trust;
-use super::{dispatcher, settings};
+use super::{dispatcher, mask, settings};
 use crate::convention::LIBVIRT_DRIVERS;
 use crate::convention::rules::ConventionError;
 use crate::event::Event;
@@ -214,7 +214,7 @@ fn ignored_files(findings: &mut Findings) {
         .flat_map(fs::read_dir)
         .flatten()
         .flatten()
-        .filter(|entry| is_ignored(&entry.file_name()) && !entry.path().is_dir())
+        .filter(|entry| is_ignored(&entry.file_name()) && !mask::is_aside(&entry.file_name()) && !entry.path().is_dir())
         .map(|entry| entry.path())
         .filter(|path| path.extension() != Some(OsStr::new("toml")))
         .collect();

@@ -3,7 +3,7 @@
 //! `disable` exchanges the hook `NAME` and a new link in one step, so that there is no moment without either. The hook is then
 //! `.NAME.disabled`, which no daemon calls; `.NAME.disabled.info` has the reason and the end. `enable` renames it back.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -150,6 +150,12 @@ fn aside(hook: &Path) -> PathBuf {
     name.push(hook.file_name().unwrap_or_default());
     name.push(".disabled");
     hook.with_file_name(name)
+}
+
+/// Whether a name is that of a disabled hook, or of what is known about it. The listing shows these with the link.
+pub(crate) fn is_aside(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && (name.ends_with(b".disabled") || name.ends_with(b".disabled.info"))
 }
 
 fn info(hook: &Path) -> PathBuf {
