@@ -34,7 +34,7 @@ fn every_interpreter_reaches_a_command_by_name_and_by_path() {
                   sys.stderr.write(subprocess.check_output(['/usr/bin/id', '-u'], text=True, start_new_session=True))\n\
                   sys.stderr.flush(); os.execv('/usr/bin/id', ['id', '-u', '-g'])\n";
     let said = says(python, &grants, 126);
-    assert!(said.starts_with("0\n0\nhookvisor: ") && said.contains("args = [\"-u\", \"-g\"]"), "{said}");
+    assert!(said.starts_with("0\n0\nhookvisor: ") && said.contains("do not list this command"), "{said}");
     let perl = "#!/usr/bin/perl\nprint STDERR `id -u`; system('/usr/bin/id', '-u'); exit(1);\n";
     assert_eq!(says(perl, &grants, 1), "0\n");
 }
