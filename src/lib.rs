@@ -31,6 +31,15 @@
 //! A start proceeds only if every hook ran to its end and exited with 0. A call returns within its hooks' timeout and grace. It leaves no
 //! descriptor, no thread, and no process that it could end.
 //!
+//! For each native hook, this can come on top:
+//! - up to 2 s for a process that SIGKILL does not end at once, or that a debugger holds,
+//! - [`Limits::leak_wait`] for background processes that keep its stdout or stderr open, and 500 ms for each of the two to find
+//!   their names,
+//! - with [`RuntimeBuilder::max_in_flight`], the wait for a free slot: as long as the hook's timeout, so the time can double. The
+//!   report then says how long it waited.
+//!
+//! Not bounded: a system call on a mount that does not answer, such as opening a hook's file there, or executing it.
+//!
 //! Needs Linux 5.4 or later, for pidfds that can be waited for.
 //!
 //! # Logging

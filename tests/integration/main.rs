@@ -35,6 +35,8 @@ mod history;
 #[cfg(feature = "compiler")]
 mod hostile;
 mod interrupt;
+#[cfg(all(feature = "compiler", target_arch = "x86_64"))]
+mod kernels;
 #[cfg(feature = "compiler")]
 mod languages;
 mod learn;

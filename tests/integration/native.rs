@@ -341,7 +341,9 @@ fn links_are_followed_and_a_link_to_dev_null_masks() {
 fn a_filter_whose_stdout_is_still_held_is_rejected() {
     // The background process would write the rest of the document.
     for wrote in ["echo '<domain/>'", ":"] {
-        let body = format!("{wrote}; exec 2>/dev/null; setsid sleep 3600 & echo $! > \"$0.pid.bak\"");
+        let body = format!(
+            "{wrote}; exec 2>/dev/null; setsid sleep 3600 & echo $! > \"$0.pid.bak\"; until grep -q sleep /proc/$!/comm; do :; done"
+        );
         let hooks = Hooks::new().script("qemu", &body);
         let migrate = Event::new("qemu", "web1", "migrate").unwrap().with_document("<domain/>");
         let report = hooks.runtime().run(&migrate);
@@ -364,17 +366,27 @@ fn what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is() {
     }
     // The host is stopped while the hook fills the enlarged pipe and ends.
     alone("native::what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is", || {
-        let enlarge = format!("python3 -c 'import fcntl; fcntl.fcntl(2, 1031, {SIZE})'");
-        let hold = "setsid sleep 3600 < /dev/null > /dev/null & echo $! > \"$0.pid.bak\"";
+        let hold = "setsid sleep 3600 < /dev/null > /dev/null & echo $! > \"$0.child.bak\"";
         let go_on =
             "{ until grep -q ') Z ' /proc/$$/stat; do :; done; kill -CONT $PPID; } < /dev/null > /dev/null 2>&1 &";
-        let body = format!("kill -STOP $PPID; {enlarge} && head -c {SIZE} /dev/zero >&2\n{hold}\n{go_on}");
-        let hooks = Hooks::new().script(DRIVER, &body);
+        let fill = format!("kill -STOP $PPID; head -c {SIZE} /dev/zero >&2");
+        let begin = "echo $$ > \"$0.pid.bak\"; read -r line < \"$0.fifo.bak\"";
+        let hooks = Hooks::new().script(DRIVER, &format!("{begin}\n{fill}\n{hold}\n{go_on}"));
+        let fifo = hooks.path().join("test.fifo.bak");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let mut limits = Limits::default();
         limits.leak_wait = Duration::ZERO;
-        let report = hooks.runtime().call(&event("web1", "start")).limits(limits).run();
-        let pid = fs::read_to_string(hooks.path().join("test.pid.bak")).unwrap().trim().to_owned();
-        nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+        let report = thread::scope(|scope| {
+            let call = scope.spawn(|| hooks.runtime().call(&event("web1", "start")).limits(limits).run());
+            let hook = line_of(&hooks.path().join("test.pid.bak"));
+            let pipe = File::open(format!("/proc/{hook}/fd/2")).unwrap();
+            fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(SIZE.try_into().unwrap())).unwrap();
+            drop(pipe);
+            fs::write(&fifo, "go on\n").unwrap();
+            call.join().unwrap()
+        });
+        let child = line_of(&hooks.path().join("test.child.bak"));
+        nix::sys::signal::kill(Pid::from_raw(child.parse().unwrap()), Signal::SIGKILL).unwrap();
         let kept = 64 << 10;
         assert_eq!(report.hooks[0].stderr_dropped, (SIZE - kept) as u64, "{report:?}");
     });

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use hookvisor::{Decision, Event, Report, Runtime};
+use hookvisor::{Decision, Event, Report, Runtime, Termination};
 use serde_json::Value;
 
-use crate::support::alone::alone;
+use crate::support::alone::{alone, is_emulated};
 use crate::support::guests::{native_probe, wasm_probe};
 use crate::support::leftovers::Leftovers;
 use crate::support::{DRIVER, Hooks, event, impatient};
@@ -38,12 +38,17 @@ fn document_of(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at % 251).to_le_bytes()[0]).collect()
 }
 
-const FIFTY_MB: usize = 50_000_000;
-
 fn table() -> Vec<Case> {
     let flood = |bytes: usize| {
         let kept = "x".repeat(32 << 10);
         format!("failed with error code 1: {kept}\n[… {} bytes left out …]\n{kept}", bytes - (64 << 10))
+    };
+    let timed_out = Termination::TimedOut { after: impatient().timeout }.to_string();
+    // An emulated machine has less time.
+    let (large, flooded, flood_stdout, flood_stderr) = if is_emulated() {
+        (1_000_000, 4 << 20, "flood-stdout=4194304;exit=0", "flood-stderr=4194304;exit=1")
+    } else {
+        (50_000_000, 256 << 20, "flood-stdout=268435456;exit=0", "flood-stderr=268435456;exit=1")
     };
     vec![
         case("exit=0", ""),
@@ -67,19 +72,19 @@ fn table() -> Vec<Case> {
         case("stderr-hex=62ff6164c30a;exit=1", "failed with error code 1: b\u{fffd}ad\u{fffd}"),
         case("stderr-hex=61006200;exit=1", "failed with error code 1: a\0b\0"),
         case("stdout=nobody reads this\\n;exit=0", ""),
-        case("flood-stdout=268435456;exit=0", ""),
+        case(flood_stdout, ""),
         case("flood-stdout=20000000;stderr=after the flood\\n;exit=1", "failed with error code 1: after the flood"),
-        Case { expected: Expected::Same(flood(268_435_456)), ..case("flood-stderr=268435456;exit=1", "") },
+        Case { expected: Expected::Same(flood(flooded)), ..case(flood_stderr, "") },
         Case { expected: Expected::Same(flood((64 << 10) + 1)), ..case("flood-stderr=65537;exit=1", "") },
         read_case(0),
         read_case(1),
         read_case(65_537),
-        read_case(FIFTY_MB),
-        Case { document: FIFTY_MB, ..case("exit=0", "") },
-        Case { document: FIFTY_MB, ..case("stderr=not read\\n;exit=1", "failed with error code 1: not read") },
-        case("spin", "timed out after 300ms"),
-        case("sleep=3600000", "timed out after 300ms"),
-        case("stderr=first this\\n;sleep=3600000", "timed out after 300ms: first this"),
+        read_case(large),
+        Case { document: large, ..case("exit=0", "") },
+        Case { document: large, ..case("stderr=not read\\n;exit=1", "failed with error code 1: not read") },
+        case("spin", &timed_out),
+        case("sleep=3600000", &timed_out),
+        case("stderr=first this\\n;sleep=3600000", &format!("{timed_out}: first this")),
         case("sleep=10;exit=4", "failed with error code 4"),
         Case {
             expected: Expected::Crash {

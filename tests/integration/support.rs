@@ -89,7 +89,7 @@ impl Hooks {
 
 pub(crate) fn impatient() -> Limits {
     let mut limits = Limits::default();
-    limits.timeout = Duration::from_millis(300);
+    limits.timeout = if alone::is_emulated() { Duration::from_secs(3) } else { Duration::from_millis(300) };
     limits.grace = Duration::from_secs(30);
     limits
 }

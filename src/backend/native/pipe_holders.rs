@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// How many are named.
 const NAMED: usize = 3;
 /// How long the search may take: the caller's hook has ended, and a machine may have many processes.
-const SEARCH: Duration = Duration::from_millis(100);
+const SEARCH: Duration = Duration::from_millis(500);
 
 /// The processes, other than this one, that have the pipe open, as `sleep (pid 1234)`: those that are found soon. Only root
 /// sees the processes of other users, so the list may be empty.

@@ -39,3 +39,10 @@ pub(crate) fn alone_under(name: &str, prepare: impl FnOnce(Command) -> Command, 
 pub(crate) fn be_patient() {
     nix::unistd::alarm::set(PATIENCE);
 }
+
+/// Set in an emulated machine, which has nothing to build with and takes many times longer for everything.
+pub(crate) const EMULATED: &str = "HOOKVISOR_TEST_EMULATED";
+
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os(EMULATED).is_some()
+}
