@@ -43,7 +43,7 @@ fn table() -> Vec<Case> {
         let kept = "x".repeat(32 << 10);
         format!("failed with error code 1: {kept}\n[… {} bytes left out …]\n{kept}", bytes - (64 << 10))
     };
-    let timed_out = Termination::TimedOut { after: impatient().timeout }.to_string();
+    let timed_out = Termination::TimedOut { after: impatient().timeout, of_call: false }.to_string();
     // An emulated machine has less time.
     let (large, flooded, flood_stdout, flood_stderr) = if is_emulated() {
         (1_000_000, 4 << 20, "flood-stdout=4194304;exit=0", "flood-stderr=4194304;exit=1")
