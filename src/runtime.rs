@@ -136,11 +136,13 @@ pub struct RuntimeBuilder {
     record: Option<Record>,
 }
 
-/// There is nothing to keep.
+/// Builds without WebAssembly have neither.
 #[cfg(not(feature = "wasm"))]
-type Cache = std::convert::Infallible;
+#[derive(Debug, Clone)]
+enum Cache {}
 #[cfg(not(feature = "wasm"))]
-type Compiler = std::convert::Infallible;
+#[derive(Debug, Clone)]
+enum Compiler {}
 
 impl RuntimeBuilder {
     /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
