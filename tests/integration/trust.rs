@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+#[cfg(feature = "wasm")]
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+#[cfg(feature = "wasm")]
 use std::process::{Command, Stdio};
 
 use crate::support::{Hooks, needs_root, skip};

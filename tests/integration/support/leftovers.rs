@@ -76,6 +76,7 @@ pub(crate) fn resident_kib() -> u64 {
 }
 
 /// By how much the process grew at most while the body ran.
+#[cfg(feature = "compiler")]
 pub(crate) fn peak_kib_of(body: impl FnOnce()) -> u64 {
     // Resets the peak (proc(5)).
     fs::write("/proc/self/clear_refs", "5").unwrap();
