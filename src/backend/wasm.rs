@@ -30,6 +30,7 @@ mod stamp;
 mod store;
 mod streams;
 mod strings;
+mod ungranted;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -93,6 +93,11 @@ fn text(inventory: &Inventory, findings: &Findings) -> String {
     for stray in &inventory.strays {
         let _ = writeln!(text, "{:<8} {:<6} {} {}", "ignored", "", stray.path.display(), stray.reason);
     }
+    for hook in &inventory.hooks {
+        for warning in &hook.warnings {
+            let _ = writeln!(text, "warning: {}: {warning}", hook.path.display());
+        }
+    }
     for dispatched in &inventory.dispatched {
         let _ = writeln!(text, "note: {}", dispatched.reason);
     }

@@ -114,6 +114,11 @@ impl Settings {
         Ok(())
     }
 
+    /// What the administrator should know about the grants.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.directories.iter().filter_map(DirectoryGrant::warning).collect()
+    }
+
     /// What the hook may do beyond what every hook of its kind may, in words.
     pub(crate) fn may(&self) -> Vec<String> {
         let variables = self.env.iter().map(|(name, _)| format!("see the variable {name}"));

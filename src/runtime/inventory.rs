@@ -60,6 +60,8 @@ pub struct HookInfo {
     pub mode: Mode,
     /// What it may do beyond what every hook of its kind may, in words.
     pub may: Vec<String>,
+    /// What an administrator should know about what it may do.
+    pub warnings: Vec<String>,
 }
 
 /// What will happen with a hook at its event.
@@ -111,5 +113,6 @@ pub(super) fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
         timeout: hook.settings.timeout.unwrap_or(limits.timeout),
         mode: hook.settings.mode,
         may: hook.settings.may(),
+        warnings: hook.settings.warnings(),
     }
 }

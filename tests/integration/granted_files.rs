@@ -129,3 +129,29 @@ fn a_file_that_would_have_a_reader_wait_does_not() {
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     }
 }
+
+#[test]
+fn check_warns_of_grants_that_open_more_than_they_seem_to() {
+    for (host, opens) in [
+        ("/proc", Some("/proc (the kernel's settings)")),
+        ("/sys/kernel/security", Some("/sys/kernel/security (the policies of security modules)")),
+        ("/sys", Some("/sys/kernel/security (the policies of security modules)")),
+        ("/dev", Some("/dev (the shared memory of other programs)")),
+        ("/usr", None),
+    ] {
+        if !Path::new(host).exists() {
+            continue;
+        }
+        let [hooks, _] = probes(&format!("[[dir]]\nhost = '{host}'\n"));
+        let warnings = hooks.runtime().inventory().hooks[0].warnings.clone();
+        let expected = opens
+            .map(|opens| format!("its grant of {host} opens {opens}: grant only the directory that the hook needs"));
+        assert_eq!(warnings, expected.clone().into_iter().collect::<Vec<_>>());
+        let ran = hooks.call(&["check"]);
+        assert_eq!(ran.status, 0, "a warning is no failure: {}", ran.stdout);
+        assert_eq!(
+            expected.is_some_and(|warning| ran.stdout.contains(&format!("warning: DIR/test: {warning}"))),
+            opens.is_some()
+        );
+    }
+}

@@ -377,3 +377,27 @@ fn a_limit_on_the_size_of_files_costs_only_the_cache_entry() {
     let told = "hookvisor: standard output could not be written: File too large (os error 27)\n";
     assert_eq!((ran.status, ran.stderr.as_str()), (125, told));
 }
+
+#[test]
+fn a_path_that_no_grant_covers_is_named_with_the_lines_that_would_allow_it() {
+    let hooks = Hooks::new().copy(DRIVER, wasm_probe());
+    let note = |step: &str| {
+        let report = run(&hooks, step);
+        assert_ne!(report.exit_status(), 0, "{report}");
+        report.hooks[0].notes.join("")
+    };
+    let file = hooks.path().join("test.toml");
+    let expected = format!(
+        "it may open nothing in /etc; to allow it, add to {}:\n    [[dir]]\n    host = \"/etc\"",
+        file.display()
+    );
+    assert_eq!(note("show=/etc/hostname;exit=1"), expected);
+    assert_eq!(note("open=/etc"), expected);
+    // The lines are what they say.
+    let lines = expected.split_once(':').map(|(_, lines)| lines.split_once('\n').unwrap().1).unwrap();
+    hooks.file("test.toml", lines, 0o644);
+    assert_eq!(run(&hooks, "open=/etc/passwd").exit_status(), 0);
+    // A hook that gets along without the file has nothing to say.
+    let hooks = Hooks::new().copy(DRIVER, wasm_probe());
+    assert_eq!(run(&hooks, "show=/etc/hostname").hooks[0].notes, Vec::<String>::new());
+}

@@ -22,6 +22,7 @@ use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::Settings;
+use crate::hook::settings::grants::lines_to_grant_directory;
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
@@ -77,7 +78,7 @@ impl Program for WasmHook {
         // wasmtime-wasi panics if it cannot start a thread to open a file. The store is not used after that.
         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         drop((epoch, interrupts));
-        let (quota, mut notes) = store.into_data().into_parts();
+        let (quota, mut notes, ungranted) = store.into_data().into_parts();
         let (stdout, stderr) = (stdout.finish(), stderr.finish());
         let termination = match outcome {
             Err(expired) => expired.into(),
@@ -91,6 +92,15 @@ impl Program for WasmHook {
             }
             .failed(failure)?,
         };
+        if !termination.is_success() {
+            let file = self.settings_file.display();
+            notes.extend(ungranted.iter().map(|directory| {
+                format!(
+                    "it may open nothing in {directory}; to allow it, add to {file}:{}",
+                    lines_to_grant_directory(directory)
+                )
+            }));
+        }
         Ok(Completion { termination, stdout, stderr, stdout_held: false, notes })
     }
 }
@@ -114,7 +124,8 @@ impl WasmHook {
         let broker = Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
         let commands = Commands::new(launcher, broker, call);
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
-        let data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
+        let mut data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
+        data.has_empty_root = matches!(self.program, Linked::Module(_)) && self.settings.directories.is_empty();
         let mut store = Store::new(&self.sandbox.engine, data);
         store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
         store.limiter(|data| &mut data.quota);

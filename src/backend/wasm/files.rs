@@ -24,7 +24,7 @@ use wasmtime_wasi::runtime::spawn_blocking;
 use super::preview_1::MODULE as PREVIEW_1;
 use super::scratch::ScratchMemory;
 use super::store::StoreData;
-use super::{memory, paths, procfs};
+use super::{memory, paths, procfs, ungranted};
 
 /// Why a path was refused.
 const NOT_A_FILE: &str = "a hook can open files and directories, and nothing else";
@@ -116,6 +116,10 @@ async fn refusal(
         return Ok(Some(paths::NAME_TOO_LONG));
     }
     let path = memory::slice(caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
+    if ungranted::is_root(caller.data(), dir) {
+        caller.data_mut().wanted(ungranted::directory_of(&String::from_utf8_lossy(&path)));
+        return Ok(Some(ungranted::NO_ENTRY));
+    }
     let mut scratch = ScratchMemory::with_path(&path);
     let (at, path_at) = (scratch.at, scratch.path);
     let (_, wasi) = memory::with_wasi(caller)?;

@@ -12,6 +12,7 @@ use super::memory;
 use super::preview_1::MODULE as PREVIEW_1;
 use super::request::LONGEST_PATH;
 use super::store::StoreData;
+use super::ungranted::{self, NO_ENTRY};
 
 /// The interface with the replaced functions, in wasmtime-wasi's version of WASI 0.2.
 pub(super) const TYPES: &str = "wasi:filesystem/types@0.2.12";
@@ -38,7 +39,7 @@ pub(super) fn answer<T>(result: FsResult<T>) -> wasmtime::Result<(Result<T, Erro
 
 /// Adds a function of preview 1 that checks the lengths of its paths and then calls wasmtime-wasi's.
 macro_rules! preview_1 {
-    ($linker:ident, $function:ident($($argument:ident),*), $($len:ident),+) => {
+    ($linker:ident, $function:ident($($argument:ident),*), $($dir:ident),+; $($len:ident),+) => {
         $linker.func_wrap_async(
             PREVIEW_1,
             stringify!($function),
@@ -46,6 +47,9 @@ macro_rules! preview_1 {
                 Box::new(async move {
                     if $(is_too_long($len))||+ {
                         return Ok(NAME_TOO_LONG);
+                    }
+                    if $(ungranted::is_root(caller.data(), $dir))||+ {
+                        return Ok(NO_ENTRY);
                     }
                     let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
                     preview1::$function(wasi, &mut memory, $($argument),*).await
@@ -58,14 +62,14 @@ macro_rules! preview_1 {
 
 /// For modules. Opening and setting times are in `files`.
 pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    preview_1!(linker, path_create_directory(dir, path, len), len);
-    preview_1!(linker, path_filestat_get(dir, flags, path, len, stat), len);
-    preview_1!(linker, path_link(from_dir, flags, from, from_len, to_dir, to, to_len), from_len, to_len);
-    preview_1!(linker, path_readlink(dir, path, len, buffer, buffer_len, used), len);
-    preview_1!(linker, path_remove_directory(dir, path, len), len);
-    preview_1!(linker, path_rename(from_dir, from, from_len, to_dir, to, to_len), from_len, to_len);
-    preview_1!(linker, path_symlink(target, target_len, dir, path, len), target_len, len);
-    preview_1!(linker, path_unlink_file(dir, path, len), len);
+    preview_1!(linker, path_create_directory(dir, path, len), dir; len);
+    preview_1!(linker, path_filestat_get(dir, flags, path, len, stat), dir; len);
+    preview_1!(linker, path_link(from_dir, flags, from, from_len, to_dir, to, to_len), from_dir, to_dir; from_len, to_len);
+    preview_1!(linker, path_readlink(dir, path, len, buffer, buffer_len, used), dir; len);
+    preview_1!(linker, path_remove_directory(dir, path, len), dir; len);
+    preview_1!(linker, path_rename(from_dir, from, from_len, to_dir, to, to_len), from_dir, to_dir; from_len, to_len);
+    preview_1!(linker, path_symlink(target, target_len, dir, path, len), dir; target_len, len);
+    preview_1!(linker, path_unlink_file(dir, path, len), dir; len);
     Ok(())
 }
 

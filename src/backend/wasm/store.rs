@@ -1,5 +1,6 @@
 //! The data of one call's store: everything that the host functions of a guest work on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ use crate::capture::Capture;
 
 /// Instances, tables and memories that one call may have. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
+/// Directories that the report of a failed hook names as not granted.
+const UNGRANTED: usize = 3;
 /// Messages that one call may send to the log.
 const LOG_MESSAGES: u32 = 1000;
 
@@ -29,6 +32,10 @@ pub(super) struct StoreData {
     pub(super) quota: MemoryQuota,
     commands: Option<Commands>,
     pub(super) listings: Listings,
+    /// Whether a module sees an empty root directory, since it is granted no directory.
+    pub(super) has_empty_root: bool,
+    /// Directories below that root that the guest wanted to open something in.
+    ungranted: BTreeSet<String>,
     /// The last command's output, until the guest fetches it.
     pub(super) response: Vec<u8>,
     hook: Arc<Path>,
@@ -52,6 +59,8 @@ impl StoreData {
             quota,
             commands,
             listings: Listings::default(),
+            has_empty_root: false,
+            ungranted: BTreeSet::new(),
             response: Vec::new(),
             hook,
             messages: 0,
@@ -86,6 +95,13 @@ impl StoreData {
         }
     }
 
+    /// Remembers that the guest wanted to open something in a directory that is not granted.
+    pub(super) fn wanted(&mut self, directory: String) {
+        if self.ungranted.len() < UNGRANTED {
+            self.ungranted.insert(directory);
+        }
+    }
+
     /// Puts a guest's message into the host's log.
     pub(super) fn log(&mut self, level: u32, message: &[u8]) {
         self.messages = self.messages.saturating_add(1);
@@ -102,13 +118,13 @@ impl StoreData {
         }
     }
 
-    /// What the call used, and notes for the report.
-    pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>) {
+    /// What the call used, notes for the report, and the directories that it lacked.
+    pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>, BTreeSet<String>) {
         let mut notes = self.commands.map(Commands::into_notes).unwrap_or_default();
         if let Some(dropped) = self.messages.checked_sub(LOG_MESSAGES).filter(|&dropped| dropped > 0) {
             notes.push(format!("{dropped} of its log messages were dropped"));
         }
-        (self.quota, notes)
+        (self.quota, notes, self.ungranted)
     }
 }
 

@@ -35,6 +35,32 @@ pub(crate) enum Access {
 /// How many places one pattern may lead to.
 const MOST_PLACES: usize = 256;
 
+/// Directories whose grant opens more than it seems to, and what that is.
+const SENSITIVE: [(&str, &str); 3] = [
+    ("/proc", "the kernel's settings"),
+    ("/sys/kernel/security", "the policies of security modules"),
+    ("/dev", "the shared memory of other programs"),
+];
+
+impl DirectoryGrant {
+    /// What the administrator should know about this grant.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let host = std::fs::canonicalize(&self.host).unwrap_or_else(|_| self.host.clone());
+        let opened: Vec<String> = SENSITIVE
+            .iter()
+            .filter(|(path, _)| std::path::Path::new(path).starts_with(&host))
+            .map(|(path, what)| format!("{path} ({what})"))
+            .collect();
+        (!opened.is_empty()).then(|| {
+            format!(
+                "its grant of {} opens {}: grant only the directory that the hook needs",
+                self.host.display(),
+                opened.join(", ")
+            )
+        })
+    }
+}
+
 impl DirectoryGrant {
     /// Whether only the event says which places are granted: the path has a name of the event, or a shell pattern.
     pub(crate) fn is_pattern(&self) -> bool {
@@ -360,6 +386,12 @@ pub(crate) fn lines_to_grant(program: &std::path::Path, arguments: &[String]) ->
     let args: Vec<String> = arguments.iter().map(written).collect();
     let program = quoted(&program.to_string_lossy());
     format!("\n    [[command]]\n    program = {program}\n    args = [{}]", args.join(", "))
+}
+
+/// The lines that would grant a directory, each after a newline.
+#[cfg(feature = "wasm")]
+pub(crate) fn lines_to_grant_directory(directory: &str) -> String {
+    format!("\n    [[dir]]\n    host = {}", quoted(directory))
 }
 
 /// A TOML basic string.
