@@ -12,6 +12,7 @@ use crate::support::alone::alone;
 use crate::support::guests::{module_that_exits, wasm_component_probe, wasm_probe};
 use crate::support::leftovers::{Leftovers, peak_kib_of};
 use crate::support::processes::{children, wait_for_the_end_of, wait_until};
+use crate::support::program::tell;
 use crate::support::{DRIVER, Hooks, event, start};
 
 /// As many empty functions as take a compiler far longer than any test waits.
@@ -260,4 +261,32 @@ fn a_compiler_that_is_killed_is_no_crash_of_the_host() {
             assert!(reason.starts_with(expected), "{reason}");
         });
     });
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn the_cost_of_compiling_in_a_process_of_its_own() {
+    let small = module_that_exits(0);
+    for (what, module) in [("a module of 100 bytes", small), ("the probe", std::fs::read(wasm_probe()).unwrap())] {
+        let hooks = hooks_with(module);
+        let median = |compiler: Option<Compiler>| {
+            let mut times: Vec<Duration> = (0..11)
+                .map(|_| {
+                    let began = Instant::now();
+                    let builder = Runtime::builder(hooks.path());
+                    let runtime =
+                        compiler.iter().cloned().fold(builder, |builder, c| builder.compiler(c)).build().unwrap();
+                    assert_eq!(reason(&runtime), "");
+                    began.elapsed()
+                })
+                .collect();
+            times.sort();
+            times[times.len() / 2]
+        };
+        tell(&format!(
+            "{what}: {:?} in the host, {:?} in a process of its own",
+            median(None),
+            median(Some(hookvisor()))
+        ));
+    }
 }

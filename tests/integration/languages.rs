@@ -30,7 +30,10 @@ fn built(language: &str) -> Option<PathBuf> {
 fn decides_as_its_source_says(language: &str) {
     let Some(hook) = built(language) else { return };
     let hooks = Hooks::new().copy("qemu.d/10-title.wasm", &hook);
-    let runtime = hooks.runtime();
+    // An interpreter takes long to compile, above all by a compiler that is built for debugging.
+    let mut limits = Limits::default();
+    limits.compile_time = Duration::from_secs(3600);
+    let runtime = hooks.builder().limits(limits).build().unwrap();
     let event =
         |operation, document: &str| Event::new("qemu", "web1", operation).unwrap().with_document(document.to_owned());
     let why = "guest web1 has no title: virsh desc web1 --config --title TITLE\n";

@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookvisor::{Cache, Decision, Report, Runtime, Termination};
 
 use crate::support::alone::alone;
-use crate::support::guests::{wasm_component_probe, wasm_probe};
+use crate::support::guests::{module_that_exits, wasm_component_probe, wasm_probe};
 use crate::support::leftovers::Leftovers;
 use crate::support::processes::wait_until;
+use crate::support::program::tell;
 use crate::support::{DRIVER, Hooks, event, impatient, stderr};
 
 fn probe() -> Hooks {
@@ -276,6 +277,50 @@ fn an_odd_cache_entry_is_compiled_again_and_never_run() {
             assert!(found.is_file() && fs::read(&entry).unwrap() == good, "{how}: it is replaced by a good one");
             mode(0o600);
         }
+    }
+}
+
+/// The same as the fuzz target `cache_entry`, as far as a test's time allows.
+#[test]
+fn a_cache_entry_that_is_spoiled_at_random_is_never_run() {
+    let hooks = Hooks::new();
+    hooks.file(DRIVER, module_that_exits(7), 0o755);
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = loaded(&hooks, directory.path());
+    let entries = || fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().path()).filter(|e| e.is_file());
+    let entry = entries().next().unwrap();
+    let good = fs::read(&entry).unwrap();
+    let seconds = std::env::var("HOOKVISOR_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    let (began, mut runs, mut random) = (Instant::now(), 0_u64, 0x9e37_79b9_7f4a_7c15_u64);
+    // Xorshift, so that a failure can be repeated.
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        usize::try_from(random).unwrap() % below
+    };
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let mut spoiled = good.clone();
+        for _ in 0..=next(4) {
+            let at = next(spoiled.len().max(1));
+            match next(4) {
+                0 => spoiled.truncate(at),
+                1 => spoiled.insert(at.min(spoiled.len()), next(256) as u8),
+                2 if at < spoiled.len() => drop(spoiled.remove(at)),
+                _ if at < spoiled.len() => spoiled[at] ^= 1 << next(8),
+                _ => spoiled.push(next(256) as u8),
+            }
+        }
+        fs::remove_file(&entry).unwrap();
+        fs::write(&entry, &spoiled).unwrap();
+        fs::set_permissions(&entry, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        runtime.reload().unwrap();
+        assert_eq!(runtime.run(&event("web1", "start")).exit_status(), 7, "run {runs}");
+        assert!(fs::read(&entry).unwrap() == good, "run {runs}: the entry is not what the runtime writes");
+        runs += 1;
+    }
+    if seconds > 2 {
+        tell(&format!("{runs} spoiled entries in {seconds} s"));
     }
 }
 
