@@ -123,7 +123,7 @@ fn what_keeps_hookvisor_itself_from_its_work_is_a_veto() {
     assert_eq!(
         config("hook = '/srv'"),
         "hookvisor: the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: unknown field `hook`, expected one of \
-         `hooks`, `cache`, `limits`, `drivers`, `log`, `known_drivers`, `require_hooks`, `history`, `convention`\n"
+         `confine`, `hooks`, `cache`, `limits`, `drivers`, `log`, `known_drivers`, `require_hooks`, `history`, `convention`\n"
     );
     assert!(config("hooks = 'elsewhere'").contains("hooks directory ROOT/etc/hookvisor/elsewhere"));
     let root = Root::new();
