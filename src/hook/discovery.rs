@@ -194,7 +194,7 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
 }
 
 /// Whether a directory is libvirt's own, by its name. libvirt calls only what is named for one of its drivers.
-fn is_libvirts(hooks: &Path) -> bool {
+pub(crate) fn is_libvirts(hooks: &Path) -> bool {
     hooks.ends_with("libvirt/hooks")
 }
 

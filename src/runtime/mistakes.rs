@@ -7,12 +7,15 @@ use std::path::Path;
 use super::hooks::{Hook, HookSet};
 use crate::convention::Conventions;
 use crate::convention::rules::Convention;
-use crate::hook::discovery::is_ignored;
+use crate::hook::discovery::{is_ignored, is_libvirts};
 use crate::hook::skipped::Skipped;
 
 /// Moves what looks like a mistake from the strays, and adds the drivers and directories with a name that looks misspelt.
 pub(super) fn find(directory: &Path, set: &mut HookSet, conventions: &Conventions, known: &[String]) {
-    let (mistakes, strays) = std::mem::take(&mut set.strays).into_iter().partition(|stray| is_meant(&stray.path));
+    // Scripts that libvirt's hooks use lie beside them, and are no mistake.
+    let is_helper = |path: &Path| is_libvirts(directory) && path.parent() == Some(directory);
+    let is_mistake = |stray: &Skipped| !is_helper(&stray.path) && is_meant(&stray.path);
+    let (mistakes, strays) = std::mem::take(&mut set.strays).into_iter().partition(is_mistake);
     set.strays = strays;
     set.mistakes = mistakes;
     for (driver, hooks) in &set.drivers {

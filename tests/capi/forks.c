@@ -22,7 +22,7 @@ int main(int argc, char **argv)
 {
     enum { THREADS = 4, FORKS = 200 };
     pthread_t threads[THREADS];
-    hookvisor_options options = {.timeout_ms = 60000};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000};
     (void)argc;
     hooks = open_hooks(argv, options);
     for (int i = 0; i < THREADS; i++)

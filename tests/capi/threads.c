@@ -39,6 +39,7 @@ static void *ask_slowly(void *kind)
     return NULL;
 }
 
+#ifndef __SANITIZE_ADDRESS__
 static hookvisor_verdict verdict_of_cancelled;
 
 static void *ask_and_be_cancelled(void *kind)
@@ -63,6 +64,7 @@ static void cancelled(const char *kind)
     CHECK(pthread_cancel(thread) == 0 && pthread_join(thread, &result) == 0);
     CHECK(result == PTHREAD_CANCELED && verdict_of_cancelled == HOOKVISOR_VETOED);
 }
+#endif
 
 int main(int argc, char **argv)
 {
@@ -76,8 +78,11 @@ int main(int argc, char **argv)
         CHECK(hookvisor_reload(hooks, NULL, NULL));
     for (int i = 0; i < THREADS; i++)
         CHECK(pthread_join(threads[i], NULL) == 0);
+#ifndef __SANITIZE_ADDRESS__
+    /* AddressSanitizer reports the stack that a cancelled thread leaves behind, with any program. */
     for (size_t i = 0; i < number; i++)
         cancelled(kinds[i]);
+#endif
     /* Closed while calls run, which end as they would have. */
     for (size_t i = 0; i < number; i++)
         CHECK(pthread_create(&threads[i], NULL, ask_slowly, (void *)kinds[i]) == 0);

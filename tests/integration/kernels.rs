@@ -120,7 +120,7 @@ fn root(release: &str) -> TempDir {
          /bin/busybox mount -t proc proc /proc\n\
          /bin/busybox mount -t sysfs sysfs /sys\n\
          /bin/busybox mount -t devtmpfs devtmpfs /dev\n\
-         /bin/busybox mount -t tmpfs -o mode=1777 tmpfs /tmp\n\
+         /bin/busybox chmod 1777 /tmp\n\
          export PATH=/usr/bin:/bin {RELEASE}={release} {EMULATED}=1\n\
          {} --test-threads=2 {}{skips} 2>&1\n\
          echo \"tests ended with $?\"\n\

@@ -67,7 +67,7 @@ fn a_new_hook_builds_tests_and_runs_by_the_commands_that_are_printed() {
     assert!(said.contains("3 passed; 0 failed"), "{said}");
     assert!(
         said.contains(
-            "/hooks/qemu.d/50-my-policy.wasm; for the operations prepare, start only; may see MIN_MEMORY_MIB=512;"
+            "/hooks/qemu.d/50-my-policy.wasm; for the operations prepare, start only; may see the variable MIN_MEMORY_MIB;"
         ),
         "{said}"
     );

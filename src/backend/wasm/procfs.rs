@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn only_a_process_s_own_files_belong_to_it() {
         let belongs = |path: &str| File::open(path).map(|file| is_of_a_process(&file)).ok();
-        for path in ["/proc/self", "/proc/self/environ", "/proc/thread-self/task", "/proc/1"] {
+        for path in ["/proc/self", "/proc/self/environ", "/proc/self/task", "/proc/thread-self/environ", "/proc/1"] {
             assert_eq!(belongs(path), Some(true), "{path}");
         }
         for path in ["/proc", "/proc/sys", "/proc/sys/kernel/ostype", "/proc/meminfo", "/", "/etc/passwd"] {
