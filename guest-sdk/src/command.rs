@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use crate::sys;
 
-/// A program of the host, with the shape of [`std::process::Command`].
+/// A program on the host, modelled on [`std::process::Command`].
 ///
-/// In the sandbox the runtime runs it for the hook, if a `[[command]]` of the hook's settings allows this program with
-/// these arguments. Natively it is run directly. Either way the program has a clean environment, `/` as its working
-/// directory and pipes as its streams, and no shell sees its arguments.
+/// For a sandboxed hook, the runtime runs the program if a `[[command]]` in the hook's settings allows it with these
+/// arguments. A native hook runs it directly. In both cases the program gets a clean environment, the working directory
+/// `/` and pipes for its standard streams. No shell interprets the arguments.
 ///
 /// ```no_run
 /// use hookvisor_guest::Command;
@@ -25,8 +25,10 @@ pub struct Command {
 }
 
 impl Command {
-    /// The program at an absolute path. A bare name stands for the program of that name which the settings list;
-    /// natively, for the one in `PATH`.
+    /// Creates a command for a program: an absolute path or a bare name.
+    ///
+    /// In the sandbox, a bare name selects the `[[command]]` whose program has that file name. A native hook looks it
+    /// up in `PATH`.
     pub fn new(program: impl Into<String>) -> Self {
         Self { program: program.into(), args: Vec::new(), stdin: Vec::new() }
     }
@@ -43,7 +45,7 @@ impl Command {
         self
     }
 
-    /// What the program finds on its stdin, before end of file.
+    /// Sets the bytes that the program reads from stdin. The default is empty.
     pub fn stdin(&mut self, bytes: impl Into<Vec<u8>>) -> &mut Self {
         self.stdin = bytes.into();
         self
@@ -61,16 +63,18 @@ impl Command {
         &self.args
     }
 
-    /// What its stdin will be.
+    /// The bytes for the program's stdin.
     #[must_use]
     pub fn input(&self) -> &[u8] {
         &self.stdin
     }
 
-    /// Runs it to its end. That it failed is told by [`Output::status`].
+    /// Runs the program and waits for it to end.
+    ///
+    /// A program that fails is not an error here: check [`Output::status`].
     ///
     /// # Errors
-    /// It was refused, or could not be run.
+    /// The command was refused, or the program could not be run.
     pub fn output(&self) -> Result<Output, CommandError> {
         #[cfg(feature = "testing")]
         if let Some(answer) = crate::testing::answer(self) {
@@ -79,21 +83,23 @@ impl Command {
         sys::run(self)
     }
 
-    /// Runs it to its end. What it writes to stderr goes to the hook's own; what it writes to stdout is dropped.
+    /// Runs the program and returns how it ended. Its stderr is copied to the hook's stderr; its stdout is discarded.
     ///
     /// # Errors
-    /// It was refused, or could not be run.
+    /// The command was refused, or the program could not be run.
     pub fn status(&self) -> Result<ExitStatus, CommandError> {
         let output = self.output()?;
-        // That nobody reads it does not change how the program ended.
+        // A closed stderr does not change the program's status.
         let _ = io::stderr().write_all(&output.stderr);
         Ok(output.status)
     }
 
-    /// Runs it, and takes nothing but success for one: with `?`, a program that fails vetoes, in its own words.
+    /// Runs the program and returns an error unless it exits with 0.
+    ///
+    /// With `?`, a failed program becomes a veto that contains the program's stderr.
     ///
     /// # Errors
-    /// It was refused, could not be run, or did not exit with 0.
+    /// The command was refused, the program could not be run, or it did not exit with 0.
     pub fn run(&self) -> Result<Output, CommandError> {
         let output = self.output()?;
         if output.status.success() {
@@ -103,7 +109,7 @@ impl Command {
     }
 }
 
-/// The command as a person would type it, for a message; not for a shell.
+/// The command line, for messages. It is not quoted for a shell.
 impl fmt::Display for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.program)?;
@@ -114,19 +120,19 @@ impl fmt::Display for Command {
     }
 }
 
-/// What came of a program that ran.
+/// The status and output of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
     /// How it ended.
     pub status: ExitStatus,
-    /// What it wrote to stdout, as far as the runtime keeps it.
+    /// The program's stdout, up to the limit that the runtime keeps.
     pub stdout: Vec<u8>,
-    /// What it wrote to stderr, as far as the runtime keeps it.
+    /// The program's stderr, up to the limit that the runtime keeps.
     pub stderr: Vec<u8>,
-    /// How many bytes of stdout were not kept.
+    /// Number of bytes of stdout that were discarded.
     pub stdout_dropped: u64,
-    /// How many bytes of stderr were not kept.
+    /// Number of bytes of stderr that were discarded.
     pub stderr_dropped: u64,
 }
 
@@ -145,18 +151,18 @@ pub enum ExitStatus {
     Exited(u8),
     /// It was killed by this signal.
     Signaled(u32),
-    /// The hook's time was up, and the runtime killed it.
+    /// The hook's timeout expired and the runtime killed the program.
     TimedOut,
 }
 
 impl ExitStatus {
-    /// Whether it exited with 0.
+    /// Whether the program exited with 0.
     #[must_use]
     pub fn success(self) -> bool {
         self == Self::Exited(0)
     }
 
-    /// The status it exited with, if it did.
+    /// The exit status; `None` if the program was killed.
     #[must_use]
     pub fn code(self) -> Option<u8> {
         match self {
@@ -165,7 +171,7 @@ impl ExitStatus {
         }
     }
 
-    /// The signal that killed it, if one did.
+    /// The signal that killed the program; `None` if it exited or timed out.
     #[must_use]
     pub fn signal(self) -> Option<u32> {
         match self {
@@ -175,7 +181,7 @@ impl ExitStatus {
     }
 }
 
-/// A fragment that fits "the program …".
+/// A fragment that fits after "the program".
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -186,41 +192,41 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// Why a command gave no output, or for [`Command::run`], no success.
+/// Why a command failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommandError {
-    /// The runtime did not let this hook run it; the hook's settings lack a `[[command]]` for it. Nothing was run.
+    /// No `[[command]]` in the hook's settings allows the command. Nothing was run.
     Refused {
         /// The program's path.
         program: String,
-        /// The runtime's words.
+        /// The reason that the runtime gave.
         reason: String,
     },
-    /// It may be run, and could not: there is no such program, or it cannot be executed.
+    /// The command is allowed, but the program does not exist or cannot be executed.
     NotStarted {
         /// The program's path.
         program: String,
-        /// The runtime's words, which name the program.
+        /// The reason that the runtime gave. It names the program.
         reason: String,
     },
-    /// It ran, and did not exit with 0.
+    /// The program ran and did not exit with 0.
     Failed {
         /// The program's path.
         program: String,
-        /// What came of it.
+        /// Its status and output.
         output: Output,
     },
 }
 
 impl CommandError {
-    /// What the host's runtime says of its own accord, in the same words.
+    /// Uses the same wording as the runtime on the host.
     #[cfg(any(feature = "testing", not(target_env = "p2")))]
     pub(crate) fn not_started(program: &str, why: &str) -> Self {
         Self::NotStarted { program: program.to_owned(), reason: format!("{program} could not be run: {why}") }
     }
 
-    /// Whether the runtime refused it.
+    /// Whether the runtime refused the command.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })

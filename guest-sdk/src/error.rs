@@ -4,17 +4,17 @@ use std::io;
 use std::str::Utf8Error;
 use std::sync::Arc;
 
-/// Why an event could not be had. A hook that passes it on with `?` vetoes.
+/// Why an event could not be read. A hook that returns it with `?` vetoes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum EventError {
-    /// The hook was called without this argument: `object` or `operation`.
+    /// A required argument is missing: `object` or `operation`.
     MissingArgument(&'static str),
     /// This argument is not UTF-8.
     ArgumentNotUtf8(&'static str),
-    /// Stdin failed, or the document is larger than the hook's memory.
+    /// Reading stdin failed, or the document does not fit into the hook's memory.
     Unreadable(Arc<io::Error>),
-    /// The document was asked for as text, and is none.
+    /// The document was requested as text but is not UTF-8.
     DocumentNotUtf8(Utf8Error),
 }
 

@@ -7,25 +7,25 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{EventError, Operation, Stage};
 
-/// What stands for a field that the event does not have.
+/// The placeholder for an absent field.
 const ABSENT: &str = "-";
 
-/// What the daemon asks or tells: its four arguments, and a document (for libvirt, the XML of the domain or network).
+/// One call of the hook: four arguments and a document (for libvirt, the XML of the domain or network).
 pub struct Event {
     object: String,
     operation: Operation,
     sub_operation: String,
     extra: String,
-    /// Empty until the hook asks for it.
+    /// Read from stdin on first use.
     document: OnceLock<Result<Vec<u8>, EventError>>,
 }
 
 impl Event {
-    /// The event that this process was called for: `<hook> <object> <operation> <sub-operation> <extra>`.
+    /// Creates the event from this process's arguments: `<hook> <object> <operation> <sub-operation> <extra>`.
     ///
-    /// The sub-operation and the extra may be left out, for a hook that is tried by hand; further arguments are passed
-    /// over. Stdin is not read before [`document`](Self::document) asks for it, so a hook that decides by the
-    /// operation alone neither waits for a document nor needs the memory to hold it.
+    /// The sub-operation and the extra may be omitted when you run a hook by hand. Further arguments are ignored. Stdin
+    /// is read only when [`document`](Self::document) is called, so a hook that needs only the operation neither waits
+    /// for the document nor holds it in memory.
     ///
     /// # Errors
     /// The object or the operation is missing, or an argument is not UTF-8.
@@ -33,9 +33,9 @@ impl Event {
         Self::from_arguments(env::args_os().skip(1))
     }
 
-    /// An event for a test, with an empty document.
+    /// Creates an event for a test, with an empty document.
     ///
-    /// The operation is an [`Operation`] or its name.
+    /// `operation` is an [`Operation`] or its name.
     pub fn new(object: impl Into<String>, operation: impl Into<Operation>) -> Self {
         Self {
             object: object.into(),
@@ -46,39 +46,41 @@ impl Event {
         }
     }
 
-    /// The same event with this sub-operation.
+    /// Sets the sub-operation.
     #[must_use]
     pub fn with_sub_operation(mut self, sub_operation: impl Into<String>) -> Self {
         self.sub_operation = sub_operation.into();
         self
     }
 
-    /// The same event with this extra.
+    /// Sets the extra argument.
     #[must_use]
     pub fn with_extra(mut self, extra: impl Into<String>) -> Self {
         self.extra = extra.into();
         self
     }
 
-    /// The same event with this document.
+    /// Sets the document.
     #[must_use]
     pub fn with_document(mut self, document: impl Into<Vec<u8>>) -> Self {
         self.document = OnceLock::from(Ok(document.into()));
         self
     }
 
-    /// The guest or network that the event is about; `-` where it is about the daemon itself.
+    /// The name of the guest or network; `-` if the event is about the daemon itself.
     pub fn object(&self) -> &str {
         &self.object
     }
 
-    /// What is about to happen or has happened, such as `prepare`, `start`, `stopped` or `release`.
+    /// The operation, such as `prepare`, `start`, `stopped` or `release`.
     pub fn operation(&self) -> &Operation {
         &self.operation
     }
 
-    /// Whether it can still be vetoed. libvirt's daemon, which is the object `-`, announces its own start when it has
-    /// started.
+    /// Whether the event can be vetoed ([`Stage::Start`]) or not ([`Stage::Shutdown`]).
+    ///
+    /// libvirt's daemon (the object `-`) reports its own `start` after it has started, so that event is in the shutdown
+    /// stage.
     pub fn stage(&self) -> Stage {
         match self.operation {
             Operation::Start if self.object == ABSENT => Stage::Shutdown,
@@ -86,33 +88,33 @@ impl Event {
         }
     }
 
-    /// Whether hooks may replace the document, by [`Verdict::replace`](crate::Verdict::replace).
+    /// Whether hooks may replace the document with [`Verdict::replace`](crate::Verdict::replace).
     pub fn is_filter(&self) -> bool {
         matches!(self.operation, Operation::Migrate | Operation::Restore)
     }
 
-    /// Most often `begin` or `end`.
+    /// The sub-operation, usually `begin` or `end`.
     pub fn sub_operation(&self) -> Option<&str> {
         present(&self.sub_operation)
     }
 
-    /// What else there is to say; libvirt's `release` gives the reason here, such as `migrated`.
+    /// The extra argument. For libvirt's `release` it is the reason, such as `migrated`.
     pub fn extra(&self) -> Option<&str> {
         present(&self.extra)
     }
 
-    /// Object, operation, sub-operation and extra as the hook was called with them, `-` where one is absent.
+    /// The object, operation, sub-operation and extra, as passed to the hook. An absent one is `-`.
     pub fn arguments(&self) -> [&str; 4] {
         [&self.object, self.operation.as_str(), &self.sub_operation, &self.extra]
     }
 
-    /// The document, read from stdin to its end on the first call and kept.
+    /// The document. The first call reads it from stdin; later calls return the same bytes.
     ///
-    /// It is held in memory once and never twice, so it may take most of what a sandboxed hook has. For one larger
-    /// still, read [`std::io::stdin`] piece by piece and do not call this.
+    /// Only one copy is held in memory, so a document may use most of a sandboxed hook's memory limit. To process a
+    /// larger document, read [`std::io::stdin`] in pieces instead of calling this.
     ///
     /// # Errors
-    /// Stdin fails, or the document does not fit in memory; every later call then fails alike.
+    /// Reading stdin fails, or the document does not fit into memory. Later calls return the same error.
     pub fn document(&self) -> Result<&[u8], EventError> {
         let document = self.document.get_or_init(|| {
             read_whole(&mut io::stdin().lock()).map_err(|error| EventError::Unreadable(Arc::new(error)))
@@ -123,7 +125,7 @@ impl Event {
     /// The document as text.
     ///
     /// # Errors
-    /// As [`document`](Self::document), or the document is not UTF-8.
+    /// The same as for [`document`](Self::document), or the document is not UTF-8.
     pub fn document_str(&self) -> Result<&str, EventError> {
         str::from_utf8(self.document()?).map_err(EventError::DocumentNotUtf8)
     }
@@ -143,7 +145,7 @@ impl Event {
     }
 }
 
-/// Names the event and leaves its document out, which would fill the screen.
+/// Omits the document, which may be long.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event").field("arguments", &self.arguments()).finish_non_exhaustive()
@@ -154,17 +156,16 @@ fn present(argument: &str) -> Option<&str> {
     (argument != ABSENT).then_some(argument)
 }
 
-/// The room for a document at first, which is enough for nearly all of them.
+/// The first allocation, large enough for most documents.
 const ORDINARY: usize = 256 << 10;
 
-/// The room to ask for when a document is no ordinary one.
+/// The size of each further allocation.
 const AMPLE: usize = 256 << 20;
 
-/// Reads `source` to its end, and holds the document once.
+/// Reads `source` to its end without a second copy in memory.
 ///
-/// A vector that fills up asks for twice its size and copies, so for a moment a document is in memory up to three
-/// times: too much for a sandbox. One ample reservation, or as much of it as there is, needs no copy. It is cheap,
-/// since memory that is not written to takes no page, and what the document left is given back.
+/// A full vector doubles its size and copies, so it can briefly hold up to three times the document: too much for a
+/// sandbox. One large reservation avoids the copy. It costs little, because untouched memory uses no pages.
 fn read_whole(source: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut document = Vec::new();
     loop {

@@ -1,10 +1,10 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The place of a path in a granted directory: in a hook, the path itself.
+/// Resolves a path in a granted directory.
 ///
-/// A hook's unit test runs on the host, where `/sys` is not the hook's to write to. What a hook opens by this function
-/// is found in the harness's directories there.
+/// In a hook, it returns the path unchanged. In a unit test, it returns the path below the harness's directories, so
+/// that the test does not touch the real files.
 ///
 /// ```no_run
 /// use hookvisor_guest::granted;
@@ -21,9 +21,9 @@ pub fn granted(path: impl AsRef<Path>) -> PathBuf {
     path.to_owned()
 }
 
-/// A variable that the administrator gives the hook: `env = { NAME = "…" }` in its settings.
+/// Reads an environment variable that the administrator sets for the hook: `env = { NAME = "…" }` in its settings.
 ///
-/// `None` if it is not set or not UTF-8. In a unit test, it is what the harness was told.
+/// Returns `None` if the variable is not set or not UTF-8. In a unit test, it returns the harness's value.
 pub fn setting(name: &str) -> Option<String> {
     #[cfg(feature = "testing")]
     if let Some(setting) = crate::testing::setting(name) {

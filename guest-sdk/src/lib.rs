@@ -1,7 +1,7 @@
 //! Write hooks for hookvisor in Rust.
 //!
-//! A hook answers a host daemon that asks before it starts a guest and tells after it stopped one. What it gets is an
-//! [`Event`], what it answers is a [`Verdict`]:
+//! A host daemon calls its hooks before it starts a guest and after the guest stops. A hook receives an [`Event`] and
+//! returns a [`Verdict`]:
 //!
 //! ```no_run
 //! use hookvisor_guest::{Event, Operation, Verdict, hook};
@@ -11,7 +11,7 @@
 //!     hook(decide)
 //! }
 //!
-//! /// Guests of this host start with a title that tells people what they are for.
+//! /// Blocks the start of a guest whose domain XML has no title.
 //! fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
 //!     if *event.operation() != Operation::Start || event.document_str()?.contains("<title>") {
 //!         return Ok(Verdict::proceed());
@@ -20,7 +20,7 @@
 //! }
 //! ```
 //!
-//! `hookvisor new NAME` writes a crate to begin with.
+//! `hookvisor new NAME` creates a complete crate to start from.
 //!
 //! # Building
 //! ```text
@@ -29,29 +29,29 @@
 //! install -m 0755 target/wasm32-wasip1/release/title.wasm /etc/hookvisor/hooks/qemu.d/20-title.wasm
 //! ```
 //!
-//! The same source is a component for `wasm32-wasip2`, and an ordinary program too: `cargo build --release` makes a
-//! native hook of it, which libvirt itself or a shell runs as well as hookvisor does:
+//! The same source also builds as a component for `wasm32-wasip2`, and as a native program with
+//! `cargo build --release`. hookvisor, libvirt and a shell can all run the native program:
 //!
 //! ```text
 //! target/release/title web1 start begin - < web1.xml
 //! ```
 //!
 //! # What a hook may do
-//! In the sandbox a hook has its event, clocks and randomness. All else the administrator grants, in a file beside it
-//! (`20-title.toml` for `20-title.wasm`):
+//! A sandboxed hook can read its event, the clocks and random numbers. The administrator grants everything else in a
+//! settings file next to the hook (`20-title.toml` for `20-title.wasm`):
 //!
 //! | in the settings | in the hook |
 //! |---|---|
 //! | `env = { MODE = "strict" }` | [`setting`] |
-//! | `[[dir]]` | [`std::fs`], with paths from [`granted`] so that they can be tested |
+//! | `[[dir]]` | [`std::fs`], with paths from [`granted`], which unit tests can redirect |
 //! | `[[command]]` | [`Command`] |
 //! | `[[connect]]` | [`std::net`], in a component (`wasm32-wasip2`) |
 //!
-//! A hook that uses no [`Command`] and logs nothing imports nothing but WASI, and runs in any WASI runtime; a component
-//! in one of WASI 0.2.12, which brought exit statuses other than 0 and 1.
+//! A hook that uses neither [`Command`] nor the log imports only WASI, so any WASI runtime can run it. A component
+//! needs WASI 0.2.12, the first version with exit statuses other than 0 and 1.
 //!
 //! # Testing
-//! [`Event::new`] makes the event that a test needs, and verdicts compare:
+//! Create an event with [`Event::new`] and compare the verdict:
 //!
 //! ```
 //! # use hookvisor_guest::{Event, Operation, Verdict};
@@ -69,18 +69,17 @@
 //! # }
 //! ```
 //!
-//! For a hook that does more than decide, feature `testing` has a harness with commands and directories that the test
-//! makes up.
+//! To test a hook that runs commands or opens files, use the harness of the feature `testing`. It simulates both.
 //!
 //! # Streams
-//! A verdict says nothing on success and one text on stderr on a veto; more on stderr is fine and reaches the report.
-//! Stdout matters to `filter` operations alone (libvirt's `migrate` and `restore`): what a hook prints there replaces
-//! the document, which is what [`Verdict::replace`] does.
+//! On success a verdict prints nothing. On a veto it prints its message to stderr. A hook may print more to stderr; it
+//! appears in the report. Stdout is used only by filter operations (libvirt's `migrate` and `restore`), where it
+//! replaces the document. [`Verdict::replace`] prints it.
 //!
 //! # Features
-//! - `libvirt`: `Event::domain`, libvirt's description of a guest.
-//! - `log`: what the `log` crate's macros write goes to the runtime's log. The crate is here as `hookvisor_guest::log`.
-//! - `testing`: the harness; for `[dev-dependencies]`.
+//! - `libvirt`: `Event::domain`, which parses libvirt's domain XML.
+//! - `log`: sends messages of the `log` crate to the runtime's log. The crate is re-exported as `hookvisor_guest::log`.
+//! - `testing`: the test harness, for `[dev-dependencies]`.
 
 #![cfg_attr(not(target_os = "wasi"), forbid(unsafe_code))]
 #![cfg_attr(target_os = "wasi", deny(unsafe_code))]

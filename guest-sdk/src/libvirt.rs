@@ -1,7 +1,7 @@
-//! libvirt's domain document, as a hook gets it on stdin.
+//! Parser for libvirt's domain XML, which a hook receives on stdin.
 //!
-//! The names are those of [libvirt's own description](https://libvirt.org/formatdomain.html). What has no method here
-//! is reached by [`Domain::root`], element by element.
+//! Names follow [libvirt's format description](https://libvirt.org/formatdomain.html). For elements without a method
+//! here, use [`Domain::root`].
 
 mod devices;
 mod domain;

@@ -2,7 +2,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::sys;
 
-/// The variable that says how much a native hook logs.
+/// The variable that sets a native hook's log level.
 const LEVEL: &str = "HOOKVISOR_LOG";
 
 struct Logger;
@@ -24,12 +24,12 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Sends what the [`log`] crate's macros write to the runtime's log.
+/// Sends messages of the [`log`] crate to the runtime's log.
 ///
-/// [`hook`](crate::hook) does so by itself. In the sandbox every level goes to the runtime, which knows what is wanted.
-/// Natively, lines go to stderr: `info` and above, or what the variable `HOOKVISOR_LOG` names.
+/// [`hook`](crate::hook) calls this. In the sandbox all levels go to the runtime, which filters them. A native hook
+/// writes to stderr: `info` and above, or from the level in the variable `HOOKVISOR_LOG`.
 ///
-/// A program that has a logger already keeps it.
+/// If the program already has a logger, this does nothing.
 pub fn log_to_runtime() {
     let level = match cfg!(target_os = "wasi") {
         true => LevelFilter::Trace,

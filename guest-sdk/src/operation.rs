@@ -1,50 +1,50 @@
 use std::fmt;
 
-/// What happens to the object of an event.
+/// The operation that an event reports.
 ///
-/// These are libvirt's operations, and those of the generic convention. A daemon may have others, and a later version
-/// of this crate may know more.
+/// The named variants are the operations of libvirt and of the generic convention. Operations of other daemons are
+/// [`Other`](Self::Other). Later versions may add variants.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
-    /// Before anything has been set up for the guest.
+    /// A guest is about to be set up.
     Prepare,
-    /// Right before the guest starts; of libvirt's daemon itself: it has started.
+    /// A guest is about to start. For libvirt's daemon itself: it has started.
     Start,
-    /// The guest has started. A veto ends it.
+    /// The guest has started. A veto stops it.
     Started,
     /// The guest has stopped.
     Stopped,
-    /// All that was set up for the guest has been released.
+    /// All resources of the guest have been released.
     Release,
-    /// A guest comes in by migration; its document can be replaced.
+    /// A guest is migrated to this host. The hook may replace its document.
     Migrate,
-    /// A guest comes back from a file; its document can be replaced.
+    /// A guest is restored from a file. The hook may replace its document.
     Restore,
-    /// The daemon has started anew and found the guest running. A veto ends the guest.
+    /// The daemon has restarted and found the guest running. A veto stops the guest.
     Reconnect,
-    /// The daemon takes over a guest that it did not start.
+    /// The daemon attaches to a guest that it did not start.
     Attach,
-    /// A guest is about to get a port in a network.
+    /// A guest's network port is about to be created.
     PortCreated,
-    /// A guest's port in a network is gone.
+    /// A guest's network port has been deleted.
     PortDeleted,
-    /// A network has been changed.
+    /// A network has been updated.
     Updated,
-    /// libvirt's daemon itself ends.
+    /// libvirt's daemon shuts down.
     Shutdown,
-    /// libvirt's daemon itself reads its configuration again.
+    /// libvirt's daemon reloads its configuration.
     Reload,
-    /// Any other, by its name.
+    /// Any other operation, by name.
     Other(String),
 }
 
-/// When an event is announced, and so what a failing hook means.
+/// Whether a failing hook vetoes the operation or is only reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Before the thing happens: a hook can veto it.
+    /// The operation has yet to happen. A failing hook vetoes it.
     Start,
-    /// After it has happened: a failing hook is reported, and nothing is undone.
+    /// The operation has happened. A failing hook is reported; nothing is undone.
     Shutdown,
 }
 
@@ -66,7 +66,7 @@ impl Operation {
         Self::Reload,
     ];
 
-    /// Its name, as the hook is called with it.
+    /// The name of the operation, as passed to the hook.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -88,8 +88,8 @@ impl Operation {
         }
     }
 
-    /// The stage of this operation on a guest or a network. Of an unknown one, a name that begins with `post-` tells
-    /// that it is over; everything else can still be vetoed.
+    /// The stage of this operation on a guest or a network. An unknown operation is in the start stage unless its name
+    /// begins with `post-`.
     pub(crate) fn stage(&self) -> Stage {
         match self {
             Self::Stopped | Self::Release | Self::PortDeleted | Self::Updated | Self::Shutdown | Self::Reload => {

@@ -1,4 +1,4 @@
-//! What std has no words for, on each of the three targets: to run a command, to log, and to exit with a status.
+//! Functions that differ between the three targets: running a command, logging, and exiting with a status.
 
 #[cfg(not(target_os = "wasi"))]
 mod native;

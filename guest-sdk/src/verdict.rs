@@ -5,10 +5,9 @@ use std::process::{ExitCode, Termination};
 
 use crate::{Event, sys};
 
-/// What a hook decides, as the value that its `main` returns.
+/// The hook's decision. Return it from `main`.
 ///
-/// In the start stage a veto keeps the thing from happening. After the fact there is nothing left to veto, and it is
-/// reported as the failure of the hook.
+/// In the start stage, a veto blocks the operation. In the shutdown stage, a veto is only reported as a failed hook.
 #[must_use = "a verdict takes effect when `main` returns it"]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -18,27 +17,27 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Nothing stands in the way: exit status 0, nothing printed.
+    /// Allows the operation: exit status 0, no output.
     pub fn proceed() -> Self {
         Self { status: 0, message: String::new(), document: Vec::new() }
     }
 
-    /// Nothing stands in the way, with this document in place of the event's: exit status 0, the document on stdout.
+    /// Allows the operation and replaces the event's document: exit status 0, the document on stdout.
     ///
-    /// For operations that let hooks replace the document ([`Event::is_filter`]); of any other, the runtime drops it.
-    /// An empty document stands for the event's own, so it replaces nothing.
+    /// Use it only if [`Event::is_filter`] returns true; for other operations, the runtime discards the document. An
+    /// empty document replaces nothing.
     pub fn replace(document: impl Into<Vec<u8>>) -> Self {
         Self { document: document.into(), ..Self::proceed() }
     }
 
-    /// This must not happen: exit status 1, the message on stderr.
+    /// Blocks the operation: exit status 1, the message on stderr.
     ///
-    /// One line that names the guest and says what to change serves best: it is what the guest's user gets to see.
+    /// Write one line that names the guest and says what to change. The guest's user sees it.
     pub fn veto(message: impl Into<String>) -> Self {
         Self::veto_with_status(1, message)
     }
 
-    /// A veto with an exit status of its own. 0 would be no veto, so 0 counts as 1.
+    /// Blocks the operation with this exit status. A status of 0 is changed to 1.
     pub fn veto_with_status(status: u8, message: impl Into<String>) -> Self {
         Self { status: status.max(1), message: message.into(), document: Vec::new() }
     }
@@ -49,26 +48,25 @@ impl Verdict {
         self.status != 0
     }
 
-    /// The exit status that it ends the hook with.
+    /// The hook's exit status.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         self.status
     }
 
-    /// The veto's message; empty for a hook that proceeds.
+    /// The veto's message. Empty if this is not a veto.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The document that replaces the event's; empty if none does.
+    /// The document that replaces the event's. Empty if it is not replaced.
     #[must_use]
     pub fn document(&self) -> &[u8] {
         &self.document
     }
 
-    /// The verdict that stands after the document has been written. Half a document would be taken for a whole one, so
-    /// a failure vetoes.
+    /// Writes the document. A failure becomes a veto: the runtime would accept a truncated document as complete.
     fn after_document(self, mut to: impl Write) -> Self {
         if self.document.is_empty() {
             return self;
@@ -79,7 +77,7 @@ impl Verdict {
         }
     }
 
-    /// What goes to stderr: the message and one newline, or nothing for no message.
+    /// The text for stderr: the message and one newline, or nothing if there is no message.
     fn to_stderr(&self) -> String {
         match self.message.trim_end_matches('\n') {
             "" => String::new(),
@@ -91,21 +89,20 @@ impl Verdict {
 impl Termination for Verdict {
     fn report(self) -> ExitCode {
         let verdict = self.after_document(io::stdout().lock());
-        // All at once, so that nothing else that writes to the same stderr comes between. That nobody reads it must
-        // not turn a veto into anything else.
+        // One write, so that output of other processes is not mixed in. A closed stderr must not change the verdict.
         let _ = io::stderr().write_all(verdict.to_stderr().as_bytes());
         sys::end_with(verdict.status)
     }
 }
 
-/// An error is a veto: its message and those of its sources, `a: b: c`, in one line.
+/// An error becomes a veto. Its message is the error and its sources on one line: `a: b: c`.
 impl<E: Into<Box<dyn Error>>> From<Result<Verdict, E>> for Verdict {
     fn from(decision: Result<Verdict, E>) -> Self {
         decision.unwrap_or_else(|error| Self::veto(chain(error.into().as_ref())))
     }
 }
 
-/// Runs a hook on the event that this process was called for. An error is a veto, so `?` fails closed.
+/// Runs a hook on this process's event. An error becomes a veto, so `?` fails closed.
 ///
 /// ```no_run
 /// use hookvisor_guest::{Verdict, hook};
@@ -121,7 +118,7 @@ impl<E: Into<Box<dyn Error>>> From<Result<Verdict, E>> for Verdict {
 /// }
 /// ```
 ///
-/// A hook with an error type of its own is `hook(|event| Ok(decide(event)?))`.
+/// If `decide` has its own error type, use `hook(|event| Ok(decide(event)?))`.
 pub fn hook(decide: impl FnOnce(&Event) -> Result<Verdict, Box<dyn Error>>) -> Verdict {
     #[cfg(feature = "log")]
     crate::log_to_runtime();

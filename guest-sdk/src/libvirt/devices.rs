@@ -8,23 +8,23 @@ use super::domain::children;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Disk<'xml> {
-    /// What the guest sees: `disk`, `cdrom`, `floppy` or `lun`.
+    /// The kind of device that the guest sees: `disk`, `cdrom`, `floppy` or `lun`.
     pub device: &'xml str,
-    /// Where its content is; `None` for an empty drive.
+    /// Where the content is stored; `None` for an empty drive.
     pub source: Option<DiskSource<'xml>>,
-    /// The format of that content, such as `raw` or `qcow2`.
+    /// The format of the content, such as `raw` or `qcow2`.
     pub format: Option<&'xml str>,
-    /// The name that the guest is told, such as `vda`.
+    /// The device name in the guest, such as `vda`.
     pub target: Option<&'xml str>,
-    /// The bus it is on, such as `virtio`.
+    /// The bus, such as `virtio`.
     pub bus: Option<&'xml str>,
-    /// Whether the guest cannot write to it.
+    /// Whether the disk is read-only for the guest.
     pub read_only: bool,
-    /// Whether other guests may have it too.
+    /// Whether several guests may use the disk at the same time.
     pub shareable: bool,
 }
 
-/// Where a disk's content is.
+/// Where a disk's content is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DiskSource<'xml> {
@@ -32,7 +32,7 @@ pub enum DiskSource<'xml> {
     File(&'xml str),
     /// A block device of the host.
     Block(&'xml str),
-    /// A directory, shown as a drive.
+    /// A directory, presented as a drive.
     Directory(&'xml str),
     /// A volume of one of libvirt's storage pools.
     Volume {
@@ -43,12 +43,12 @@ pub enum DiskSource<'xml> {
     },
     /// Storage on another machine.
     Network {
-        /// Such as `rbd`, `iscsi` or `nbd`.
+        /// The protocol, such as `rbd`, `iscsi` or `nbd`.
         protocol: &'xml str,
-        /// What it is called there.
+        /// The name of the volume or export on that machine.
         name: Option<&'xml str>,
     },
-    /// Any other, by the disk's type.
+    /// Any other source, by the disk's type.
     Other(&'xml str),
 }
 
@@ -88,13 +88,13 @@ impl<'xml> DiskSource<'xml> {
 pub struct Interface<'xml> {
     /// How it is connected: `network`, `bridge`, `direct`, `user`, …
     pub kind: &'xml str,
-    /// Its hardware address.
+    /// The MAC address.
     pub mac: Option<&'xml str>,
-    /// The network, bridge or device of the host that it is connected to.
+    /// The host's network, bridge or device that it is connected to.
     pub source: Option<&'xml str>,
     /// The model that the guest sees, such as `virtio`.
     pub model: Option<&'xml str>,
-    /// The name of its end on the host, such as `vnet0`. libvirt knows it when the guest has started.
+    /// The name of the interface on the host, such as `vnet0`. It is set after the guest has started.
     pub target: Option<&'xml str>,
 }
 
@@ -112,17 +112,17 @@ impl<'xml> Interface<'xml> {
     }
 }
 
-/// A device of the host that is passed through.
+/// A host device that is passed through to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostDevice<'xml> {
-    /// What it is: `pci`, `usb`, `scsi`, `mdev`, …
+    /// The kind of device: `pci`, `usb`, `scsi`, `mdev`, …
     pub kind: &'xml str,
-    /// Whether libvirt itself takes it from the host's driver and gives it back.
+    /// Whether libvirt detaches the device from the host's driver and reattaches it.
     pub managed: bool,
-    /// Where a PCI device is in the host.
+    /// The host address of a PCI device.
     pub pci: Option<PciAddress>,
-    /// Vendor and product of a USB device that is named by them, such as `0x046d` and `0xc52b`.
+    /// The vendor and product of a USB device that is selected by them, such as `0x046d` and `0xc52b`.
     pub usb: Option<(&'xml str, &'xml str)>,
     /// The UUID of a mediated device.
     pub mdev: Option<&'xml str>,
@@ -144,16 +144,16 @@ impl<'xml> HostDevice<'xml> {
     }
 }
 
-/// Where a PCI device is; written as the host's `/sys/bus/pci/devices` has it: `0000:01:00.0`.
+/// A PCI address. It is displayed as in `/sys/bus/pci/devices`: `0000:01:00.0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PciAddress {
-    /// Its domain, most often 0.
+    /// The domain, usually 0.
     pub domain: u32,
-    /// Its bus.
+    /// The bus.
     pub bus: u8,
-    /// Its slot.
+    /// The slot.
     pub slot: u8,
-    /// Its function.
+    /// The function.
     pub function: u8,
 }
 

@@ -6,10 +6,10 @@ use roxmltree::{Document, Node, ParsingOptions};
 use super::{Disk, HostDevice, Interface};
 use crate::{Event, EventError};
 
-/// How many elements, attributes and pieces of text a document may have; libvirt's have some hundreds.
+/// Limit on elements, attributes and text nodes in a document. libvirt's documents have some hundreds.
 const MAX_NODES: u32 = 1 << 20;
 
-/// A guest of libvirt, as its domain XML describes it.
+/// A libvirt guest, parsed from its domain XML.
 ///
 /// ```
 /// use hookvisor_guest::Event;
@@ -26,23 +26,23 @@ pub struct Domain<'xml> {
     document: Document<'xml>,
 }
 
-/// How many virtual processors a guest has.
+/// A guest's virtual processors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Vcpu {
-    /// How many it can have.
+    /// The maximum number.
     pub maximum: u32,
-    /// How many it starts with.
+    /// The number at the start.
     pub current: u32,
-    /// The host's processors that they run on by default, such as `0-3,^2`.
+    /// The host processors that they run on by default, such as `0-3,^2`.
     pub cpuset: Option<String>,
 }
 
 impl<'xml> Domain<'xml> {
-    /// Reads a domain document.
+    /// Parses a domain document.
     ///
     /// # Errors
-    /// It is not well-formed XML, has a document type (libvirt's have none), or its root is not `<domain>`.
+    /// The document is not well-formed XML, has a document type declaration, or its root is not `<domain>`.
     pub fn parse(xml: &'xml str) -> Result<Self, DomainError> {
         let options = ParsingOptions { nodes_limit: MAX_NODES, ..ParsingOptions::default() };
         let document = Document::parse_with_options(xml, options).map_err(DomainError::NotXml)?;
@@ -53,7 +53,7 @@ impl<'xml> Domain<'xml> {
         Ok(Self { document })
     }
 
-    /// The `<domain>` element, for all that has no method here.
+    /// The `<domain>` element. Use it to read elements that have no method here.
     pub fn root(&self) -> Node<'_, 'xml> {
         self.document.root_element()
     }
@@ -61,15 +61,15 @@ impl<'xml> Domain<'xml> {
     /// The guest's name.
     ///
     /// # Errors
-    /// There is none.
+    /// The name is missing or empty.
     pub fn name(&self) -> Result<&str, DomainError> {
         self.required("name")
     }
 
-    /// The guest's UUID, as it is written.
+    /// The guest's UUID, as written in the document.
     ///
     /// # Errors
-    /// There is none.
+    /// The UUID is missing or empty.
     pub fn uuid(&self) -> Result<&str, DomainError> {
         self.required("uuid")
     }
@@ -79,18 +79,18 @@ impl<'xml> Domain<'xml> {
         self.text("title")
     }
 
-    /// The memory that the guest has at most, in bytes.
+    /// The guest's maximum memory, in bytes.
     ///
     /// # Errors
-    /// It is missing, no number, or in an unknown unit.
+    /// The value is missing or not a number, or its unit is unknown.
     pub fn memory(&self) -> Result<u64, DomainError> {
         self.bytes("memory")
     }
 
-    /// The memory that the guest starts with, in bytes.
+    /// The guest's memory at the start, in bytes. If it is missing, this returns [`memory`](Self::memory).
     ///
     /// # Errors
-    /// As [`memory`](Self::memory), which stands in where this is missing.
+    /// The same as for [`memory`](Self::memory).
     pub fn current_memory(&self) -> Result<u64, DomainError> {
         match self.element("currentMemory") {
             Some(_) => self.bytes("currentMemory"),
@@ -98,10 +98,10 @@ impl<'xml> Domain<'xml> {
         }
     }
 
-    /// The guest's virtual processors; one, if the document does not say.
+    /// The guest's virtual processors. The default is one.
     ///
     /// # Errors
-    /// It says something that is no number.
+    /// A value is not a number.
     pub fn vcpu(&self) -> Result<Vcpu, DomainError> {
         let Some(vcpu) = self.element("vcpu") else {
             return Ok(Vcpu { maximum: 1, current: 1, cpuset: None });
@@ -111,22 +111,22 @@ impl<'xml> Domain<'xml> {
         Ok(Vcpu { maximum, current, cpuset: vcpu.attribute("cpuset").map(str::to_owned) })
     }
 
-    /// Disks, CD-ROM and floppy drives.
+    /// The disks, CD-ROM drives and floppy drives.
     pub fn disks(&self) -> impl Iterator<Item = Disk<'_>> {
         self.devices("disk").map(Disk::new)
     }
 
-    /// Network interfaces, without those that are a passed-through device ([`hostdevs`](Self::hostdevs)).
+    /// The network interfaces, except passed-through devices ([`hostdevs`](Self::hostdevs)).
     pub fn interfaces(&self) -> impl Iterator<Item = Interface<'_>> {
         self.devices("interface").map(Interface::new)
     }
 
-    /// Devices of the host that the guest has for itself.
+    /// The host devices that are passed through to the guest.
     pub fn hostdevs(&self) -> impl Iterator<Item = HostDevice<'_>> {
         self.devices("hostdev").map(HostDevice::new)
     }
 
-    /// The element in `<metadata>` of this namespace. libvirt allows one for each.
+    /// The element with this namespace in `<metadata>`. libvirt allows one per namespace.
     pub fn metadata(&self, namespace: &str) -> Option<Node<'_, 'xml>> {
         let metadata = self.element("metadata")?;
         metadata.children().find(|child| child.is_element() && child.tag_name().namespace() == Some(namespace))
@@ -158,16 +158,16 @@ impl<'xml> Domain<'xml> {
 }
 
 impl Event {
-    /// The document as libvirt's description of a guest.
+    /// Parses the document as a libvirt domain.
     ///
     /// # Errors
-    /// As [`document_str`](Self::document_str) and [`Domain::parse`].
+    /// The same as for [`document_str`](Self::document_str) and [`Domain::parse`].
     pub fn domain(&self) -> Result<Domain<'_>, DomainError> {
         Domain::parse(self.document_str().map_err(DomainError::Event)?)
     }
 }
 
-/// The child elements of this name. libvirt's own elements have no namespace.
+/// The child elements with this name and no namespace, as libvirt's own elements are.
 pub(super) fn children<'tree, 'xml>(
     parent: Node<'tree, 'xml>,
     name: &'static str,
@@ -175,7 +175,7 @@ pub(super) fn children<'tree, 'xml>(
     parent.children().filter(move |child| child.is_element() && child.tag_name() == name.into())
 }
 
-/// The text of an element up to its first child element or comment, without the space around it; `None` if there is none.
+/// The trimmed text of an element up to its first child element or comment; `None` if it is empty.
 fn text_of<'tree>(element: Node<'tree, '_>) -> Option<&'tree str> {
     element.text().map(str::trim).filter(|text| !text.is_empty())
 }
@@ -184,7 +184,7 @@ fn number<N: std::str::FromStr>(what: &'static str, text: &str) -> Result<N, Dom
     text.parse().map_err(|_| DomainError::Unreadable { what, text: text.to_owned() })
 }
 
-/// libvirt's units: powers of 1024 but for those that end in `B` alone.
+/// libvirt's units: powers of 1000 for `KB`, `MB`, `GB` and `TB`, powers of 1024 for the others.
 fn unit_bytes(unit: &str) -> Option<u64> {
     Some(match unit {
         "b" | "bytes" => 1,
@@ -200,17 +200,17 @@ fn unit_bytes(unit: &str) -> Option<u64> {
     })
 }
 
-/// Why a domain document is none, or lacks what every guest has. A hook that passes it on with `?` vetoes.
+/// Why a domain document or a value in it could not be read. A hook that returns it with `?` vetoes.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum DomainError {
-    /// There is no document to read.
+    /// The document could not be read.
     Event(EventError),
-    /// It is not well-formed XML.
+    /// The document is not well-formed XML.
     NotXml(roxmltree::Error),
-    /// It describes something else, such as a network.
+    /// The document describes something else, such as a network.
     NotADomain {
-        /// The name of its first element.
+        /// The name of its root element.
         root: String,
     },
     /// An element is missing or empty.
@@ -218,11 +218,11 @@ pub enum DomainError {
         /// The element's name.
         element: &'static str,
     },
-    /// A number is none, or its unit is unknown.
+    /// A value is not a number, or its unit is unknown.
     Unreadable {
-        /// What it should have said.
+        /// The element or attribute.
         what: &'static str,
-        /// What it says.
+        /// The text found there.
         text: String,
     },
 }
