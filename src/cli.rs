@@ -1,4 +1,4 @@
-//! The command line: what it takes, and what each subcommand exits with.
+//! The command line: its options, subcommands and exit statuses.
 
 mod binfmt;
 #[cfg(feature = "wasm")]
@@ -37,13 +37,13 @@ use nix::sys::signal::{SigSet, Signal};
 
 use self::streams::complain;
 
-/// The exit status for a failure of the runtime itself, as distinct from a hook's.
+/// Exit status when hookvisor itself fails, as opposed to a hook.
 const RUNTIME_FAILED: u8 = 125;
 
-/// What a failure of hookvisor itself exits with: 0 where libvirt would destroy a running guest for it.
+/// Exit status when hookvisor itself fails. It is 0 for operations where libvirt would destroy a running guest.
 static STATUS_OF_FAILURE: AtomicU8 = AtomicU8::new(RUNTIME_FAILED);
 
-/// Runs a daemon's hooks: ordinary scripts, and WebAssembly in a sandbox
+/// Runs hooks for daemons such as libvirtd: ordinary executables, and WebAssembly modules in a sandbox
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub(crate) struct Cli {
@@ -51,17 +51,18 @@ pub(crate) struct Cli {
     command: CliCommand,
 }
 
-/// Subcommands whose first word that is no option begins an event, or a hook and its arguments.
+/// Subcommands that take an event, or a hook and its arguments, after their options.
 const TAKE_WORDS: [&str; 4] = ["run", "exec", "explain", "learn"];
 
 const AFTER_HELP: &str = "\
-A hook is an executable file DIR/DRIVER or DIR/DRIVER.d/*, called with the event as its arguments and the document on \
-its standard input. Before a start, a hook that fails vetoes it; after a shutdown, it is reported.
+A hook is an executable file DIR/DRIVER or DIR/DRIVER.d/*. It gets the event as its arguments and the document on its \
+standard input. If a hook fails before a guest starts, the start is vetoed. If one fails after a guest stops, the failure \
+is reported.
 
-Exit status: that of the first hook that failed, as a shell gives it (128 + n for signal n, 124 out of time, 134 a trap, \
-127 not found, 126 not runnable); 0 where none did; 125 if hookvisor itself failed; 2 for a usage error.
+Exit status: 0 if no hook failed; otherwise the status of the first hook that failed, as in a shell (128 + n for signal \
+n, 124 timed out, 134 trapped, 127 not found, 126 not executable); 125 if hookvisor itself failed; 2 for a usage error.
 
-Environment: HOOKVISOR_LOG=error|warn|info|debug|trace, what is logged to standard error (default: warn).";
+Environment: HOOKVISOR_LOG=error|warn|info|debug|trace sets the log level on standard error (default: warn).";
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
@@ -81,9 +82,8 @@ enum CliCommand {
     Binfmt(binfmt::Args),
 }
 
-/// What the program is depends on the name that it is called by: a driver's name makes it libvirt's hook, the
-/// interpreter's name makes it what runs a `.wasm` file, any other name is this command line. The launcher that libvirt
-/// calls hands its own name on.
+/// The name of the program selects its role. A driver's name: libvirt's hook. `hookvisor-exec`: the interpreter of
+/// `.wasm` files. Any other name: the command line. The launcher that libvirt calls passes on its own name.
 pub(crate) fn main() -> ExitCode {
     let mut arguments = std::env::args_os().peekable();
     let mut name = arguments.next().unwrap_or_default();
@@ -91,7 +91,7 @@ pub(crate) fn main() -> ExitCode {
     if is_launched {
         name = arguments.next().unwrap_or_default();
     }
-    // A write past a limit on the size of files is an error, and does not kill the program.
+    // A write beyond RLIMIT_FSIZE then fails with an error instead of killing the program.
     let _ = SigSet::from(Signal::SIGXFSZ).thread_block();
     ExitCode::from(guarded(|| {
         if let Some(hook) = driver::DriverLink::called_as(&name) {
@@ -141,7 +141,7 @@ fn command_line() -> anyhow::Result<u8> {
     }
 }
 
-/// Whatever goes wrong in here, even a panic, is told and never looks like a success.
+/// Reports every error and panic, and returns a failure status for it.
 fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
     panic::set_hook(Box::new(|panic| {
         failed(&format!("internal error, please report this bug: {panic}"));
@@ -157,14 +157,14 @@ fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
     }
 }
 
-/// Built without unwinding, as the package's drop-in is, a panic would end in SIGABRT.
+/// Exits with the failure status. The package's drop-in is built with `panic = "abort"`, so a panic would raise SIGABRT.
 #[cfg_attr(panic = "abort", expect(clippy::exit, reason = "nothing unwinds to the end of `main`"))]
 fn end_if_nothing_unwinds() {
     #[cfg(panic = "abort")]
     std::process::exit(STATUS_OF_FAILURE.load(Ordering::Relaxed).into());
 }
 
-/// Tells of a failure of hookvisor itself.
+/// Reports a failure of hookvisor itself.
 fn failed(why: &str) {
     tracing::error!(target: log::REPORTED, "{why}");
     complain(format!("hookvisor: {why}\n").as_bytes());
@@ -175,7 +175,7 @@ mod tests {
     use super::{RUNTIME_FAILED, guarded};
 
     #[test]
-    #[expect(clippy::panic, reason = "what a panic comes to is the question")]
+    #[expect(clippy::panic, reason = "the test needs a panic")]
     fn a_panic_is_a_failure_of_the_runtime() {
         assert_eq!(guarded(|| panic!("as the test wants")), RUNTIME_FAILED);
         assert_eq!(guarded(|| Err(anyhow::anyhow!("as the test wants"))), RUNTIME_FAILED);

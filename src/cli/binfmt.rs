@@ -1,4 +1,4 @@
-//! `hookvisor binfmt`: having the kernel run `.wasm` files by hookvisor.
+//! `hookvisor binfmt`: registers hookvisor with the kernel as the interpreter of `.wasm` files.
 
 use std::env;
 use std::fs;
@@ -13,25 +13,25 @@ use super::exec::INTERPRETER;
 use super::layout::Layout;
 use super::streams::print;
 
-/// Have the kernel run executable .wasm files in the sandbox, as libvirt does those in its qemu.d
+/// Make .wasm files executable: the kernel then runs them with hookvisor, in the sandbox
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-Without an option, prints the entry for /etc/binfmt.d (binfmt.d(5)). Its interpreter is a link to hookvisor by the name \
-hookvisor-exec, which runs FILE [ARG...] as `hookvisor exec` does: with the FILE's settings beside it, within the \
-limits of /etc/hookvisor/hookvisor.toml.
+Without an option, prints the entry for /etc/binfmt.d (see binfmt.d(5)). The entry names hookvisor-exec, a link to \
+hookvisor. hookvisor-exec FILE [ARG...] works like `hookvisor exec`: it uses the settings next to FILE and the limits in \
+/etc/hookvisor/hookvisor.toml. libvirt can then run .wasm files in its own qemu.d.
 
 Example: hookvisor binfmt --install && systemctl restart systemd-binfmt")]
 pub(super) struct Args {
-    /// Write the entry to /etc/binfmt.d/hookvisor.conf, and make the link if it is not there
+    /// Write the entry to /etc/binfmt.d/hookvisor.conf and create the link if it is missing
     #[arg(long, conflicts_with = "uninstall")]
     install: bool,
     /// Remove the entry and the link
     #[arg(long)]
     uninstall: bool,
-    /// Do it below another root directory, as for a package or an image
+    /// Use an alternate root directory, for packages and images
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// What the link leads to [default: this program; with --root, /usr/bin/hookvisor]
+    /// The target of the link [default: this program; with --root, /usr/bin/hookvisor]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
 }
@@ -40,7 +40,7 @@ pub(super) fn binfmt(args: &Args) -> anyhow::Result<u8> {
     let root = std::path::absolute(&args.root)?;
     let program = match &args.program {
         Some(program) => program.clone(),
-        None if root == Path::new("/") => env::current_exe().context("this program does not find its own file")?,
+        None if root == Path::new("/") => env::current_exe().context("could not find the path of this program")?,
         None => PathBuf::from("/usr/bin/hookvisor"),
     };
     let interpreter = program.with_file_name(INTERPRETER);
@@ -57,15 +57,15 @@ pub(super) fn binfmt(args: &Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The kernel splits the line at its colons, and takes no more than 127 bytes of an interpreter's name.
+/// The kernel splits the line at colons, and limits the interpreter's path to 127 bytes.
 fn entry(interpreter: &Path) -> anyhow::Result<String> {
     match interpreter.to_str() {
         Some(name) if interpreter.is_absolute() && !name.contains([':', '\n']) && name.len() < 128 => Ok(format!(
-            "# WebAssembly hooks run in hookvisor's sandbox. Made by `hookvisor binfmt`.\n\
+            "# Run WebAssembly files in hookvisor's sandbox. Written by `hookvisor binfmt`.\n\
              :hookvisor:M::\\x00asm::{name}:\n"
         )),
         _ => bail!(
-            "{} cannot be an interpreter's name: it has to be absolute, short, and without colons",
+            "{} cannot be the interpreter: use an absolute path of at most 127 bytes, without colons",
             interpreter.display()
         ),
     }
@@ -74,14 +74,16 @@ fn entry(interpreter: &Path) -> anyhow::Result<String> {
 fn install(link: &Path, program: &Path, file: &Path, entry: &str) -> anyhow::Result<()> {
     match (fs::read_link(link), link.symlink_metadata()) {
         (Ok(target), _) if target == program => {}
-        (_, Ok(_)) => bail!("{} is in the way: it is no link to {}", link.display(), program.display()),
-        _ => symlink(program, link).with_context(|| format!("{} could not be made", link.display()))?,
+        (_, Ok(_)) => {
+            bail!("{} already exists and is not a link to {}: move or remove it", link.display(), program.display())
+        }
+        _ => symlink(program, link).with_context(|| format!("{} could not be created", link.display()))?,
     }
     let made = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, entry));
     made.with_context(|| format!("{} could not be written", file.display()))?;
     let (file, link) = (file.display(), link.display());
     let said = format!(
-        "{file} is written, for {link}.\nThe kernel knows it after `systemctl restart systemd-binfmt`, or the next start.\n"
+        "Wrote {file} (interpreter {link}).\nTo activate it, run `systemctl restart systemd-binfmt`, or reboot.\n"
     );
     print(said.as_bytes())
 }
@@ -96,7 +98,7 @@ fn uninstall(link: &Path, program: &Path, file: &Path) -> anyhow::Result<()> {
         }
         _ => {
             let file = file.display();
-            let said = format!("{file} is gone. The kernel forgets it after `systemctl restart systemd-binfmt`.\n");
+            let said = format!("Removed {file}. To deactivate it, run `systemctl restart systemd-binfmt`.\n");
             print(said.as_bytes())
         }
     }

@@ -1,4 +1,4 @@
-//! Where compiled code is kept between two runs.
+//! The directory for compiled WebAssembly.
 
 use std::path::PathBuf;
 
@@ -9,29 +9,28 @@ use hookvisor::CacheError;
 /// The cache of compiled WebAssembly.
 #[derive(Debug, clap::Args)]
 pub(super) struct CacheArgs {
-    /// Where compiled WebAssembly is kept [default: /var/cache/hookvisor for root, ~/.cache/hookvisor for others]
+    /// The directory for compiled WebAssembly [default: /var/cache/hookvisor for root, ~/.cache/hookvisor for others]
     #[arg(id = "cache", long = "cache", value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
 impl CacheArgs {
-    /// What the configuration says; the default where it says nothing.
+    /// Uses this directory; the default directory for `None`.
     pub(super) fn at(directory: Option<PathBuf>) -> Self {
         Self { directory }
     }
 
-    /// The directory that was asked for.
+    /// The configured directory.
     pub(super) fn directory(&self) -> Option<PathBuf> {
         self.directory.clone()
     }
 
-    /// The cache, where there is a place for one. If it turns out to be of no use, a hook takes longer to load, and that
-    /// is all.
+    /// The cache, or `None` if no directory is known. A cache that cannot be used only makes loading slower.
     pub(super) fn when_needed(self) -> Option<Cache> {
         self.directory.or_else(by_default).map(Cache::when_needed)
     }
 
-    /// The cache, ready for use; `None` where there is no place for one.
+    /// The opened cache, or `None` if no directory is known.
     #[cfg(feature = "compiler")]
     pub(super) fn required(self) -> Result<Option<Cache>, CacheError> {
         self.directory.or_else(by_default).map(Cache::open).transpose()

@@ -1,4 +1,4 @@
-//! `hookvisor check`: what would happen, and how to mend it.
+//! `hookvisor check`: reports problems with the hooks, and how to fix them.
 
 use std::fmt::Write;
 
@@ -12,10 +12,10 @@ use super::list::{details, kind};
 use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
-/// Exit status where a hook would fail.
+/// Exit status if a hook would fail.
 pub(super) const WOULD_FAIL: u8 = 1;
 
-/// Check every file in the hooks directory, and say what would happen with it
+/// Report how each file in the hooks directory will be treated, and how to fix any problem
 #[derive(Debug, Parser)]
 #[command(
     after_help = "Exit status: 0 if every hook can be called, 1 if one would fail or a file looks misplaced, 125 if the directory cannot be read."
@@ -23,7 +23,7 @@ pub(super) const WOULD_FAIL: u8 = 1;
 pub(super) struct Args {
     #[command(flatten)]
     hooks: HooksArgs,
-    /// How the findings are written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -54,7 +54,7 @@ pub(super) fn check(args: Args) -> anyhow::Result<u8> {
     Ok(if is_broken { WOULD_FAIL } else { 0 })
 }
 
-/// What is found beside the hooks: in the configuration, and in the way from libvirt to hookvisor.
+/// Findings that concern no single hook: the configuration, and the installation as libvirt's hook.
 #[derive(Debug, Default, Serialize)]
 struct Findings {
     problems: Vec<String>,

@@ -9,10 +9,10 @@ use super::installed::Installed;
 use super::options::HooksArgs;
 use super::streams::{complain, print};
 
-/// Compile the WebAssembly hooks beforehand, so that no later run needs to
+/// Compile the WebAssembly hooks now, so that later runs start faster
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "Exit status: 0 if every WebAssembly hook is compiled, 1 if one cannot be, 125 if they cannot be kept."
+    after_help = "Exit status: 0 if every WebAssembly hook is compiled, 1 if one does not compile, 125 if the cache cannot be written."
 )]
 pub(super) struct Args {
     #[command(flatten)]
@@ -21,7 +21,7 @@ pub(super) struct Args {
 
 pub(super) fn compile(args: Args) -> anyhow::Result<u8> {
     let installed = Installed::of(args.hooks)?;
-    let cache = installed.required_cache()?.context("there is no place for compiled code: name one by --cache")?;
+    let cache = installed.required_cache()?.context("no cache directory: pass one with --cache DIR")?;
     let directory = cache.directory().display().to_string();
     let inventory = installed.builder()?.cache(cache).build()?.inventory();
     let (mut compiled, mut failed) = (0, 0);

@@ -1,4 +1,4 @@
-//! `hookvisor disable` and `enable`: one hook, off and on.
+//! `hookvisor disable` and `enable`: switch a hook off and on.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,23 +12,24 @@ use super::layout::Layout;
 use super::record;
 use super::streams::{complain, print};
 
-/// Switch a hook off; `enable` undoes it exactly
+/// Switch a hook off until `enable` restores it
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-The hook is replaced by a link to /dev/null, and kept beside it. `list`, `check`, `explain` and `history` show that it is \
-disabled. A daemon that embeds hookvisor sees the change after its next reload; libvirt's hook sees it at once.
+The hook is replaced by a link to /dev/null, and the original is kept next to it. `list`, `check`, `explain` and \
+`history` show that it is disabled. The change takes effect immediately in libvirt's hook, and at the next reload in a \
+daemon that embeds hookvisor.
 
 Example: hookvisor disable qemu.d/20-policy --until \"in 2 hours\" --reason \"false alarm, see #4711\"")]
 pub(super) struct Args {
-    /// The hook: its path, or its name below the hooks directory, such as qemu.d/20-policy
+    /// The hook: a path, or a name in the hooks directory such as qemu.d/20-policy
     hook: PathBuf,
-    /// When it is enabled again by itself: "in 2 hours", tomorrow, 13:30, "2026-11-24 13:30"
+    /// Enable the hook again at this time: "in 2 hours", tomorrow, 13:30, "2026-11-24 13:30"
     #[arg(long, value_name = "TIME", value_parser = when::future)]
     until: Option<Timestamp>,
-    /// Why, for those who wonder later
+    /// The reason, recorded in the history
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The hooks directory [default: as hookvisor.toml says]
+    /// The hooks directory [default: from hookvisor.toml]
     #[arg(long, value_name = "DIR")]
     hooks: Option<PathBuf>,
 }
@@ -36,9 +37,9 @@ pub(super) struct Args {
 /// Switch a hook on that `disable` switched off
 #[derive(Debug, Parser)]
 pub(super) struct EnableArgs {
-    /// The hook: its path, or its name below the hooks directory, such as qemu.d/20-policy
+    /// The hook: a path, or a name in the hooks directory such as qemu.d/20-policy
     hook: PathBuf,
-    /// The hooks directory [default: as hookvisor.toml says]
+    /// The hooks directory [default: from hookvisor.toml]
     #[arg(long, value_name = "DIR")]
     hooks: Option<PathBuf>,
 }
@@ -76,13 +77,13 @@ fn installation() -> anyhow::Result<(Layout, Config)> {
     Ok((layout, config))
 }
 
-/// A name is one below the hooks directory; anything that is a path is that.
+/// Resolves a name in the hooks directory. A path stays a path.
 fn find(hook: &Path, hooks: &Path) -> PathBuf {
     let is_path = hook.is_absolute() || hook.starts_with(".") || hook.starts_with("..");
     if is_path { std::path::absolute(hook).unwrap_or(hook.to_owned()) } else { hooks.join(hook) }
 }
 
-/// Writes the change down, and says what was done.
+/// Records the change and prints it.
 fn tell(layout: &Layout, config: &Config, change: &RecordedChange) -> anyhow::Result<()> {
     let is_installed = Path::new(&change.path).starts_with(&config.hooks);
     if let Some(record) = record::of(layout, config).filter(|_| is_installed)
@@ -96,7 +97,7 @@ fn tell(layout: &Layout, config: &Config, change: &RecordedChange) -> anyhow::Re
     print(format!("{} {}{until}\n", change.change, change.path).as_bytes())
 }
 
-/// Who does this: with sudo, the user behind it.
+/// The name of the calling user; under sudo, the user who ran sudo.
 fn user() -> String {
     let name = || nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
     let behind = std::env::var("SUDO_USER").ok().filter(|user| !user.is_empty());

@@ -1,7 +1,7 @@
-//! Called by a driver's name, as libvirt calls `/etc/libvirt/hooks/qemu`: libvirt's hook of that driver.
+//! libvirt's hook, when the program is called by a driver's name such as `/etc/libvirt/hooks/qemu`.
 //!
-//! Only a filter's document goes to stdout, which libvirt reads as one. Failures go to stderr, which libvirt puts into its
-//! own error, and the exit status is then never 0.
+//! libvirt reads stdout as the new document, so only a filter's document goes there. Failures go to stderr, which libvirt
+//! quotes in its own error, with a nonzero exit status.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -17,10 +17,10 @@ use super::layout::Layout;
 use super::streams::{complain, document, texts, unbuffered};
 use super::{log, record};
 
-/// What the launcher that libvirt calls puts before its own name, on hookvisor's command line.
+/// The argument that the launcher passes before its own name.
 pub(super) const LAUNCHED: &str = "libvirt-hook";
 
-/// A driver's hook of one installation.
+/// The hook of one driver in one installation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DriverLink {
     driver: &'static str,
@@ -29,7 +29,7 @@ pub(super) struct DriverLink {
 }
 
 impl DriverLink {
-    /// The hook that this program is by its name; `None` if that is no driver's.
+    /// The hook for this program name; `None` if the name is not a driver's.
     pub(super) fn called_as(name: &OsStr) -> Option<Self> {
         let path = Path::new(name);
         let own = path.file_name()?;
@@ -37,13 +37,13 @@ impl DriverLink {
         Some(Self { driver, path: path.to_owned(), layout: Layout::of_libvirt_hook(path) })
     }
 
-    /// Whether the guest runs already, so that libvirt destroys it if this fails.
+    /// Whether the guest is already running, so that libvirt would destroy it if this failed.
     pub(super) fn guest_is_running(&self, arguments: &[OsString]) -> bool {
         let operation = arguments.get(1).and_then(|operation| operation.to_str()).unwrap_or_default();
         Event::new(self.driver, "-", operation).is_ok_and(|event| event.guest_is_running())
     }
 
-    /// Does what libvirt calls the hook for, and returns the exit status.
+    /// Runs the hooks for libvirt's event and returns the exit status.
     pub(super) fn run(&self, arguments: Vec<OsString>) -> anyhow::Result<u8> {
         self.refuse_loop()?;
         let config = Config::read(&self.layout.config())?;
@@ -69,18 +69,18 @@ impl DriverLink {
             super::full::take_over(event.document());
         }
         let report = runtime.run(&event);
-        // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
+        // The process is about to exit: dropping the runtime would only cost time.
         std::mem::forget(runtime);
         complain(&report.to_text());
         if let Some(document) = &report.document {
             let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));
-            handed.context("libvirt did not take the document that the hooks made")?;
+            handed.context("the new document could not be written to libvirt")?;
         }
         interrupts.obey()?;
         Ok(report.exit_status())
     }
 
-    /// A hook that hookvisor runs and that is a link back to hookvisor would be called for ever.
+    /// Refuses a kept hook that links back to hookvisor, which would recurse forever.
     fn refuse_loop(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !Layout::keeps(&self.path),

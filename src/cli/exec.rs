@@ -1,4 +1,4 @@
-//! `hookvisor exec`: one hook's file.
+//! `hookvisor exec`: runs one hook file.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -16,20 +16,19 @@ use super::streams::{complain, document, print, texts};
 /// Run one hook file, native or wasm, with any arguments
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-The hook's standard output is passed on; a failure is reported on standard error. The hook's own settings, beside its \
-file, hold.
+Passes on the hook's standard output, and reports a failure on standard error. Uses the settings file next to the hook.
 
 Example: hookvisor exec ./20-policy.wasm web1 start begin - < web1.xml")]
 pub(super) struct Args {
     #[cfg(feature = "wasm")]
     #[command(flatten)]
     cache: super::cache::CacheArgs,
-    /// Use the grants in the hook's settings although others than root could have written them
+    /// Use the grants in the hook's settings even if users other than root can write the file
     #[arg(long)]
     trust_grants: bool,
     /// The hook's file
     hook: PathBuf,
-    /// Arguments for the hook, word for word
+    /// Arguments for the hook, passed unchanged
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
     arguments: Vec<String>,
 }
@@ -39,15 +38,15 @@ pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
     run(args, config.limits, config.confine_all)
 }
 
-/// The name of the link by which the kernel calls hookvisor to run a `.wasm` file: `hookvisor-exec FILE [ARG…]`. binfmt
-/// has no place for a subcommand, and a file's name could be that of one.
+/// The link that the kernel runs for a `.wasm` file: `hookvisor-exec FILE [ARG…]`. binfmt cannot pass a subcommand, and a
+/// file could have the same name as one.
 pub(super) const INTERPRETER: &str = "hookvisor-exec";
 
 pub(super) fn is_interpreter(called_as: &OsStr) -> bool {
     Path::new(called_as).file_name() == Some(OsStr::new(INTERPRETER))
 }
 
-/// Runs a file as its interpreter, within the limits of the machine's configuration.
+/// Runs a file as its interpreter, with the limits of the installed configuration.
 pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow::Result<u8> {
     let config = Config::read(&Layout::of_this_machine().config())?;
     log::as_configured(config.log.as_ref());

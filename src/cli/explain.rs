@@ -1,4 +1,4 @@
-//! `hookvisor explain`: what an event would come to.
+//! `hookvisor explain`: shows which hooks an event would call, and why.
 
 use std::fmt::Write;
 
@@ -11,19 +11,19 @@ use super::list::kind;
 use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
-/// Explain which hooks an event would reach, with which rights, and which it would not, and why
+/// Show which hooks an event would call, with which rights, and why it would skip the others
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-Nothing is run or compiled. Whether a WebAssembly module compiles, `check` says.
+Nothing is run or compiled. To see whether a WebAssembly module compiles, use `check`.
 
 Example: hookvisor explain qemu web1 prepare")]
 pub(super) struct Args {
     #[command(flatten)]
     hooks: HooksArgs,
-    /// How the explanation is written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// The driver, whose hooks would be called: qemu, lxc, network, or any name
+    /// The driver: qemu, lxc, network, or any name
     driver: String,
     /// The guest, or - for none
     #[arg(allow_hyphen_values = true)]
@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// What happens to it: prepare, start, started, stopped, release, …
     #[arg(allow_hyphen_values = true)]
     operation: String,
-    /// The part of the operation [default: the one that belongs to it, or -]
+    /// The sub-operation [default: the usual one for the operation, or -]
     #[arg(value_name = "SUB-OPERATION", allow_hyphen_values = true)]
     sub_operation: Option<String>,
     /// One more argument for the hooks [default: -]

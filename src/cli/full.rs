@@ -1,4 +1,4 @@
-//! The full program, in the place of this one, which has no compiler: for a hook that is not in the cache.
+//! Replaces this program, which has no compiler, with the full program when a hook is not in the cache.
 
 use std::env;
 use std::fs::{self, File};
@@ -11,11 +11,11 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// The full program's name. It is in the same directory.
+/// The full program's name, in the same directory.
 const NAME: &str = "hookvisor";
 
-/// Executes the full program with the same name, arguments and document. It compiles what is missing, keeps that, and does
-/// the rest. Returns only if that fails: the hook then says what it lacks.
+/// Executes the full program with the same name, arguments and document. It compiles the hook, caches it and runs the
+/// event. Returns only on failure; the hook then fails and names the missing compiler.
 pub(super) fn take_over(document: &[u8]) {
     if let Err(error) = execute(document) {
         tracing::warn!("a hook has to be compiled, and the full program cannot do it: {error:#}");
@@ -32,9 +32,9 @@ fn execute(document: &[u8]) -> anyhow::Result<()> {
     Err(error).with_context(|| format!("{} could not be executed", program.display()))
 }
 
-/// The full program, if it belongs to whoever owns this one and nobody else may write it.
+/// The full program, if it has the same owner as this one and no other user can write it.
 fn program() -> anyhow::Result<PathBuf> {
-    let own = env::current_exe().context("this program does not find its own file")?;
+    let own = env::current_exe().context("could not find the path of this program")?;
     let program = own.with_file_name(NAME);
     ensure!(program != own, "{} has no compiler itself", own.display());
     let found = fs::metadata(&program).with_context(|| format!("no full program {}", program.display()))?;

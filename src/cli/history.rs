@@ -1,4 +1,4 @@
-//! `hookvisor history`: what was decided, when, and by which hook.
+//! `hookvisor history`: shows recorded decisions.
 
 mod stats;
 mod table;
@@ -20,14 +20,14 @@ use super::layout::Layout;
 use super::options::Format;
 use super::streams::{complain, print};
 
-/// How often `--follow` looks for new entries.
+/// How often `--follow` checks for new entries.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Show what was decided, when, and by which hook
+/// Show past decisions: when, for which guest, and by which hook
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-The drop-in and `hookvisor run` record each event in /var/log/hookvisor/history.jsonl; [history] in hookvisor.toml names \
-another file or turns it off. Times are local. With --format json, each entry is one line of JSON on standard output.
+libvirt's hook and `hookvisor run` record each event in /var/log/hookvisor/history.jsonl. To use another file or to turn \
+the record off, set [history] in hookvisor.toml. Times are local. With --format json, each entry is one line of JSON on standard output.
 
 Examples:
   hookvisor history --last                               what failed last, and why?
@@ -40,51 +40,51 @@ pub(super) struct Args {
     /// Only events of this driver
     #[arg(long, value_name = "DRIVER")]
     driver: Option<String>,
-    /// Only events that were decided like this
+    /// Only events with this decision
     #[arg(long, value_enum)]
     decision: Option<Decided>,
-    /// Only events for which this hook was called: its path, or the end of it such as 10-xyzzy
+    /// Only events that called this hook: its path, or the last part of it such as 10-xyzzy
     #[arg(long, value_name = "HOOK")]
     hook: Option<String>,
-    /// Only events since then: "2 hours ago", yesterday, 13:30, "2026-11-24 13:30"
+    /// Only events since this time: "2 hours ago", yesterday, 13:30, "2026-11-24 13:30"
     #[arg(long, value_name = "TIME", value_parser = when::past)]
     since: Option<Timestamp>,
-    /// Only events before then
+    /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = when::past)]
     until: Option<Timestamp>,
-    /// Only the last N of these events in which a hook failed, with every hook that was called [N: 1]
+    /// Only the last N of these events in which a hook failed, with all their hooks [default N: 1]
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
     last: Option<usize>,
     /// Only the last N of these events
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "last")]
     lines: Option<usize>,
-    /// Show every hook that was called, not only those that failed
+    /// Show all hooks, not only those that failed
     #[arg(short, long)]
     verbose: bool,
-    /// Go on with new events as they are recorded, until interrupted
+    /// Wait for new events and print them, until interrupted
     #[arg(short, long, conflicts_with = "stats")]
     follow: bool,
-    /// Show calls, failures, vetoes and durations of each hook instead
+    /// Show statistics for each hook instead: calls, failures, vetoes and durations
     #[arg(long)]
     stats: bool,
     /// Read this file instead of the configured one
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// How the entries are written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
 
-/// What became of an event.
+/// The decision for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Decided {
-    /// A start that was allowed
+    /// The start was allowed
     Proceed,
-    /// A start that was vetoed
+    /// The start was vetoed
     Vetoed,
-    /// A stop that the hooks were told of
+    /// The hooks were told that a guest stopped
     Notified,
-    /// A start that a hook in monitor mode would have vetoed
+    /// A hook in monitor mode would have vetoed the start
     WouldVeto,
 }
 
@@ -121,7 +121,7 @@ pub(super) fn history(args: Args) -> anyhow::Result<u8> {
             }
             kept.iter().try_for_each(|entry| print(args.shown(entry).as_bytes()))?;
             if kept.is_empty() && args.format == Format::Text {
-                print(b"no such event is recorded\n")?;
+                print(b"no matching events\n")?;
             }
         }
     }
@@ -138,7 +138,7 @@ pub(super) fn history(args: Args) -> anyhow::Result<u8> {
     }
 }
 
-/// Says what is missing from the output.
+/// Reports unreadable entries.
 fn warn(record: &Record, entries: &mut Entries) -> anyhow::Result<()> {
     if let Some(error) = entries.take_error() {
         bail!("the record {} could not be read: {error}", record.path().display());
@@ -201,7 +201,7 @@ impl Decided {
     }
 }
 
-/// Whether a path is this one, or ends in these names.
+/// Whether the path equals or ends with this name.
 fn is_named(path: &str, name: &str) -> bool {
     std::path::Path::new(path).ends_with(name.trim_start_matches("./"))
 }

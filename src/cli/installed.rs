@@ -1,4 +1,4 @@
-//! The installed hookvisor: what its configuration says, and which hooks it runs.
+//! The installed configuration and its hooks.
 
 #[cfg(feature = "wasm")]
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use super::layout::Layout;
 use super::options::{HooksArgs, STANDARD_CONFIG};
 use super::{libvirt, record};
 
-/// The configuration that holds for a call of the command line.
+/// The configuration for one run of the command line.
 #[derive(Debug)]
 pub(super) struct Installed {
     pub(super) config: Config,
-    /// Whether the hooks are the ones that this machine's daemons call, and not a directory that the caller names.
+    /// Whether these are the hooks that this machine's daemons call: no option names another directory or configuration.
     pub(super) is_standard: bool,
     own_hooks: bool,
     #[cfg(feature = "wasm")]
@@ -21,13 +21,13 @@ pub(super) struct Installed {
 }
 
 impl Installed {
-    /// Reads the configuration, as it is read when libvirt calls; options override it.
+    /// Reads the configuration, as libvirt's hook does. Options override it.
     pub(super) fn of(args: HooksArgs) -> Result<Self, ConfigError> {
         let config = Config::read(&args.config)?;
         Ok(Self::with(args, config))
     }
 
-    /// The defaults, where the configuration cannot be used; options override them.
+    /// Uses the defaults instead of an invalid configuration. Options override them.
     pub(super) fn without_config(args: HooksArgs) -> Self {
         let config = Config::without(&args.config);
         Self::with(args, config)
@@ -46,7 +46,7 @@ impl Installed {
         }
     }
 
-    /// A builder of the runtime for the hooks.
+    /// A runtime builder for these hooks.
     pub(super) fn builder(&self) -> anyhow::Result<RuntimeBuilder> {
         let mut builder = self.config.runtime();
         if self.is_standard {
@@ -64,13 +64,13 @@ impl Installed {
         Ok(builder)
     }
 
-    /// The cache, ready for use; `None` where there is no place for one.
+    /// The opened cache, or `None` if no directory is known.
     #[cfg(feature = "compiler")]
     pub(super) fn required_cache(&self) -> Result<Option<hookvisor::Cache>, hookvisor::CacheError> {
         super::cache::CacheArgs::at(self.cache.clone()).required()
     }
 
-    /// The record of events. A directory that is not the installed one is an experiment, and not recorded.
+    /// The record of events; `None` for any directory other than the installed one.
     pub(super) fn record(&self) -> Option<Record> {
         if self.own_hooks { record::of(&Layout::of_this_machine(), &self.config) } else { None }
     }

@@ -1,7 +1,7 @@
-//! Ctrl-C, Ctrl-Z and their like while hooks run.
+//! Handles Ctrl-C, Ctrl-Z and termination signals while hooks run.
 //!
-//! Hooks have process groups of their own, so a terminal's signal does not reach them by itself. After a signal that asks
-//! the program to end, it ends the hooks, writes the report, and then dies by that signal.
+//! Each hook has its own process group, so the terminal's signals do not reach it. After a termination signal, the program
+//! ends the hooks, writes the report, and then dies by that signal.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use hookvisor::Cancel;
 use nix::sys::signal::{SigSet, Signal, killpg, raise};
 use nix::unistd::Pid;
 
-/// What asks a program to end.
+/// The signals that ask a program to end.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
-/// Waits for signals from its making on:
-/// - The first that asks the program to end cancels the hooks: each has its grace.
-/// - The second kills them. The third ends the program wherever it is.
-/// - Ctrl-Z stops the hooks and then the program, until both are continued. The hooks' time goes on.
+/// Handles signals as soon as it exists:
+/// - The first termination signal cancels the hooks; each gets its grace period.
+/// - The second kills them. The third kills the program.
+/// - Ctrl-Z stops the hooks and then the program until they are continued. The hooks' timeouts keep running.
 pub(super) struct Interrupts {
     pub(super) cancel: Cancel,
     signals: SigSet,
@@ -27,11 +27,11 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// To be made before any other thread, so that all have the signals blocked and one waits for them. To be made after
-    /// standard input has been read: until then a signal ends the program in its usual way.
+    /// Call this before starting other threads, so that all of them inherit the blocked signals. Call it after reading
+    /// standard input, so that until then a signal ends the program as usual.
     pub(super) fn catch() -> anyhow::Result<Self> {
         let ignored = ignored();
-        // One that is ignored, as by nohup, stays ignored.
+        // Signals ignored by the parent, for example nohup, stay ignored.
         let caught = ENDING.into_iter().chain([Signal::SIGTSTP]);
         let signals: SigSet = caught.filter(|signal| !is_in(ignored, *signal)).collect();
         signals.thread_block().context("signals could not be blocked")?;
@@ -59,7 +59,7 @@ impl Interrupts {
         Ok(Self { cancel, signals, received })
     }
 
-    /// Ends the program by the signal that it has received, if it has, as whoever sent it expects.
+    /// Raises the received signal again, if any, so that the program dies by it.
     pub(super) fn obey(&self) -> anyhow::Result<()> {
         if let Ok(signal) = Signal::try_from(self.received.load(Ordering::Acquire)) {
             raise(signal).context("the signal could not be raised")?;
@@ -69,11 +69,11 @@ impl Interrupts {
     }
 }
 
-/// Does what the signal does to a program that does not catch it.
+/// Performs the signal's default action.
 fn take(signal: Signal) {
     let only = SigSet::from(signal);
     if raise(signal).is_ok() && only.thread_unblock().is_ok() {
-        // It comes back from SIGTSTP alone.
+        // Only SIGTSTP returns here.
         let _ = only.thread_block();
     }
 }
@@ -98,7 +98,7 @@ fn groups() -> Vec<Pid> {
     numbers.flatten().map(Pid::from_raw).collect()
 }
 
-/// The signals that this process ignores, as the kernel writes them: bit n - 1 for signal n. None where it does not say.
+/// The mask of ignored signals from /proc: bit n - 1 for signal n. 0 if it cannot be read.
 fn ignored() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

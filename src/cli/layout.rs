@@ -1,14 +1,14 @@
-//! Where things are on a machine, or below another root.
+//! Paths of an installation, on this machine or in another root directory.
 
 use std::path::{Path, PathBuf};
 
 /// libvirt's hooks directory, as distributions compile it in.
 const LIBVIRT_HOOKS: &str = "etc/libvirt/hooks";
-/// Where install keeps libvirt's former hooks. It is beside libvirt's directory, so that `..` means the same in both.
+/// Where install keeps libvirt's former hooks: next to libvirt's directory, so that `..` means the same in both.
 const KEPT_SCRIPTS: &str = "etc/libvirt/hookvisor";
 const KEPT_DIRECTORIES: &str = "etc/libvirt/hookvisor.d";
 
-/// The places of an installation.
+/// The paths of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     root: PathBuf,
@@ -23,23 +23,23 @@ impl Layout {
         Self { root: root.into() }
     }
 
-    /// The installation that a libvirt hook belongs to: the root that its own absolute name begins with.
+    /// The installation that a libvirt hook belongs to, found from the hook's absolute path.
     ///
-    /// libvirt calls its hooks by the name that it was compiled with, so this is `/`, or `/usr/local` for a libvirt from
-    /// there, or the root of an image. No variable can change it: daemons inherit variables from whoever started them.
+    /// libvirt calls its hooks by a compiled-in path, so this is `/`, `/usr/local`, or the root of an image. No environment
+    /// variable changes it, because daemons inherit variables from the process that started them.
     pub(super) fn of_libvirt_hook(path: &Path) -> Self {
         let directory = path.parent().filter(|directory| directory.is_absolute() && directory.ends_with(LIBVIRT_HOOKS));
         let root = directory.and_then(|directory| directory.ancestors().nth(Path::new(LIBVIRT_HOOKS).iter().count()));
         root.map_or_else(Self::of_this_machine, Self::below)
     }
 
-    /// Where compiled hooks are kept; `None` on the machine itself, where it depends on the user.
+    /// The cache directory; `None` on this machine, where it depends on the user.
     #[cfg(feature = "wasm")]
     pub(super) fn cache(&self) -> Option<PathBuf> {
         (self.root != Path::new("/")).then(|| self.root.join("var/cache/hookvisor"))
     }
 
-    /// Where events are recorded, if the configuration names no file.
+    /// The default file for the record of events.
     pub(super) fn history(&self) -> PathBuf {
         self.root.join("var/log/hookvisor/history.jsonl")
     }
@@ -55,29 +55,29 @@ impl Layout {
 
     /// The hooks of `<driver>.d` that `hookvisor libvirt install` took over, each in its `<driver>.d`.
     ///
-    /// It is apart from [`kept_scripts`](Self::kept_scripts), where `<driver>.d` is a link: a dispatcher that looks for a
-    /// guest's directory there finds those that are made later, too.
+    /// They are not in [`kept_scripts`](Self::kept_scripts), where `<driver>.d` is a link to libvirt's directory: a
+    /// dispatcher script that looks there for a guest's directory also finds those created later.
     pub(super) fn kept_directories(&self) -> PathBuf {
         self.root.join(KEPT_DIRECTORIES)
     }
 
-    /// What hookvisor runs before a libvirt driver's own hooks: what libvirt would have called, in libvirt's order.
+    /// The former hooks of a driver, which hookvisor runs first, in libvirt's order.
     pub(super) fn kept_hooks(&self, driver: &str) -> [PathBuf; 2] {
         [self.kept_scripts().join(driver), self.kept_directories().join(format!("{driver}.d"))]
     }
 
-    /// Whether a path is one of a kept hook, in whatever root.
+    /// Whether a path belongs to a kept hook, in any root directory.
     pub(super) fn keeps(path: &Path) -> bool {
         let is_kept = |directory: &Path| directory.ends_with(KEPT_SCRIPTS) || directory.ends_with(KEPT_DIRECTORIES);
         path.ancestors().skip(1).any(is_kept)
     }
 
-    /// What `hookvisor libvirt install` has done.
+    /// The file in which `hookvisor libvirt install` records its changes.
     pub(super) fn state(&self) -> PathBuf {
         self.root.join("var/lib/hookvisor/libvirt.json")
     }
 
-    /// What the kernel is told of `.wasm` files when the system starts.
+    /// The binfmt entry for `.wasm` files, which systemd registers at boot.
     pub(super) fn binfmt(&self) -> PathBuf {
         self.root.join("etc/binfmt.d/hookvisor.conf")
     }

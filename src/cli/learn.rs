@@ -1,4 +1,4 @@
-//! `hookvisor learn`: runs a hook once, watched, and prints the settings that allow what it did.
+//! `hookvisor learn`: runs a hook once under strace and prints the settings it needs.
 
 mod grants;
 mod trace;
@@ -17,24 +17,24 @@ use hookvisor::Event;
 use self::grants::Learned;
 use super::streams::{complain, document, print};
 
-/// The variables that a hook gets from its caller, and its search path.
+/// The environment variables passed to the hook, and its search path.
 const PASSED_ON: [&str; 4] = ["HOME", "USER", "LOGNAME", "TMPDIR"];
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Run a hook once, watched, and print the least settings that allow what it did
+/// Run a hook once, trace it, and print the minimal settings that allow what it did
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-The hook really runs, and its effects are real. The document is read from standard input. The settings go to standard output, \
-what the hook writes to standard error. Nothing is installed: read the settings, and put them beside the hook.
+The hook really runs: its effects are real. The document is read from standard input. The settings go to standard output, \
+the hook's output to standard error. Nothing is installed: review the settings, then save them next to the hook.
 
-One run shows one path through a hook. Run it for each operation, and merge:
+One run shows only one path through the hook. Run it for each operation and merge the results:
 
   hookvisor learn 10-hook qemu web1 prepare < web1.xml > 10-hook.toml
   hookvisor learn --merge 10-hook.toml 10-hook qemu web1 release < web1.xml > new.toml && mv new.toml 10-hook.toml
 
-It needs strace.")]
+Requires strace.")]
 pub(super) struct Args {
-    /// Add to the settings that an earlier run printed
+    /// Merge with the settings from an earlier run
     #[arg(long, value_name = "FILE")]
     merge: Option<PathBuf>,
     /// The hook's file
@@ -47,7 +47,7 @@ pub(super) struct Args {
     /// What happens to it: prepare, start, started, stopped, release, …
     #[arg(allow_hyphen_values = true)]
     operation: String,
-    /// The part of the operation [default: the one that belongs to it, or -]
+    /// The sub-operation [default: the usual one for the operation, or -]
     #[arg(value_name = "SUB-OPERATION", allow_hyphen_values = true)]
     sub_operation: Option<String>,
     /// One more argument for the hook [default: -]
@@ -63,7 +63,7 @@ pub(super) fn learn(args: Args) -> anyhow::Result<u8> {
     if let Some(extra) = &args.extra {
         event = event.with_extra(extra)?;
     }
-    // Before the hook runs, so that a mistake here has no effects.
+    // Read this first: if it is invalid, the hook must not run.
     let earlier = args
         .merge
         .as_ref()
@@ -87,11 +87,11 @@ pub(super) fn learn(args: Args) -> anyhow::Result<u8> {
     Ok(told(&hook, status))
 }
 
-/// Runs the hook under strace. What it writes goes to standard error.
+/// Runs the hook under strace. The hook's output goes to standard error.
 fn watched(hook: &Path, event: &Event, document: &[u8]) -> anyhow::Result<(ExitStatus, String)> {
     let output = std::env::temp_dir().join(format!("hookvisor-learn-{}", std::process::id()));
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&output);
-    file.with_context(|| format!("{} could not be made", output.display()))?;
+    file.with_context(|| format!("{} could not be created", output.display()))?;
     let mut strace = Command::new("strace");
     strace.args(["-f", "-qq", "-y", "-s", "4096", "--seccomp-bpf", "-e", trace::CALLS, "-o"]).arg(&output);
     strace.arg("--").arg(hook).args(event.arguments());
@@ -116,13 +116,13 @@ fn watched(hook: &Path, event: &Event, document: &[u8]) -> anyhow::Result<(ExitS
 fn run(mut strace: Command, document: &[u8]) -> io::Result<ExitStatus> {
     let mut strace = strace.stdin(Stdio::piped()).stdout(io::stderr()).spawn()?;
     if let Some(mut stdin) = strace.stdin.take() {
-        // A hook may leave without reading.
+        // A hook may exit without reading its input.
         let _ = stdin.write_all(document);
     }
     strace.wait()
 }
 
-/// Says how the hook ended, and returns its exit status.
+/// Reports how the hook ended and returns its exit status.
 fn told(hook: &Path, status: ExitStatus) -> u8 {
     let (code, how) = match (status.code(), status.signal()) {
         (Some(0), _) => return 0,

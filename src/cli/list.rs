@@ -1,4 +1,4 @@
-//! `hookvisor list`: what is called, in order.
+//! `hookvisor list`: lists the hooks in call order.
 
 use std::fmt::Write;
 
@@ -9,15 +9,15 @@ use super::installed::Installed;
 use super::options::{Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
-/// The column of the drivers' names is as wide as the longest of libvirt's, or wider.
+/// Minimum width of the driver column: the longest libvirt driver name.
 const DRIVER_WIDTH: usize = 8;
 
-/// List the hooks in the order in which they are called
+/// List the hooks in call order
 #[derive(Debug, Parser)]
 pub(super) struct Args {
     #[command(flatten)]
     hooks: HooksArgs,
-    /// How the list is written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -61,7 +61,7 @@ pub(super) fn kind(hook: &HookInfo) -> &'static str {
     }
 }
 
-/// What a person wants to know of a hook beside its place, as `; …` fragments.
+/// The hook's filters, rights and timeout, as `; …` fragments.
 pub(super) fn details(hook: &HookInfo) -> String {
     let mut details = Vec::new();
     if !hook.event.is_empty() {

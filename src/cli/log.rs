@@ -1,4 +1,4 @@
-//! Where the log goes: standard error, a file, or the journal.
+//! Sends the log to standard error, a file or the journal.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -23,24 +23,24 @@ use tracing_subscriber::{Layer, registry};
 
 use super::streams::complain;
 
-/// For what is reported on standard error whatever the log is: there, the log does not say it again.
+/// Target of messages that go to standard error in any case: a log on standard error skips them.
 pub(super) const REPORTED: &str = "hookvisor::reported";
 
-/// A record that could not be written.
+/// Target of errors from writing the record of events.
 const RECORD: &str = "hookvisor::record";
 
-/// What a failed hook's own line has said already.
+/// Target of vetoes: the failed hook's own line already reports them.
 const VETOED: &str = "hookvisor::vetoed";
 
-/// Logs to standard error: what HOOKVISOR_LOG asks for; without it, and if `by_default`, the warnings that the report of
-/// an event does not bring anyway.
+/// Logs to standard error at the level of HOOKVISOR_LOG. Without that variable and with `by_default`, logs the warnings
+/// that the event's report does not contain.
 pub(super) fn to_stderr(by_default: bool) {
     let asked = std::env::var_os("HOOKVISOR_LOG").and_then(level);
     stderr(asked, if by_default { Some(Level::WARN) } else { None });
 }
 
-/// Logs to where the configuration says; where it says nothing, to standard error what the report does not bring. A log that
-/// cannot be written decides nothing: it goes to standard error.
+/// Logs to the configured place; by default to standard error, without what the report contains. If the log cannot be
+/// opened, it goes to standard error and the event continues.
 pub(super) fn as_configured(log: Option<&LogConfig>) {
     let Some(log) = log else { return stderr(None, Some(Level::WARN)) };
     if let Err(error) = to_configured(log) {
@@ -79,7 +79,7 @@ fn to_configured(log: &LogConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the record could not take is said on standard error too, wherever the log goes.
+/// Also prints errors from writing the record on standard error, wherever the log goes.
 fn unrecorded() -> impl Layer<Registry> + Send + Sync {
     let wanted = filter_fn(|metadata| metadata.target() == RECORD);
     layer().event_format(Style::Message).with_writer(io::stderr).with_filter(wanted)
@@ -102,7 +102,7 @@ fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
     install(layer().event_format(Style::Message).with_writer(io::stderr).with_filter(filter_fn(wanted)));
 }
 
-/// Whether a warning says what the report of an event does not: nobody waits for a slow hook but at a terminal.
+/// Whether the event's report does not contain this warning. Slow hooks are mentioned only on a terminal.
 fn is_news(target: &str, terminal: bool) -> bool {
     match target {
         "hookvisor::broken" => false,
@@ -114,9 +114,8 @@ fn is_news(target: &str, terminal: bool) -> bool {
 fn level(asked: OsString) -> Option<Level> {
     let level = asked.to_str().and_then(|asked| asked.parse().ok());
     if level.is_none() {
-        let levels = "error, warn, info, debug and trace";
-        let told =
-            format!("hookvisor: HOOKVISOR_LOG is {asked:?}, and not one of {levels}: it is left out of account\n");
+        let value = asked.to_string_lossy();
+        let told = format!("hookvisor: HOOKVISOR_LOG={value} is ignored: use error, warn, info, debug or trace\n");
         complain(told.as_bytes());
     }
     level
@@ -126,18 +125,18 @@ fn install(log: impl Layer<Registry> + Send + Sync) {
     registry().with(log).init();
 }
 
-/// A log that many processes write to at once: each line is one write at the file's end. A FIFO that nobody reads is an
-/// error and not a wait.
+/// Opens a log that several processes share: each line is one appending write. A FIFO without a reader is an error; opening
+/// it must not block.
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
 }
 
-/// How an event is written.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy)]
 enum Style {
     /// For standard error: `hookvisor: ` and the message.
     Message,
-    /// For a file: the time, the level, the fields, and the message, in one line whatever it holds.
+    /// For a file: time, level, fields and message, escaped into one line.
     Line,
 }
 
@@ -163,7 +162,7 @@ where
     }
 }
 
-/// What an event says: its message, and its fields as ` name=value`.
+/// An event's message, and its fields as ` name=value`.
 #[derive(Default)]
 struct Said {
     message: String,

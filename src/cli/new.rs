@@ -1,4 +1,4 @@
-//! `hookvisor new`: a hook to begin with.
+//! `hookvisor new`: creates a hook project.
 
 pub(crate) mod sdk;
 
@@ -11,19 +11,19 @@ use clap::Parser;
 
 use super::streams::print;
 
-/// Write a new Rust hook, ready to build, test and run
+/// Create a new Rust hook, ready to build, test and run
 #[derive(Debug, Parser)]
 #[command(after_help = "Example: hookvisor new my-policy")]
 pub(super) struct Args {
-    /// What the hook is called: the name of its package, and of the directory that is made for it here
+    /// The hook's name: also the name of its package and of the new directory
     #[arg(value_parser = package_name)]
     name: String,
-    /// Use the guest SDK in this directory [default: a copy of the SDK, which is written into the hook's directory]
+    /// Use the guest SDK in this directory [default: a copy in the new directory]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
 }
 
-/// Where each file goes, and what it is made of.
+/// Each file's path and template.
 const FILES: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("new/manifest.toml")),
     (".gitignore", include_str!("new/gitignore")),
@@ -52,7 +52,7 @@ That guest may start, so nothing is printed. One with less memory may not:
   sed s/2048/256/ guest.xml | hookvisor run --hooks hooks qemu web1 start
 ";
 
-/// Where the SDK's copy goes, below the hook's directory.
+/// The directory of the SDK's copy, in the hook's directory.
 const SDK: &str = "hookvisor-guest";
 
 pub(super) fn new(args: Args) -> anyhow::Result<u8> {
@@ -67,7 +67,7 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
     let directory = Path::new(&args.name);
     match fs::create_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!("there is a {} here already", args.name),
-        made => made.with_context(|| format!("the directory {} could not be made", args.name))?,
+        made => made.with_context(|| format!("the directory {} could not be created", args.name))?,
     }
     for (name, template) in FILES {
         let path = directory.join(filled(name));
@@ -83,7 +83,7 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The SDK's directory as the manifest names it: absolute, and as the inside of a TOML string.
+/// The SDK's absolute path, escaped for a TOML string.
 fn sdk_path(directory: &Path) -> anyhow::Result<String> {
     let absolute = directory.canonicalize().with_context(|| format!("no SDK in {}", directory.display()))?;
     if !absolute.join("Cargo.toml").is_file() {
@@ -95,7 +95,7 @@ fn sdk_path(directory: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// hookvisor's own script for the target, which also does where there is no rustup.
+/// hookvisor's script that installs the target, which also works without rustup.
 fn target_script(sdk: &Path) -> Option<String> {
     let script = sdk.canonicalize().ok()?.parent()?.join("scripts/wasm-targets");
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
@@ -103,7 +103,7 @@ fn target_script(sdk: &Path) -> Option<String> {
     Some(format!("{path} wasm32-wasip1"))
 }
 
-/// Names that cargo does not take for a package with a program, since Rust or cargo has them already.
+/// Names that cargo rejects for a binary package: Rust keywords and names that cargo uses.
 const TAKEN: &str = "\
     abstract alloc as async await become box break build const continue core crate deps do dyn else enum \
     examples extern false final fn for gen hookvisor-guest if impl in incremental let loop macro match mod move \

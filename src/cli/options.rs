@@ -1,4 +1,4 @@
-//! Options that several subcommands have.
+//! Options that several subcommands share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::ValueEnum;
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
 
-/// The `PATH` that systemd gives libvirtd, and so its hooks: what a person's own shell finds may not be there.
+/// The `PATH` that systemd gives to libvirtd and its hooks. It can lack directories of an interactive shell's `PATH`.
 pub(super) const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The configuration of the installed hookvisor.
@@ -17,10 +17,10 @@ pub(super) const STANDARD_CONFIG: &str = "/etc/hookvisor/hookvisor.toml";
 /// Where the hooks are.
 #[derive(Debug, clap::Args)]
 pub(super) struct HooksArgs {
-    /// The hooks directory [default: as the configuration says, /etc/hookvisor/hooks if it does not]
+    /// The hooks directory [default: from the configuration, or /etc/hookvisor/hooks]
     #[arg(id = "hooks", long = "hooks", value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
-    /// The configuration: limits, hooks directory, cache
+    /// The configuration file: limits, hooks directory, cache
     #[arg(long, value_name = "FILE", default_value = STANDARD_CONFIG)]
     pub(super) config: PathBuf,
     #[cfg(feature = "wasm")]
@@ -28,20 +28,20 @@ pub(super) struct HooksArgs {
     pub(super) cache: CacheArgs,
 }
 
-/// How the result is written.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For a person
+    /// Readable text
     Text,
-    /// For a program, on standard output
+    /// JSON, on standard output
     Json,
 }
 
-/// An argument of a time limit, such as `5s` or `1min 30s`.
+/// Parses a time limit such as `5s` or `1min 30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("no time at all; write one like 5s or 1min".to_owned()),
-        Err(error) => Err(format!("{error}; write one like 5s or 1min")),
+        Ok(_) => Err("duration must be greater than zero, for example 5s or 1min".to_owned()),
+        Err(error) => Err(format!("{error}; write for example 5s or 1min")),
     }
 }

@@ -1,4 +1,4 @@
-//! `hookvisor run`: one event.
+//! `hookvisor run`: runs the hooks of one event.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,41 +12,41 @@ use super::interrupt::Interrupts;
 use super::options::{Format, HooksArgs, duration};
 use super::streams::{complain, document, print};
 
-/// Run the hooks of one event, with the document on standard input
+/// Run the hooks for one event; the document is read from standard input
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-A failure is reported on standard error. A document that hooks have changed (libvirt's migrate and restore) goes to \
-standard output. With --format json, the whole report goes to standard output instead, always.
+Failures are reported on standard error. If hooks change the document (libvirt's migrate and restore), the new document \
+goes to standard output. With --format json, standard output always gets the whole report instead.
 
 Example: hookvisor run qemu web1 prepare begin - < web1.xml")]
 pub(super) struct Args {
     #[command(flatten)]
     hooks: HooksArgs,
-    /// How the report is written
+    /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// How long a hook may take, if its own settings do not say, such as 5s [default: as the configuration says, 90s if it does not]
+    /// Timeout of each hook without its own `timeout` setting, such as 5s [default: from the configuration, or 90s]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Report what the hooks would veto, and let nothing be vetoed
+    /// Report what the hooks would veto, but veto nothing
     #[arg(long)]
     monitor: bool,
-    /// Pass on what the hooks write to standard output; only a document has another use for it
+    /// Print what the hooks write to standard output, unless it is a document
     #[arg(long)]
     stdout: bool,
-    /// Record the event in this file [default: as hookvisor.toml says, for its hooks directory; none for another]
+    /// Record the event in this file [default: from hookvisor.toml; no record for another hooks directory]
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Show also what hooks that succeeded wrote to stderr
+    /// Also show the stderr of hooks that succeeded
     #[arg(short, long)]
     verbose: bool,
-    /// The driver, whose hooks are called: qemu, lxc, network, or any name
+    /// The driver: qemu, lxc, network, or any name
     driver: String,
     /// The guest, or - for none
     object: String,
     /// What happens to it: prepare, start, started, stopped, release, …
     operation: String,
-    /// The part of the operation [default: the one that belongs to it, or -]
+    /// The sub-operation [default: the usual one for the operation, or -]
     #[arg(value_name = "SUB-OPERATION")]
     sub_operation: Option<String>,
     /// One more argument for the hooks [default: -]
@@ -77,7 +77,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     let call = runtime.call(&event);
     let call = if args.monitor { call.monitor() } else { call };
     let report = if args.stdout { call.keep_stdout().run() } else { call.run() };
-    // The process ends here, and all that it has with it: nothing is gained by taking it apart first.
+    // The process is about to exit: dropping the runtime would only cost time.
     std::mem::forget(runtime);
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
@@ -96,8 +96,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     Ok(report.exit_status())
 }
 
-/// Passes on what the hooks wrote to stdout. Where a report is shown, notes that nobody reads it. A filter's stdout is its
-/// document.
+/// Prints the hooks' stdout, or adds a note to a failure report that it was dropped. A filter's stdout is its document.
 fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
     if report.event.is_filter() {
         return Ok(());
@@ -115,7 +114,7 @@ fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the hooks that succeeded wrote to stderr.
+/// The stderr of the hooks that succeeded.
 fn remarks(report: &Report) -> Vec<u8> {
     let succeeded = report.hooks.iter().filter(|hook| hook.termination.is_success() && !hook.stderr.is_empty());
     let remark = |hook: &HookReport| {
@@ -126,12 +125,12 @@ fn remarks(report: &Report) -> Vec<u8> {
     succeeded.flat_map(remark).collect()
 }
 
-/// As clap's own: the message, and how `run` is used.
+/// Exits with the message and the usage of `run`, like a clap error.
 fn usage_error(error: &impl std::fmt::Display) -> ! {
     Args::command().bin_name("hookvisor run").error(ErrorKind::ValueValidation, error).exit()
 }
 
-/// The driver of libvirt's that a name could be a slip for. Names of three letters are too alike to tell.
+/// The libvirt driver that a name is probably a typo of. Three-letter names are too similar to guess.
 fn misspelt(driver: &str) -> Option<&'static str> {
     let is_near = |name: &&str| {
         let slips = if name.len() < 6 { 1 } else { 2 };

@@ -1,4 +1,4 @@
-//! Arguments and the three standard streams.
+//! Arguments and standard streams.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use anyhow::Context;
 
-/// The arguments as text, which is all that hooks take.
+/// The arguments as UTF-8, which hooks require.
 pub(super) fn texts(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<String>> {
     let text = |argument: OsString| {
         argument.into_string().map_err(|bytes| anyhow::anyhow!("the argument {bytes:?} is not UTF-8"))
@@ -15,7 +15,7 @@ pub(super) fn texts(arguments: impl Iterator<Item = OsString>) -> anyhow::Result
     arguments.map(text).collect()
 }
 
-/// The whole of standard input; nothing if that is a terminal, where nobody means to type a document.
+/// Reads all of standard input; empty if that is a terminal.
 pub(super) fn document() -> anyhow::Result<Vec<u8>> {
     let mut document = Vec::new();
     let stdin = io::stdin();
@@ -26,8 +26,8 @@ pub(super) fn document() -> anyhow::Result<Vec<u8>> {
     Ok(document)
 }
 
-/// Writes what a person or a program asked for to standard output. Whoever has closed it does not want it; a disk that
-/// is full is an error, since what is missing could be taken for what was meant.
+/// Writes to standard output. A closed pipe is not an error. Other failures, such as a full disk, are: truncated output
+/// could be mistaken for complete output.
 pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     match unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(bytes)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -37,12 +37,12 @@ pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Writes what went wrong to standard error. If that fails too, the exit status has to say it.
+/// Writes to standard error. If that fails, only the exit status reports the problem.
 pub(super) fn complain(bytes: &[u8]) {
     let _ = io::stderr().write_all(bytes);
 }
 
-/// The stream itself: the standard library's own takes one that cannot be read or written for one that is empty.
+/// The stream as a file: the standard library's streams hide EBADF, as if the stream were empty.
 pub(super) fn unbuffered(stream: &impl AsFd) -> io::Result<File> {
     stream.as_fd().try_clone_to_owned().map(File::from)
 }

@@ -1,10 +1,10 @@
-//! Words of an event and of a hook: an object may be called `--help`.
+//! Keeps arguments of events and hooks from being parsed as options: an object may be named `--help`.
 
 use std::ffi::OsString;
 
 use clap::{Arg, Command};
 
-/// Inserts `--` before the first word of an event or a hook, so that no word after it is taken for an option.
+/// Inserts `--` before the first word of an event or a hook.
 pub(super) fn protect(program: &Command, subcommands: &[&str], mut arguments: Vec<OsString>) -> Vec<OsString> {
     let name = arguments.get(1).and_then(|name| name.to_str()).filter(|name| subcommands.contains(name));
     let Some(subcommand) = name.and_then(|name| program.find_subcommand(name)) else { return arguments };
@@ -25,7 +25,7 @@ fn is_option(word: &str) -> bool {
     word.starts_with('-') && word != "-"
 }
 
-/// Whether the option's value is the next word.
+/// Whether the next word is the option's value.
 fn value_follows(subcommand: &Command, option: &str) -> bool {
     let takes_value = |arg: &Arg| arg.get_action().takes_values();
     match option.strip_prefix("--") {

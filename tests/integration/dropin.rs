@@ -108,7 +108,7 @@ fn a_document_that_libvirt_does_not_get_is_no_success() {
         let called = command("sh").args(["-c", &script]).output().unwrap();
         let said = String::from_utf8_lossy(&called.stderr).into_owned();
         assert_eq!(called.status.code(), Some(125), "{stdout}: {said}");
-        assert!(said.starts_with("hookvisor: libvirt did not take the document that the hooks made: "), "{said}");
+        assert!(said.starts_with("hookvisor: the new document could not be written to libvirt: "), "{said}");
     }
 }
 
