@@ -1,4 +1,4 @@
-//! Ending calls from outside, before their time.
+//! Cancels running calls.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,15 +9,15 @@ use std::task::Waker;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// Ends the calls that it was given to, from any thread: a daemon that is shutting down ends its running hooks by it.
+/// Cancels calls from any thread, for example when the daemon shuts down.
 ///
-/// Give it to a runtime ([`RuntimeBuilder::cancel`](crate::RuntimeBuilder::cancel)), to a single call
-/// ([`Invocation::cancel`](crate::Invocation::cancel)), or to both; clones are the same switch. Once it is thrown:
-/// - a hook that runs is ended as one that is out of time is: a native one by SIGTERM to its process group, after the
-///   grace by SIGKILL; a sandboxed one at once. Its report says [`Termination::Cancelled`](crate::Termination::Cancelled).
-/// - no further hook is called. A start is vetoed; a shutdown's other hooks are reported as skipped.
+/// Pass it to a runtime ([`RuntimeBuilder::cancel`](crate::RuntimeBuilder::cancel)), to a single call
+/// ([`Invocation::cancel`](crate::Invocation::cancel)), or to both. Clones share one state. After [`cancel`](Self::cancel):
+/// - A running native hook gets SIGTERM to its process group, and SIGKILL after the grace period. A running sandboxed hook
+///   ends at once. Its report has [`Termination::Cancelled`](crate::Termination::Cancelled).
+/// - No further hook is called. A start is vetoed; the remaining hooks of a shutdown are reported as skipped.
 ///
-/// It cannot be taken back: what comes later is cancelled too.
+/// Cancellation is permanent; later calls fail too.
 ///
 /// ```no_run
 /// use hookvisor::{Cancel, Event, Runtime};
@@ -38,9 +38,9 @@ pub struct Cancel(Arc<Switch>);
 struct Switch {
     thrown: AtomicBool,
     without_grace: AtomicBool,
-    /// Readable once the switch is thrown, for those that wait in poll(2). Made when the first of them asks.
+    /// Readable after a cancellation, for poll(2). Created on first use.
     event: OnceLock<EventFd>,
-    /// Those that wait otherwise.
+    /// Wakers of threads that do not use poll(2).
     waiting: Mutex<Waiting>,
 }
 
@@ -51,19 +51,19 @@ struct Waiting {
 }
 
 impl Cancel {
-    /// A switch that is not yet thrown.
+    /// Creates one that is not cancelled.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends the calls. It returns at once; each call returns as soon as its hook has ended.
+    /// Cancels the calls and returns at once. Each call returns as soon as its hook has ended.
     pub fn cancel(&self) {
         let wakers = {
             let mut waiting = self.0.waiting();
             self.0.thrown.store(true, Ordering::Release);
             if let Some(event) = self.0.event.get() {
-                // It fails only where the counter is at its end, and then it is readable already.
+                // Fails only if the counter is full; it is readable then.
                 let _ = event.write(1);
             }
             std::mem::take(&mut waiting.wakers)
@@ -73,8 +73,8 @@ impl Cancel {
         }
     }
 
-    /// As [`cancel`](Self::cancel), without the grace: a native hook's process group is killed at once (SIGKILL), also where
-    /// it has been cancelled before and has its grace now.
+    /// Like [`cancel`](Self::cancel), but without a grace period: native hooks' process groups get SIGKILL at once. This also
+    /// cuts short a grace period that is running.
     pub fn kill(&self) {
         self.0.without_grace.store(true, Ordering::Release);
         self.cancel();
@@ -90,12 +90,12 @@ impl Cancel {
         self.0.thrown.load(Ordering::Acquire)
     }
 
-    /// A descriptor that becomes readable, and stays so, when the switch is thrown.
+    /// A descriptor that becomes readable on cancellation and stays readable.
     pub(crate) fn event(&self) -> Result<BorrowedFd<'_>, Errno> {
         if let Some(event) = self.0.event.get() {
             return Ok(event.as_fd());
         }
-        // Under the lock, so that a switch that is thrown meanwhile sees the descriptor, or is seen here.
+        // Under the lock, so that a concurrent `cancel` either sees the descriptor or is seen here.
         let _waiting = self.0.waiting();
         let event = EventFd::from_value_and_flags(
             u32::from(self.is_cancelled()),
@@ -104,7 +104,7 @@ impl Cancel {
         Ok(self.0.event.get_or_init(|| event).as_fd())
     }
 
-    /// Has the waker called when the switch is thrown, now if it has been already, until the guard is dropped.
+    /// Wakes the waker on cancellation (at once if already cancelled), until the guard is dropped.
     pub(crate) fn wakes(&self, waker: Waker) -> Subscription<'_> {
         let mut waiting = self.0.waiting();
         waiting.next_id += 1;
@@ -131,7 +131,7 @@ impl fmt::Debug for Cancel {
     }
 }
 
-/// A waker's place, given up when this is dropped.
+/// Unregisters its waker on drop.
 pub(crate) struct Subscription<'a> {
     switch: &'a Switch,
     id: u64,

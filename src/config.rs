@@ -1,4 +1,4 @@
-//! `hookvisor.toml`: what the administrator says once for all hooks.
+//! `hookvisor.toml`: the configuration for all hooks.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -17,8 +17,7 @@ use crate::record::Record;
 use crate::runtime::{Runtime, RuntimeBuilder};
 use crate::time::Time;
 
-/// The configuration of the installed hookvisor, which is read when it runs as a daemon's hook. An embedding daemon
-/// may use it too, or its own.
+/// The configuration of the installed hookvisor, read when it runs as a daemon's hook. An embedding daemon can use it too.
 ///
 /// ```toml
 /// hooks = "/etc/hookvisor/hooks"
@@ -47,9 +46,9 @@ use crate::time::Time;
 /// keep = 4                 # old files
 /// ```
 ///
-/// `[convention.NAME]` says what the operations of a daemon of your own mean: see [`Convention`].
+/// `[convention.NAME]` defines the operations of your own daemon: see [`Convention`].
 ///
-/// Every key can be left out. A path that is not absolute starts at the directory of the file.
+/// Every key is optional. A relative path is relative to the file's directory.
 ///
 /// ```no_run
 /// let config = hookvisor::Config::read(std::path::Path::new("/etc/hookvisor/hookvisor.toml"))?;
@@ -60,17 +59,17 @@ use crate::time::Time;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// The hooks directory. `hooks`, beside the file.
+    /// The hooks directory. Default: `hooks` next to the file.
     pub hooks: PathBuf,
-    /// Where compiled hooks are kept; `None` where the file does not say.
+    /// The cache for compiled hooks; `None` if not set.
     pub cache: Option<PathBuf>,
-    /// The limits for hooks that have none of their own. Those of [`Limits`].
+    /// The limits for hooks whose settings have none. Default: [`Limits::default`].
     pub limits: Limits,
-    /// The limits for the hooks of some drivers, by driver; they hold instead of `limits`.
+    /// Limits per driver. They replace `limits`.
     pub drivers: BTreeMap<String, Limits>,
-    /// Where the log goes; `None` where the file does not say.
+    /// Where the log goes; `None` if not set.
     pub log: Option<LogConfig>,
-    /// The drivers that there are; empty where the file does not say, and any name is one.
+    /// The known drivers. If empty, every name is accepted.
     pub known_drivers: Vec<String>,
     /// Whether a start event of a driver without hooks is vetoed.
     pub require_hooks: bool,
@@ -78,7 +77,7 @@ pub struct Config {
     pub confine_all: bool,
     /// What is recorded of each event.
     pub history: HistoryConfig,
-    /// What the operations of the administrator's own drivers mean.
+    /// The conventions of the administrator's own drivers.
     pub conventions: Vec<Convention>,
 }
 
@@ -87,14 +86,14 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HistoryConfig {
-    /// Whether events are recorded. They are.
+    /// Whether events are recorded. Default: true.
     pub enabled: bool,
-    /// The file; `None` where the configuration does not say.
+    /// The file; `None` if not set.
     pub file: Option<PathBuf>,
-    /// The size at which the file is rotated; `None` where the configuration does not say.
+    /// The size at which the file is rotated; `None` if not set.
     #[serde(deserialize_with = "bytes")]
     pub max_size: Option<u64>,
-    /// How many old files are kept; `None` where the configuration does not say.
+    /// How many old files are kept; `None` if not set.
     pub keep: Option<NonZeroU32>,
 }
 
@@ -105,7 +104,7 @@ impl Default for HistoryConfig {
 }
 
 impl HistoryConfig {
-    /// The record; `default` is its file if the configuration names none. `None` if nothing is to be recorded.
+    /// The record, in the configured file or else in `default`. `None` if recording is off.
     #[must_use]
     pub fn record(&self, default: PathBuf) -> Option<Record> {
         let mut record = Record::at(self.file.clone().unwrap_or(default));
@@ -119,13 +118,13 @@ fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::E
     ByteSize::deserialize(deserializer).map(|size| Some(size.0))
 }
 
-/// Where the log goes, and how much of it there is.
+/// Where the log goes, and its level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogConfig {
     /// Where it goes.
     pub to: LogTo,
-    /// The least that is told.
+    /// The least severe level that is logged.
     pub level: LogLevel,
 }
 
@@ -133,27 +132,27 @@ pub struct LogConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogTo {
-    /// Standard error, which libvirt keeps only of a call that failed.
+    /// Standard error. libvirt keeps it only if a call failed.
     Stderr,
-    /// This file, a line for each call.
+    /// This file, one line per call.
     File(PathBuf),
     /// The system's journal.
     Journal,
 }
 
-/// The least that is told.
+/// The least severe level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum LogLevel {
-    /// That hookvisor itself failed.
+    /// Failures of hookvisor itself.
     Error,
-    /// Hooks that failed, or cannot be called.
+    /// Hooks that failed or cannot be called.
     Warn,
     /// Every call.
     #[default]
     Info,
-    /// More than an administrator needs.
+    /// Details for debugging.
     Debug,
 }
 
@@ -169,7 +168,7 @@ pub struct ConfigError {
 }
 
 impl Config {
-    /// What holds where `file` is not there.
+    /// The defaults that apply if `file` does not exist.
     #[must_use]
     pub fn without(file: &Path) -> Self {
         Self {
@@ -186,7 +185,7 @@ impl Config {
         }
     }
 
-    /// Sets up a runtime with these hooks, limits and conventions.
+    /// Configures a runtime with these hooks, limits and conventions.
     pub fn runtime(&self) -> RuntimeBuilder {
         let builder = Runtime::builder(&self.hooks).limits(self.limits.clone()).confine_all(self.confine_all);
         let builder = builder.known_drivers(&self.known_drivers);
@@ -196,17 +195,16 @@ impl Config {
         self.conventions.iter().cloned().fold(builder, RuntimeBuilder::convention)
     }
 
-    /// Sets the time limit of every hook that has none of its own, whatever the file says.
+    /// Overrides the timeout of every hook whose settings have none.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.limits.timeout = timeout;
         self.drivers.values_mut().for_each(|limits| limits.timeout = timeout);
     }
 
-    /// Reads the file; what holds [`without`](Self::without) it where there is none.
+    /// Reads the file. If it does not exist, the defaults of [`without`](Self::without) apply.
     ///
     /// # Errors
-    /// [`ConfigError`] if it cannot be read, others may write to it (where the process is root), or it does not parse:
-    /// a key that is not known is an error.
+    /// [`ConfigError`] if it cannot be read, does not parse, or (as root) is writable by others. An unknown key is an error.
     pub fn read(file: &Path) -> Result<Self, ConfigError> {
         let error = |why: String| ConfigError { path: file.to_owned(), why };
         match trusted_toml::read::<Raw>(file, Trust::of_this_process()).map_err(error)? {
@@ -216,7 +214,7 @@ impl Config {
     }
 }
 
-/// The conventions in a text that has nothing but `[convention.NAME]` tables.
+/// Parses a text that consists of `[convention.NAME]` tables.
 #[cfg(feature = "capi")]
 pub(crate) fn conventions(text: &str) -> Result<Vec<Convention>, String> {
     #[derive(Deserialize)]
@@ -240,7 +238,7 @@ enum RawConfine {
     All,
 }
 
-/// The file's text, before paths and defaults are filled in.
+/// The parsed file, before paths and defaults are resolved.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -388,7 +386,7 @@ mod tests {
         assert!(why("[limits]\ntimeuot = '5s'").starts_with("line 2: unknown field `timeuot`"));
         assert_eq!(
             why("[limits]\ngrace = '0s'"),
-            "line 2: \"0s\": no time at all; write one like \"5s\" or \"1min 30s\""
+            "line 2: \"0s\": the duration must be greater than zero; write one like \"5s\" or \"1min 30s\""
         );
         assert!(why("[history]\nfiel = 'x'").starts_with("line 2: unknown field `fiel`"));
         assert!(why("[history]\nkeep = 0").starts_with("line 2: "));

@@ -1,4 +1,4 @@
-//! What a filter's hook may hand on as the event's document.
+//! Checks the document that a filter hook writes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 type Check = dyn Fn(&[u8]) -> Result<(), String> + Send + Sync;
 
-/// What a filter's hook may make of a document. A hook that writes anything else has failed.
+/// The format that a filter hook's document must have. A hook that writes anything else fails.
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum DocumentFormat {
@@ -15,12 +15,12 @@ pub enum DocumentFormat {
     Xml,
     /// One JSON value in UTF-8.
     Json,
-    /// What a function of the host accepts; see [`DocumentFormat::custom`].
+    /// A format that a function of the host checks; see [`DocumentFormat::custom`].
     Custom(Arc<Check>),
 }
 
 impl DocumentFormat {
-    /// A document that this function accepts. Its error says what is wrong, and ends in the report.
+    /// Accepts documents that this function accepts. Its error says what is wrong and appears in the report.
     ///
     /// ```
     /// use hookvisor::DocumentFormat;

@@ -1,4 +1,4 @@
-//! What a hook is told.
+//! The event that hooks are called for.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::stage::Stage;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventError {
-    /// A field holds a byte that cannot stand in a hook's arguments or in a one-line report.
+    /// A field contains a byte that is not allowed in a hook's arguments or in a one-line report.
     #[error("the {field} {value:?} contains {what}: hooks get it as one argument, and reports name it in one line")]
     Unprintable {
         /// Which field: `object`, `operation`, `sub-operation` or `extra`.
@@ -23,7 +23,7 @@ pub enum EventError {
         /// What is wrong with it: `a NUL byte` or `a newline`.
         what: &'static str,
     },
-    /// The driver's name is the name of a file in the hooks directory, and this one cannot be.
+    /// The driver's name is also a file name in the hooks directory, and this name is not a valid one.
     #[error(
         "{0:?} is not a driver's name: it may hold letters, digits, `-` and `_`, and begins with a letter or digit"
     )]
@@ -55,20 +55,19 @@ struct Fields {
     driver: String,
     object: String,
     operation: String,
-    /// `None`: the one that the driver's convention gives.
+    /// `None`: the default of the driver's convention.
     sub_operation: Option<String>,
     extra: String,
 }
 
 impl Event {
-    /// An event of `driver` (the name that hooks are looked up by) on `object` (the guest).
+    /// Creates an event of `driver` (which selects the hooks) for `object` (the guest).
     ///
-    /// The sub-operation is the one that the driver's convention gives with this operation, `-` where it gives none;
-    /// extra is `-` and the document is empty.
+    /// The sub-operation is the default of the driver's convention for this operation, or `-`. The extra argument is `-` and
+    /// the document is empty.
     ///
     /// # Errors
-    /// [`EventError`] if a field cannot be an argument (NUL), would break a report's line (newline), or the driver
-    /// cannot be a file's name.
+    /// [`EventError`] if a field contains a NUL byte or a newline, or if the driver is not a valid file name.
     pub fn new(driver: &str, object: &str, operation: &str) -> Result<Self, EventError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if !driver.starts_with(|c: char| c.is_ascii_alphanumeric()) || !driver.chars().all(plain) {
@@ -103,9 +102,9 @@ impl Event {
         Ok(self)
     }
 
-    /// Another operation on the same guest, with the same document: `stopped` for what was told as `start`.
+    /// Creates the event of another operation for the same guest and document, for example `stopped` after `start`.
     ///
-    /// The sub-operation is again the one that the driver's convention gives with the operation, and extra is `-`.
+    /// The sub-operation is the default of the driver's convention for the new operation. The extra argument is `-`.
     ///
     /// ```
     /// let start = hookvisor::Event::new("qemu", "web1", "start")?.with_document("<domain/>");
@@ -120,7 +119,7 @@ impl Event {
         Ok(self.with_operation(operation))
     }
 
-    /// As [`then`](Self::then), for an operation that is known to be one argument.
+    /// Like [`then`](Self::then), for an operation that is known to be valid.
     pub(crate) fn with_operation(&self, operation: &str) -> Self {
         let mut event = self.clone();
         event.rule = convention::of_driver(self.driver()).rule(operation);
@@ -131,32 +130,32 @@ impl Event {
         event
     }
 
-    /// Sets the document that hooks find on stdin, whole, followed by end of file. Any bytes, any size.
+    /// Sets the document. Hooks read all of it from stdin. It can be any bytes of any size.
     #[must_use]
     pub fn with_document(mut self, document: impl Into<Bytes>) -> Self {
         self.document = document.into();
         self
     }
 
-    /// The driver, by whose name hooks are looked up.
+    /// The driver. Its name selects the hooks.
     #[must_use]
     pub fn driver(&self) -> &str {
         &self.fields.driver
     }
 
-    /// The guest that this is about.
+    /// The guest.
     #[must_use]
     pub fn object(&self) -> &str {
         &self.fields.object
     }
 
-    /// What is happening.
+    /// The operation.
     #[must_use]
     pub fn operation(&self) -> &str {
         &self.fields.operation
     }
 
-    /// The part of the operation, or `-`.
+    /// The sub-operation, or `-`.
     #[must_use]
     pub fn sub_operation(&self) -> &str {
         self.fields.sub_operation.as_deref().unwrap_or(&self.rule.sub_operation)
@@ -174,7 +173,7 @@ impl Event {
         &self.document
     }
 
-    /// What a hook is called with, after its own path.
+    /// The hook's arguments, after its own path.
     #[must_use]
     pub fn arguments(&self) -> [&str; 4] {
         [self.object(), self.operation(), self.sub_operation(), self.extra()]
@@ -188,14 +187,14 @@ impl Event {
         self.rule.stage
     }
 
-    /// Whether the guest runs already, so that a veto destroys it (libvirt's `reconnect`). Then only a hook that exits with a
-    /// status other than 0 vetoes.
+    /// Whether the guest already runs, so that a veto destroys it (libvirt's `reconnect`). Then only a nonzero exit status of a
+    /// hook vetoes.
     #[must_use]
     pub fn guest_is_running(&self) -> bool {
         self.rule.guest_is_running
     }
 
-    /// Whether hooks may rewrite the document by what they write to stdout (libvirt's `migrate` and `restore`).
+    /// Whether hooks may replace the document by writing to stdout (libvirt's `migrate` and `restore`).
     #[must_use]
     pub fn is_filter(&self) -> bool {
         self.filter_format().is_some()
@@ -206,7 +205,7 @@ impl Event {
         self.rule.filter.as_ref()
     }
 
-    /// The event as a runtime's own convention has it.
+    /// The event with the rules of a runtime's own convention.
     pub(crate) fn under(&self, convention: &Convention) -> Self {
         Self { rule: convention.rule(self.operation()), ..self.clone() }
     }

@@ -1,4 +1,4 @@
-//! What a hook may use, and the one clock that every back-end goes by.
+//! Resource limits, and the deadline that all back-ends use.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use crate::cancel::{Cancel, Subscription};
 
-/// What one call of a hook may use, native or wasm. Made with [`Limits::default`] and changed field by field:
+/// Limits for one call of a hook. Start from [`Limits::default`] and change fields:
 ///
 /// ```
 /// use std::time::Duration;
@@ -21,30 +21,30 @@ use crate::cancel::{Cancel, Subscription};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How long a hook may take, from before the first byte of its stdin is written. 90 s.
+    /// Timeout of a hook. It starts before stdin is written. Default: 90 s.
     pub timeout: Duration,
-    /// How long a native hook has between SIGTERM and SIGKILL once its time is up. 5 s.
+    /// Grace period of a native hook after a timeout: the time between SIGTERM and SIGKILL. Default: 5 s.
     pub grace: Duration,
-    /// After how long a hook that is still running is mentioned, once, in the log. 10 s.
+    /// A hook that runs longer than this is logged once as slow. Default: 10 s.
     pub slow: Duration,
-    /// How long a native hook's background processes may still hold its stdout or stderr, after it has exited, before
-    /// the caller goes on without them. 100 ms.
+    /// How long to wait, after a native hook has exited, for background processes that keep its stdout or stderr open.
+    /// Default: 100 ms.
     pub leak_wait: Duration,
-    /// How many bytes of stdout are kept. A filter operation's hook that writes more has failed. 8 MiB.
+    /// Bytes of stdout that are kept. A filter hook that writes more fails. Default: 8 MiB.
     pub stdout: usize,
-    /// How many bytes of stderr are kept, half of them from its beginning and half from its end. 64 KiB.
+    /// Bytes of stderr that are kept: the first half and the last half. Default: 64 KiB.
     pub stderr: usize,
-    /// How many bytes of linear memory a wasm hook may have, over all its memories. 64 MiB.
+    /// Bytes of linear memory for a wasm hook, over all its memories. Default: 64 MiB.
     pub memory: usize,
-    /// How many elements a wasm hook's tables may have, each. 100,000.
+    /// Elements in each table of a wasm hook. Default: 100,000.
     pub table_elements: usize,
-    /// How many bytes a wasm hook's stack may have. 512 KiB.
+    /// Bytes of stack for a wasm hook. Default: 512 KiB.
     pub stack: usize,
-    /// How many bytes a wasm hook's file may have. 64 MiB.
+    /// Size of a wasm hook's file, in bytes. Default: 64 MiB.
     pub module_size: u64,
-    /// How long compiling a wasm hook may take, when it is loaded. 2 min.
+    /// Time for compiling a wasm hook when it is loaded. Default: 2 min.
     pub compile_time: Duration,
-    /// How many bytes of memory compiling a wasm hook may take. 2 GiB.
+    /// Bytes of memory for compiling a wasm hook. Default: 2 GiB.
     pub compile_memory: u64,
 }
 
@@ -67,7 +67,7 @@ impl Default for Limits {
     }
 }
 
-/// When a call has to end: at its time limit, which runs from the moment that this is made, or earlier if it is cancelled.
+/// When a call has to end: at its timeout, or earlier if it is cancelled. The clock starts in [`Deadline::start`].
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline {
     started: Instant,
@@ -77,21 +77,21 @@ pub(crate) struct Deadline {
     cancels: Vec<Cancel>,
 }
 
-/// What a check of a deadline finds while there is time left.
+/// Result of a check before the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TimeLeft {
-    /// How long until the next check can find something new.
+    /// When to check next.
     pub(crate) wake_in: Duration,
-    /// Whether the call has become slow: true for one check alone.
+    /// Whether the call has just become slow. True only once.
     pub(crate) is_newly_slow: bool,
 }
 
-/// Why a call has to end before its hook does.
+/// Why a call ends before its hook has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Expired {
-    #[error("the time is up")]
+    #[error("timed out")]
     TimedOut { after: Duration },
-    #[error("the host has cancelled the call")]
+    #[error("the call was cancelled")]
     Cancelled,
 }
 
@@ -113,7 +113,7 @@ impl Deadline {
         Ok(TimeLeft { wake_in: next.saturating_sub(elapsed), is_newly_slow })
     }
 
-    /// Whether the host wants the call's hook killed, without grace.
+    /// Whether the hook is to be killed without a grace period.
     pub(crate) fn is_killed(&self) -> bool {
         self.cancels.iter().any(Cancel::is_killed)
     }
@@ -126,7 +126,7 @@ impl Deadline {
         self.timeout
     }
 
-    /// After how long the call counts as slow.
+    /// The time after which the call counts as slow.
     pub(crate) fn slow(&self) -> Duration {
         self.slow
     }
@@ -136,12 +136,12 @@ impl Deadline {
         self.cancels.iter().map(Cancel::event).collect()
     }
 
-    /// Has the waker called when the call is cancelled, until the guards are dropped.
+    /// Wakes the waker on cancellation, until the guards are dropped.
     pub(crate) fn wakes(&self, waker: impl Fn() -> Waker) -> Vec<Subscription<'_>> {
         self.cancels.iter().map(|cancel| cancel.wakes(waker())).collect()
     }
 
-    /// The moments at which a check has something new to say; `None` for one further away than the clock can count.
+    /// When a check's result changes. `None` where the clock would overflow.
     #[cfg(feature = "wasm")]
     pub(crate) fn marks(&self) -> [Option<Instant>; 2] {
         [self.slow.min(self.timeout), self.timeout].map(|after| self.started.checked_add(after))

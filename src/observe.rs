@@ -1,5 +1,4 @@
-//! What operators see: events and spans of [`tracing`], and with the feature `metrics` counts and durations. The table of them
-//! is in the documentation of the crate.
+//! Logs and spans ([`tracing`]) and, with the feature `metrics`, counts and durations. The crate documentation lists them.
 
 use std::path::Path;
 
@@ -20,7 +19,7 @@ pub(crate) fn hook_span(path: &Path, kind: Kind) -> Span {
     tracing::info_span!(target: "hookvisor::hook", "hook", path = %path.display(), kind = kind.name())
 }
 
-/// A hook that is under way, until this is dropped.
+/// Counts a hook as running until this is dropped.
 #[must_use]
 pub(crate) struct InFlight;
 
@@ -38,14 +37,14 @@ impl Drop for InFlight {
     }
 }
 
-/// A hook that has been running for a long time, while it still runs.
+/// Logs a hook that is still running after [`Limits::slow`](crate::Limits::slow).
 pub(crate) fn slow(hook: &Path, deadline: &Deadline) {
     let [after, limit] = [deadline.slow(), deadline.timeout()].map(humantime::format_duration);
     let hook = hook.display();
     tracing::warn!(target: "hookvisor::slow", "hook {hook} is still running after {after} (its limit is {limit})");
 }
 
-/// One line for each call, for the log that an administrator asks for.
+/// Logs one line per call.
 pub(crate) fn finished(event: &Event, ended: &HookReport) {
     #[cfg(feature = "metrics")]
     numbers::finished(event, ended);

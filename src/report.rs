@@ -1,4 +1,4 @@
-//! What came of an event: one report, the same for both kinds of hook, as text and as JSON.
+//! The report of an event, as text and as JSON. It is the same for both kinds of hook.
 
 mod json;
 pub(crate) mod termination;
@@ -18,7 +18,7 @@ use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::stage::Stage;
 
-/// What came of one hook.
+/// The result of one hook.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HookReport {
@@ -28,35 +28,35 @@ pub struct HookReport {
     pub kind: Kind,
     /// How it ended.
     pub termination: Termination,
-    /// What it wrote to stderr; where bytes were left out, a line says how many.
+    /// Its stderr. A line shows where bytes were dropped and how many.
     pub stderr: Vec<u8>,
-    /// How many bytes of stderr were left out.
+    /// Bytes of stderr that were dropped.
     pub stderr_dropped: u64,
-    /// What it wrote to stdout, where that has a use: a filter operation, or [`Exec`](crate::Exec).
+    /// Its stdout, for filter operations, [`Exec`](crate::Exec) and [`keep_stdout`](crate::Invocation::keep_stdout).
     pub stdout: Bytes,
-    /// How many bytes of stdout were not kept.
+    /// Bytes of stdout that were dropped.
     pub stdout_dropped: u64,
-    /// A background process could still write to stdout when the hook had ended.
+    /// Whether a background process kept stdout open after the hook had ended.
     pub(crate) stdout_held: bool,
     /// How long the call took.
     pub duration: Duration,
     /// Whether a failure of this hook counts. It does not if the guest [runs already](Event::guest_is_running) and the hook did
     /// not exit by itself.
     pub decides: bool,
-    /// What else a person should know of this call, a sentence each.
+    /// Further remarks about this call, one sentence each.
     pub notes: Vec<String>,
     /// The SHA-256 of its file in hexadecimal digits, if the runtime keeps a [`Record`](crate::Record).
     pub sha256: Option<String>,
-    /// Whether its failure counts.
+    /// Whether its failure can veto.
     pub mode: Mode,
-    /// Whether it failed before a start in [`Mode::Monitor`]: otherwise it would have vetoed.
+    /// Whether it failed before a start and did not veto only because of [`Mode::Monitor`].
     pub would_veto: bool,
 }
 
 impl HookReport {
-    /// The entry that a failure makes in a log, without a newline at its end; `None` for a success.
+    /// The log entry of a failure, without a trailing newline; `None` for a success.
     ///
-    /// Its words are those of the proposal that brought hooks to libvirt, with the exit status made right.
+    /// The wording follows the proposal that introduced hooks in libvirt, with the correct exit status.
     #[must_use]
     pub fn entry(&self, driver: Option<&str>) -> Option<Vec<u8>> {
         if self.termination.is_success() {
@@ -66,7 +66,7 @@ impl HookReport {
         Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes, self.would_veto))
     }
 
-    /// What it wrote to stderr although it succeeded, as the end of a sentence: a script's `unbound variable` is easily missed.
+    /// The stderr of a hook that succeeded, as the end of a sentence. Without it, a shell's `unbound variable` is easily missed.
     pub(crate) fn remark(&self) -> String {
         match self.stderr.trim_ascii_end() {
             [] => String::new(),
@@ -74,13 +74,13 @@ impl HookReport {
         }
     }
 
-    /// Whether it failed, and that counts. A call that was cancelled counts in any mode.
+    /// Whether it failed in [`Mode::Enforce`]. A cancelled call counts in any mode.
     fn counts(&self) -> bool {
         let is_enforced = self.mode == Mode::Enforce || self.termination == Termination::Cancelled;
         is_enforced && !self.termination.is_success()
     }
 
-    /// The words of such an entry.
+    /// The text of a log entry.
     pub(crate) fn words(
         path: &str,
         driver: Option<&str>,
@@ -105,15 +105,15 @@ impl HookReport {
     }
 }
 
-/// What is to happen, now that the hooks have spoken.
+/// The decision for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
-    /// Start stage: go on.
+    /// Start stage: the start may proceed.
     Proceed,
-    /// Start stage: do not.
+    /// Start stage: the start must not proceed.
     Vetoed,
-    /// Shutdown stage: the hooks have been told.
+    /// Shutdown stage: the hooks were called.
     Notified,
 }
 
@@ -129,7 +129,7 @@ impl Decision {
     }
 }
 
-/// What came of one event.
+/// The result of one event.
 ///
 /// ```no_run
 /// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
@@ -145,24 +145,24 @@ impl Decision {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
-    /// The event; its document as it was before any hook.
+    /// The event, with the original document.
     pub event: Event,
-    /// The stage it was run as.
+    /// The stage that the event ran in.
     pub stage: Stage,
-    /// What is to happen now.
+    /// The decision.
     pub decision: Decision,
     /// The hooks that were called, in order.
     pub hooks: Vec<HookReport>,
     /// The hooks of this event that were not called, and why.
     pub skipped: Vec<Skipped>,
-    /// Why the event was refused without calling a hook: its driver has no such operation. Before a start, that is a veto.
+    /// Why the event was refused, for example because its driver has no such operation. Before a start, this is a veto.
     pub refused: Option<String>,
-    /// The document as the hooks of a filter operation made it; `None` where no hook changed it.
+    /// The document that a filter operation's hooks wrote; `None` if no hook changed it.
     pub document: Option<Bytes>,
 }
 
 impl Report {
-    /// The report of an event that no hook has been called for yet.
+    /// An empty report, before any hook was called.
     pub(crate) fn new(event: &Event, stage: Stage) -> Self {
         Self {
             event: event.clone(),
@@ -178,7 +178,7 @@ impl Report {
         }
     }
 
-    /// Refuses the event for a reason that is no hook's. Before a start, that vetoes, unless the guest runs already.
+    /// Refuses the event for a reason other than a hook. Before a start, this vetoes, unless the guest already runs.
     pub(crate) fn refuse(&mut self, why: String) {
         if self.stage == Stage::Start && !self.event.guest_is_running() {
             self.decision = Decision::Vetoed;
@@ -186,7 +186,7 @@ impl Report {
         self.refused = Some(why);
     }
 
-    /// Takes what came of a hook. Before a start, anything but a success vetoes, if it counts and decides.
+    /// Adds a hook's result. Before a start, any failure that counts and decides is a veto.
     pub(crate) fn add(&mut self, mut hook: HookReport) {
         let failed = self.stage == Stage::Start && !hook.termination.is_success();
         hook.would_veto = failed && !hook.counts();
@@ -200,13 +200,13 @@ impl Report {
         self.hooks.iter().any(|hook| hook.termination == Termination::Cancelled)
     }
 
-    /// The failures that count, in order: those of hooks in [`Mode::Monitor`] do not.
+    /// The failures in order, without those of hooks in [`Mode::Monitor`].
     pub fn failures(&self) -> impl Iterator<Item = &HookReport> {
         self.hooks.iter().filter(|hook| hook.counts())
     }
 
-    /// The exit status of the first hook that failed and [decides](HookReport::decides), 0 where none did; 125 if the event
-    /// was refused.
+    /// The exit status of the first failed hook that [decides](HookReport::decides), 0 if there is none; 125 if the event was
+    /// refused.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         if self.refused.is_some() && self.decision != Decision::Proceed {
@@ -215,8 +215,8 @@ impl Report {
         self.failures().find(|hook| hook.decides).map_or(0, |hook| hook.termination.exit_status())
     }
 
-    /// The text report with stderr's bytes as the hooks wrote them, which may not be UTF-8: a line or more for each
-    /// failure, empty where there is none.
+    /// The text report: one or more lines per failure, empty if nothing failed. stderr is copied byte for byte and may not be
+    /// UTF-8.
     #[must_use]
     pub fn to_text(&self) -> Vec<u8> {
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! The runtime: which hooks an event has, and what their ends mean. It knows nothing of pipes or WebAssembly.
+//! The runtime: selects the hooks of an event and decides from their results. Pipes and WebAssembly are the back-ends' part.
 
 pub(crate) mod call;
 pub(crate) mod exec;
@@ -45,19 +45,19 @@ use crate::observe;
 use crate::record::Record;
 use crate::semaphore::Semaphore;
 
-/// How often a directory that is being changed is read, and how much longer each time it is left alone before the next.
+/// How often a reload reads a directory that keeps changing. The pause before each retry grows by this step.
 const RELOAD_TRIES: u32 = 10;
 const RELOAD_PAUSE: Duration = Duration::from_millis(5);
 
 /// Runs the hooks of a directory.
 ///
-/// Hooks are found, checked and (WebAssembly) compiled when the runtime is built; a change is seen after
-/// [`reload`](Runtime::reload), but for the text of a script, which the system reads when it runs it.
+/// Building the runtime finds and checks the hooks and compiles WebAssembly modules. Later changes take effect after
+/// [`reload`](Runtime::reload). An edit to a script takes effect at its next call.
 ///
-/// It is a handle: clones are the same runtime, and cheap. It serves many threads at once: calls do not wait for each other,
-/// unless there is a [bound](RuntimeBuilder::max_in_flight) on them. Every call blocks its thread until the hooks have
-/// ended, which they do within their [`Limits`]. From async code, use the methods that end in `_async` (feature `async`), or
-/// call it where blocking is allowed. Called from inside an async task all the same, it does not panic.
+/// `Runtime` is a handle: a clone is cheap and refers to the same runtime. Many threads can use it at once. Calls do not wait
+/// for each other unless [`max_in_flight`](RuntimeBuilder::max_in_flight) is set. Every call blocks its thread until the
+/// hooks have ended; [`Limits`] bounds that time. In async code, use the `_async` methods (feature `async`) or a thread that
+/// may block. A blocking call inside an async task does not panic.
 ///
 /// ```no_run
 /// use hookvisor::{Event, Runtime, Verdict};
@@ -84,17 +84,17 @@ struct Shared {
     first: Vec<(String, PathBuf)>,
     calls: Calls,
     cancels: Vec<Cancel>,
-    /// The bound on hooks under way, if there is one.
+    /// Bounds how many hooks run at once (`max_in_flight`).
     slots: Option<Semaphore>,
     trust: Trust,
     backends: Vec<Box<dyn Backend>>,
     hooks: RwLock<Arc<HookSet>>,
     record: Option<Record>,
-    /// Held while hooks are reloaded, so that of two reloads the later one's set stays.
+    /// Held during a reload. With two concurrent reloads, the later one's hooks stay.
     reloading: Mutex<()>,
 }
 
-/// Makes a [`Runtime`].
+/// Configures and builds a [`Runtime`].
 ///
 /// ```no_run
 /// use std::num::NonZeroUsize;
@@ -136,7 +136,7 @@ pub struct RuntimeBuilder {
     record: Option<Record>,
 }
 
-/// Builds without WebAssembly have neither.
+/// Never constructed: builds without the feature `wasm` have no cache and no compiler.
 #[cfg(not(feature = "wasm"))]
 #[derive(Debug, Clone)]
 enum Cache {}
@@ -145,125 +145,124 @@ enum Cache {}
 enum Compiler {}
 
 impl RuntimeBuilder {
-    /// Sets the limits for hooks that have none of their own. The defaults are those of [`Limits`].
+    /// Sets the limits for hooks whose settings have none. The default is [`Limits::default`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets the limits for the hooks of one driver, instead of those of [`limits`](Self::limits).
+    /// Sets the limits for the hooks of one driver. They replace [`limits`](Self::limits).
     pub fn limits_for(mut self, driver: impl Into<String>, limits: Limits) -> Self {
         self.driver_limits.insert(driver.into(), limits);
         self
     }
 
-    /// Keeps the compiled form of WebAssembly hooks there, so that the next runtime need not compile them. By default
-    /// nothing is kept.
+    /// Sets the cache for compiled WebAssembly hooks. A later runtime loads them from there instead of compiling them. By
+    /// default, there is no cache.
     #[cfg(feature = "wasm")]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// Compiles WebAssembly hooks by this program, in a process of its own. By default they are compiled in this process.
+    /// Compiles WebAssembly hooks with this program, in a separate process. By default, this process compiles them.
     #[cfg(feature = "wasm")]
     pub fn compiler(mut self, compiler: Compiler) -> Self {
         self.compiler = Some(compiler);
         self
     }
 
-    /// Loads the hooks of this driver alone. A start event of another driver is vetoed.
+    /// Loads only the hooks of this driver. A start event of any other driver is vetoed.
     pub fn only_driver(mut self, driver: impl Into<String>) -> Self {
         self.only_driver = Some(driver.into());
         self
     }
 
-    /// Sets which drivers there are. A start event of any other driver is vetoed, so that a misspelt name does not pass without
-    /// a hook. By default every name is a driver's.
+    /// Sets the known drivers. A start event of any other driver is vetoed, which catches misspelt names. By default, every
+    /// name is accepted.
     pub fn known_drivers<D: Into<String>>(mut self, drivers: impl IntoIterator<Item = D>) -> Self {
         self.known_drivers = drivers.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Vetoes a start event if its driver has no hooks at all. By default it proceeds.
+    /// Vetoes a start event if its driver has no hooks. By default, it proceeds.
     pub fn require_hooks(mut self) -> Self {
         self.require_hooks = true;
         self
     }
 
-    /// Sets what the operations of a driver mean. More than one may be given, for a driver each; for a driver that has a
-    /// built-in convention, this one holds instead.
+    /// Adds a convention: it defines the operations of one driver. It replaces the driver's built-in convention. Call this once
+    /// per driver.
     pub fn convention(mut self, convention: Convention) -> Self {
         self.conventions.push(convention);
         self
     }
 
-    /// Calls hooks also for operations that a closed convention does not list, as start operations. For a caller that knows the
-    /// daemon's operations better than this library: the daemon itself, which may be newer.
+    /// Accepts operations that a closed convention does not list, and treats them as start operations. Use this inside the
+    /// daemon itself, which may be newer than this library.
     pub fn any_operation(mut self) -> Self {
         self.any_operation = true;
         self
     }
 
-    /// Runs what is at `path` before the driver's hooks in the hooks directory: one hook, or a directory of them, whose
-    /// own directories are passed over. Where there is nothing, nothing is run. May be given more than once; the paths
-    /// keep their order.
+    /// Runs the hooks at `path` before the driver's hooks in the hooks directory. `path` is one hook or a directory of hooks;
+    /// subdirectories are ignored. A path that does not exist is ignored. Call this once per path; the order is kept.
     pub fn run_first(mut self, driver: impl Into<String>, path: impl Into<PathBuf>) -> Self {
         self.first.push((driver.into(), path.into()));
         self
     }
 
-    /// Ends the hooks of every call of this runtime when that is cancelled. More than one may be given.
+    /// Ends the hooks of all calls of this runtime when `cancel` is cancelled. You can add several.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         self.cancels.push(cancel.clone());
         self
     }
 
-    /// Lets no more than so many hooks run at once, over all events; by default there is no bound. (Of sandboxed hooks no more
-    /// than 128 run at once, whatever is set here.)
+    /// Limits how many hooks run at once, over all events. By default, there is no limit. At most 128 sandboxed hooks run at
+    /// once in any case.
     ///
-    /// A hook that has to wait for its turn waits no longer than its own time limit, which begins anew once it is called; if
-    /// its turn does not come, it fails. Turns are given in the order of the asking.
+    /// A hook waits for a free slot for at most its own timeout, then fails. The timeout starts again when the hook is called.
+    /// Waiting hooks get slots in the order in which they asked.
     pub fn max_in_flight(mut self, hooks: NonZeroUsize) -> Self {
         self.max_in_flight = Some(hooks);
         self
     }
 
-    /// Has native hooks end with this process, also where that is killed (SIGKILL) or crashes: whatever is then left of a hook
-    /// that was under way, and of what it has started in its process group, is killed at once. By default they go on by
-    /// themselves. (Sandboxed hooks are part of this process.) It holds for the commands that are run for sandboxed hooks, too.
+    /// Kills running native hooks when this process ends, even by SIGKILL or a crash. The hook's whole process group is killed.
+    /// By default, native hooks keep running. This also applies to commands that run for sandboxed hooks. Sandboxed hooks
+    /// themselves are part of this process.
     ///
-    /// With the first such hook, the runtime starts one process to see to it, a small `/bin/sh`, which ends with the last
-    /// handle of the runtime. It is a child of this process, so do not wait there until no child is left. One that somebody ends is
-    /// replaced; where none can be started, no native hook is, and a start is vetoed. What a hook has moved to another process
-    /// group or session, or left behind after its own end, goes on. A process that the host forks without executing another
-    /// program counts as the host.
+    /// The runtime starts one guardian process, a small `/bin/sh`, before the first such hook. The guardian ends with the last
+    /// handle of the runtime, and is replaced if it is killed. It is a child of this process: do not wait until no child is
+    /// left. If it cannot be started, native hooks cannot run and starts are vetoed.
+    ///
+    /// Not killed: processes that left the hook's process group or session, and processes that outlived their hook. A process
+    /// that the host forks without executing another program counts as the host.
     pub fn end_with_host(mut self) -> Self {
         self.end_with_host = true;
         self
     }
 
-    /// Records each event there: the decision, and what came of each hook. By default nothing is recorded.
+    /// Writes each event to `record`: the decision and the result of each hook. By default, nothing is recorded.
     pub fn record(mut self, record: Record) -> Self {
         self.record = Some(record);
         self
     }
 
-    /// Sets the `PATH` of native hooks, where their interpreters are looked for, too. By default it is this process's.
+    /// Sets the `PATH` of native hooks. Their interpreters are looked up in it too. The default is this process's `PATH`.
     pub fn search_path(mut self, path: impl Into<OsString>) -> Self {
         self.search_path = Some(path.into());
         self
     }
 
-    /// Holds every native hook to what its settings grant, as `confine = true` in its settings does. A hook that this system
-    /// cannot confine is not run.
+    /// Confines every native hook to what its settings grant, like `confine = true` in its settings. A hook that this system
+    /// cannot confine does not run.
     pub fn confine_all(mut self, confine: bool) -> Self {
         self.confine_all = confine;
         self
     }
 
-    /// Makes a runtime for a process that runs one event and ends: nothing is kept ready for the next call, so that the
-    /// first comes sooner. Further calls work all the same, and take longer.
+    /// Optimizes for a process that runs one event and exits: faster start-up, slower later calls.
     pub fn for_one_event(mut self) -> Self {
         self.calls = Calls::One;
         self
@@ -271,11 +270,11 @@ impl RuntimeBuilder {
 
     /// Finds, checks and compiles the hooks.
     ///
-    /// A hook that cannot be run does not fail this: it vetoes the starts that it would have been asked about.
+    /// A hook that cannot be run is not an error here. It vetoes every start that it is called for.
     ///
     /// # Errors
-    /// [`LoadError`] if the hooks directory cannot be read, others may write to it, or it is being changed all the time; or if
-    /// a convention cannot be used.
+    /// [`LoadError`] if the hooks directory cannot be read, is writable by others or keeps changing, or if a convention is
+    /// invalid.
     pub fn build(mut self) -> Result<Runtime, LoadError> {
         let trust = Trust::of_this_process();
         let native = Native::new(trust, self.end_with_host, self.confine_all, self.search_path.take());
@@ -284,11 +283,11 @@ impl RuntimeBuilder {
         self.build_with(trust, backends)
     }
 
-    /// What an event would come to: which hooks it reaches, with which rights, and which it does not, and why. Nothing is run or
-    /// compiled, so a module that does not compile is taken for one that does.
+    /// Explains an event without running it: which hooks would be called, with which rights, and why the others would not.
+    /// Nothing is run or compiled, so a module that fails to compile is not detected.
     ///
     /// # Errors
-    /// As [`build`](Self::build).
+    /// The same as [`build`](Self::build).
     pub fn explain(mut self, event: &Event) -> Result<Explanation, LoadError> {
         let trust = Trust::of_this_process();
         let native = Native::new(trust, false, self.confine_all, self.search_path.take());
@@ -306,7 +305,7 @@ impl RuntimeBuilder {
     }
 
     fn build_with(self, trust: Trust, backends: Vec<Box<dyn Backend>>) -> Result<Runtime, LoadError> {
-        // Hooks run in /, and reports name them for a person who is somewhere else.
+        // Hooks run in /, and reports need paths that are valid from anywhere.
         let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
         let conventions = Conventions::new(self.conventions, self.any_operation)?;
         let runtime = Runtime(Arc::new(Shared {
@@ -332,7 +331,7 @@ impl RuntimeBuilder {
     }
 }
 
-/// The back-ends of this build, one for each kind of hook.
+/// The back-ends that this build supports, one per kind of hook.
 fn backends(
     native: Native,
     trust: Trust,
@@ -356,15 +355,15 @@ fn backends(
 }
 
 impl Runtime {
-    /// A runtime for the hooks in `directory`, with the default limits.
+    /// Builds a runtime for the hooks in `directory`, with the default limits.
     ///
     /// # Errors
-    /// As [`RuntimeBuilder::build`].
+    /// The same as [`RuntimeBuilder::build`].
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LoadError> {
         Self::builder(directory).build()
     }
 
-    /// Sets up a runtime for the hooks in `directory`.
+    /// Configures a runtime for the hooks in `directory`.
     pub fn builder(directory: impl Into<PathBuf>) -> RuntimeBuilder {
         RuntimeBuilder {
             directory: directory.into(),
@@ -388,28 +387,29 @@ impl Runtime {
         }
     }
 
-    /// Looks for hooks again. Calls that are under way end with the hooks that they began with.
+    /// Reloads the hooks from the directory. Running calls finish with the hooks that they started with.
     ///
-    /// It may be called from any thread, and at any time: an event is run with all of the new hooks or with all of the old.
+    /// It can be called from any thread at any time. An event runs either with the old set of hooks or with the new one, never
+    /// with a mix.
     ///
     /// ```no_run
     /// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
     /// // On SIGHUP:
     /// if let Err(error) = runtime.reload() {
-    ///     eprintln!("the hooks are what they were: {error}");
+    ///     eprintln!("reload failed, the old hooks stay: {error}");
     /// }
     /// # Ok::<(), hookvisor::LoadError>(())
     /// ```
     ///
     /// # Errors
-    /// As [`RuntimeBuilder::build`]; the hooks are then what they were before.
+    /// The same as [`RuntimeBuilder::build`]. On an error, the old hooks stay in use.
     pub fn reload(&self) -> Result<(), LoadError> {
         let reloaded = self.0.reload();
         observe::reloaded(reloaded.is_ok());
         reloaded
     }
 
-    /// Whether a hook is not in the cache, so that only a build with a compiler can run it.
+    /// Whether a hook is missing from the cache. Only a build with a compiler can run such a hook.
     #[cfg(all(feature = "wasm", not(feature = "compiler")))]
     #[must_use]
     pub fn lacks_compiled_code(&self) -> bool {
@@ -418,13 +418,13 @@ impl Runtime {
         self.0.hooks().drivers.values().flatten().any(is_missing)
     }
 
-    /// The limits for hooks that have none of their own.
+    /// The limits for hooks whose settings have none.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.0.limits
     }
 
-    /// What was found in the hooks directory, and what will happen with it.
+    /// Lists the contents of the hooks directory and how each file is treated.
     ///
     /// ```no_run
     /// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
@@ -459,8 +459,7 @@ impl Shared {
         Err(LoadError::Changing { path: self.directory.clone() })
     }
 
-    /// What is in the hooks directory. `None` if that was changed meanwhile, so that what was found may be a part of what was
-    /// there before and a part of what is there now.
+    /// Loads the hooks directory. `None` if it changed meanwhile: the result could mix the old and the new contents.
     fn load(&self) -> Result<Option<HookSet>, LoadError> {
         let only = self.only_driver.as_deref();
         let mut findings = discovery::find(&self.directory, only, self.trust)?;
@@ -493,8 +492,8 @@ impl Shared {
         Ok(findings.directories.iter().all(DirectoryStamp::is_unchanged).then_some(set))
     }
 
-    /// The hooks for a call that begins now. A hook that was disabled until a time that is over is loaded first; if that fails,
-    /// it is one that cannot be run.
+    /// The hooks for a call that begins now. Reloads first if a hook's disabled time is over. If the reload fails, that hook
+    /// cannot be run.
     fn hooks_now(&self) -> Arc<HookSet> {
         if self.hooks().until.is_some_and(|until| until <= SystemTime::now()) {
             let _ = self.reload();
@@ -502,7 +501,7 @@ impl Shared {
         self.hooks()
     }
 
-    /// Why an event is refused before a hook is called: nothing could be asked that an administrator would expect to be.
+    /// Why an event is refused before any hook is called.
     fn refusal(&self, event: &Event, hooks: &HookSet) -> Option<String> {
         let driver = event.driver();
         if let Some(only) = self.only_driver.as_ref().filter(|only| *only != driver) {
@@ -522,7 +521,7 @@ impl Shared {
         None
     }
 
-    /// The limits for a driver's hooks that have none of their own.
+    /// The limits for a driver's hooks whose settings have none.
     fn limits_of(&self, driver: &str) -> &Limits {
         self.driver_limits.get(driver).unwrap_or(&self.limits)
     }
@@ -538,9 +537,9 @@ fn log_what_will_not_run(set: &HookSet) {
         match &hook.loaded {
             Loaded::Ready(_) => tracing::debug!(target: "hookvisor::loaded", "hook {path} is loaded"),
             Loaded::Broken(why) => {
-                tracing::warn!(target: "hookvisor::broken", "hook {path} cannot be run, and fails where it is called: {why}");
+                tracing::warn!(target: "hookvisor::broken", "hook {path} cannot be run and fails when it is called: {why}");
             }
-            // That was said by whoever made the link.
+            // Masked on purpose, so this is no warning.
             Loaded::Skipped(why) if file::is_mask(&hook.path) => tracing::debug!("hook {path} is skipped: {why}"),
             Loaded::Skipped(why) => tracing::warn!("hook {path} is skipped: {why}"),
         }

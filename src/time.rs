@@ -15,7 +15,7 @@ impl<'de> Deserialize<'de> for Time {
         let wrong = |why: &str| de::Error::custom(format!("{text:?}: {why}; write one like \"5s\" or \"1min 30s\""));
         match humantime::parse_duration(&text) {
             Ok(time) if !time.is_zero() => Ok(Self(time)),
-            Ok(_) => Err(wrong("no time at all")),
+            Ok(_) => Err(wrong("the duration must be greater than zero")),
             Err(why) => Err(wrong(&why.to_string())),
         }
     }

@@ -1,11 +1,11 @@
-//! What a convention says.
+//! Conventions and their operations.
 
 use std::borrow::Cow;
 
 use crate::document::DocumentFormat;
 use crate::stage::Stage;
 
-/// What a convention says of one operation: its stage, and whether hooks may rewrite the document.
+/// The rules of one operation: its stage, and whether hooks may rewrite the document.
 ///
 /// ```
 /// use hookvisor::{DocumentFormat, Operation};
@@ -63,8 +63,8 @@ impl Operation {
         Self { refused: Some(why.into()), ..Self::start() }
     }
 
-    /// Says that the guest runs already, so that a veto would destroy it, as libvirt's `reconnect`: only a hook that exits with
-    /// a status other than 0 vetoes. A hook that cannot be run or does not end is reported, and the guest lives.
+    /// Marks the guest as already running, as for libvirt's `reconnect`, where a veto destroys the guest. Only a nonzero exit
+    /// status of a hook vetoes. A hook that cannot be run or times out is only reported.
     pub const fn guest_is_running(mut self) -> Self {
         self.guest_is_running = true;
         self
@@ -104,7 +104,7 @@ pub enum AfterVeto {
 /// # drop(convention);
 /// ```
 ///
-/// and gives it to [`RuntimeBuilder::convention`](crate::RuntimeBuilder::convention). In `hookvisor.toml` the same is:
+/// and passes it to [`RuntimeBuilder::convention`](crate::RuntimeBuilder::convention). The same in `hookvisor.toml`:
 ///
 /// ```toml
 /// [convention.vmm]
@@ -138,7 +138,7 @@ impl Convention {
         }
     }
 
-    /// Adds an operation. A name that ends in `*` stands for all operations that begin so, unless a longer name fits; a later
+    /// Adds an operation. A name that ends in `*` matches all operations with that prefix; the longest match applies. A later
     /// operation replaces an earlier one of the same name.
     pub fn operation(mut self, name: impl Into<Cow<'static, str>>, operation: Operation) -> Self {
         let name = name.into();
@@ -213,7 +213,7 @@ impl Convention {
         fitting.max_by_key(|(name, _)| (name.trim_end_matches('*').len(), !name.ends_with('*'))).map(|(_, rule)| rule)
     }
 
-    /// Finds what its author has to correct.
+    /// Checks the convention for mistakes.
     pub(crate) fn validate(&self) -> Result<(), ConventionError> {
         let error = |why: String| ConventionError { driver: self.driver.to_string(), why };
         let one_argument = |text: &str| !text.is_empty() && !text.contains(['\0', '\n']);
@@ -238,7 +238,7 @@ impl Convention {
     }
 }
 
-/// The generic convention: only what has happened by its name is in the shutdown stage.
+/// The generic convention: only operations whose names say that something has ended are in the shutdown stage.
 fn generic(operation: &str) -> Operation {
     match operation {
         "stopped" | "shutdown" | "release" => Operation::shutdown(),

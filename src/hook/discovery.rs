@@ -25,31 +25,31 @@ const NOT_HOOKS: [&str; 8] = ["~", ".bak", ".disabled", ".toml", ".rpmsave", ".r
 /// Directories below `<driver>.d`: object, operation, sub-operation.
 const EVENT_DEPTH: usize = 3;
 
-/// A place where a hook may be.
+/// A path that may be a hook.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) scope: Scope,
-    /// Why what is there, one hook or a directory of them, cannot be used.
+    /// Why the hook, or the directory of hooks, cannot be used.
     pub(crate) problem: Option<String>,
 }
 
-/// What a hooks directory holds.
+/// The contents of a hooks directory.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     /// By driver, each driver's in order.
     pub(crate) drivers: Vec<(String, Vec<Found>)>,
     pub(crate) strays: Vec<Skipped>,
-    /// Directories whose hooks another hook runs, and how that is known.
+    /// Directories whose hooks another hook runs, and the evidence.
     pub(crate) dispatched: Vec<Skipped>,
-    /// The directories that were looked through.
+    /// The directories that were read.
     pub(crate) directories: Vec<DirectoryStamp>,
 }
 
 /// Longer than a tick of the kernel's clock, 10 ms at 100 Hz.
 const LONGEST_TICK: Duration = Duration::from_millis(20);
 
-/// A directory, as it was before its names were read.
+/// The state of a directory before it was read.
 #[derive(Debug)]
 pub(crate) struct DirectoryStamp {
     path: PathBuf,
@@ -96,16 +96,16 @@ fn identity(path: &Path) -> io::Result<Identity> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// It is not there.
+    /// It does not exist.
     #[error("there is no hooks directory {}: create it, or name another one", path.display())]
     Missing {
         /// The hooks directory.
         path: PathBuf,
     },
-    /// It is something else.
+    /// It is not a directory.
     #[error("{} is not a directory: name the directory that holds the hooks", path.display())]
     NotADirectory {
-        /// What was named.
+        /// The path.
         path: PathBuf,
     },
     /// It cannot be read.
@@ -113,24 +113,24 @@ pub enum LoadError {
     Unreadable {
         /// The hooks directory.
         path: PathBuf,
-        /// What the system said; the message above has it, so it is no `source` that would be told twice.
+        /// The system's error. The message includes it, so it is not a `source`.
         error: io::Error,
     },
-    /// It was changed again and again while it was read.
+    /// It kept changing while it was read.
     #[error("the hooks directory {} changes while it is read: try again once that is done", path.display())]
     Changing {
         /// The hooks directory.
         path: PathBuf,
     },
-    /// Others than the runtime's own user could put hooks into it.
+    /// Other users could put hooks into it.
     #[error("the hooks directory {} cannot be trusted: {why}", path.display())]
     Untrusted {
         /// The hooks directory.
         path: PathBuf,
-        /// What is wrong with it, and how to mend it.
+        /// What is wrong, and how to fix it.
         why: String,
     },
-    /// A convention that the runtime was given cannot be used.
+    /// A convention of the runtime is invalid.
     #[error(transparent)]
     Convention(#[from] ConventionError),
 }
@@ -156,7 +156,7 @@ impl LoadError {
     }
 }
 
-/// Looks through a hooks directory, for all drivers or for one.
+/// Finds the hooks of all drivers, or of one.
 pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Findings, LoadError> {
     let unreadable = |error| LoadError::new(hooks, error);
     let mut findings =
@@ -207,7 +207,7 @@ fn beside_libvirts_hooks(path: &Path) -> String {
     }
 }
 
-/// Adds the files that are passed over for their names. Settings are no such files.
+/// Adds the files that are ignored because of their names. Settings files are not among them.
 fn ignored_files(findings: &mut Findings) {
     let directories = findings.directories.iter().map(|directory| directory.path.clone());
     let mut ignored: Vec<PathBuf> = directories
@@ -262,8 +262,7 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
     found
 }
 
-/// Refuses hooks that would share one settings file, as `20-policy` and `20-policy.wasm` do: to narrow one would narrow the
-/// other.
+/// Refuses hooks that would share one settings file, such as `20-policy` and `20-policy.wasm`.
 fn refuse_shared_settings(found: &mut [Found]) {
     let is_callable = |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
     let places: Vec<PathBuf> =
@@ -323,7 +322,7 @@ fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Fou
     }
 }
 
-/// Whether there is nothing of that name, as opposed to something that this user may not see.
+/// Whether the path does not exist. A permission error is not absence.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -362,7 +361,7 @@ pub(crate) fn is_ignored(name: &OsStr) -> bool {
     name.starts_with(b".") || dpkg || NOT_HOOKS.iter().any(|end| name.ends_with(end.as_bytes()))
 }
 
-/// Settings that are there for a hook that is not: a slip in the name that would leave a hook without its limits.
+/// Settings files without a hook. A misspelt name would leave the intended hook without its limits.
 fn orphaned_settings(hooks: &Path, findings: &mut Findings) {
     let expected: Vec<PathBuf> =
         findings.drivers.iter().flat_map(|(_, found)| found).map(|found| settings::file_name(&found.path)).collect();

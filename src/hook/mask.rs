@@ -1,4 +1,4 @@
-//! Hooks that are switched off: a link to `/dev/null` in the hook's place, with the hook beside it.
+//! Disabled hooks: a link to `/dev/null` takes the hook's place, and the hook is kept next to it.
 //!
 //! `disable` exchanges the hook `NAME` and a new link in one step, so that there is no moment without either. The hook is then
 //! `.NAME.disabled`, which no daemon calls; `.NAME.disabled.info` has the reason and the end. `enable` renames it back.
@@ -27,10 +27,10 @@ pub struct MaskError(String);
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Disabled {
-    /// Why, where that was said.
+    /// The reason, if given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When it is enabled again, where that was said: RFC 3339 in UTC.
+    /// When it is enabled again, if given: RFC 3339 in UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
     /// The user who did it.
@@ -38,7 +38,7 @@ pub struct Disabled {
 }
 
 impl Disabled {
-    /// By this user, with no reason and no end.
+    /// Disabled by this user, without a reason or an end.
     #[must_use]
     pub fn by(user: impl Into<String>) -> Self {
         Self { by: user.into(), ..Self::default() }
@@ -51,14 +51,14 @@ impl Disabled {
         self
     }
 
-    /// Sets the time from which on it is enabled again.
+    /// Sets when it is enabled again.
     #[must_use]
     pub fn until(mut self, until: SystemTime) -> Self {
         self.until = Some(humantime::format_rfc3339_seconds(until).to_string());
         self
     }
 
-    /// When it ends; `None` for never. An end that cannot be read is over: a hook that runs too early is safer than none.
+    /// When it ends; `None` for never. An unreadable end counts as over: a hook that runs too early is safer than no hook.
     pub(crate) fn end(&self) -> Option<SystemTime> {
         self.until.as_ref().map(|until| humantime::parse_rfc3339(until).unwrap_or(SystemTime::UNIX_EPOCH))
     }
@@ -71,12 +71,12 @@ impl Disabled {
     }
 }
 
-/// Switches a hook off: it is skipped until [`enable_hook`] or the end that `disabled` has. Daemons that run see it after a reload.
+/// Disables a hook until [`enable_hook`] or the end in `disabled`. Running daemons see the change after a reload.
 ///
-/// A hook that is disabled already gets the new reason and end.
+/// If the hook is already disabled, its reason and end are replaced.
 ///
 /// # Errors
-/// [`MaskError`] if there is no such hook, it is masked by hand, or its directory cannot be written. Nothing is changed then.
+/// [`MaskError`] if the hook does not exist, was masked by hand, or its directory is not writable. Nothing has changed then.
 pub fn disable_hook(hook: &Path, disabled: &Disabled) -> Result<(), MaskError> {
     let hook = absolute(hook)?;
     let (aside, info) = (aside(&hook), info(&hook));
@@ -110,10 +110,10 @@ pub fn disable_hook(hook: &Path, disabled: &Disabled) -> Result<(), MaskError> {
     })
 }
 
-/// Switches a disabled hook on again, exactly as it was. Daemons that run see it after a reload.
+/// Enables a disabled hook again, unchanged. Running daemons see the change after a reload.
 ///
 /// # Errors
-/// [`MaskError`] if the hook is not disabled, or its directory cannot be written. Nothing is changed then.
+/// [`MaskError`] if the hook is not disabled, or its directory is not writable. Nothing has changed then.
 pub fn enable_hook(hook: &Path) -> Result<(), MaskError> {
     let hook = absolute(hook)?;
     let (path, aside) = (hook.display(), aside(&hook));
@@ -176,8 +176,8 @@ fn write_info(info: &Path, disabled: &Disabled) -> io::Result<()> {
     fs::rename(&new, info)
 }
 
-/// Exchanges two files in one step. A file system that cannot do so has a moment without the first, which is then to be
-/// without it anyway.
+/// Exchanges two files atomically. Where the file system cannot, the first is briefly absent, which is harmless: it is being
+/// disabled.
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
         Ok(()) => Ok(()),

@@ -1,4 +1,4 @@
-//! `<hook>.toml`: what the administrator says of one hook.
+//! `<hook>.toml`: the settings of one hook.
 
 pub(crate) mod grants;
 mod table;
@@ -20,13 +20,13 @@ use super::trusted_toml;
 use crate::event::Event;
 use crate::time::Time;
 
-/// A hook's own settings; all of them can be left out. A key that is not known is an error, never passed over.
+/// The settings of one hook. Every key is optional. An unknown key is an error.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     #[serde(default, deserialize_with = "duration")]
     pub(crate) timeout: Option<Duration>,
-    /// Whether a native hook is held to the grants below. `None` where the file does not say.
+    /// Whether a native hook is confined to the grants below. `None` if not set.
     pub(crate) confine: Option<bool>,
     pub(crate) memory: Option<ByteSize>,
     pub(crate) processes: Option<u64>,
@@ -43,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) not_operations: Option<Vec<String>>,
     #[serde(default, deserialize_with = "globs")]
     pub(crate) objects: Option<Globs>,
-    /// Of a driver's own hook: whether hookvisor runs the directories for one event, or the hook does itself.
+    /// For the hook named after its driver: whether hookvisor runs the per-event directories, or this hook does.
     pub(crate) nested: Option<bool>,
     #[serde(default, rename = "dir", deserialize_with = "table::array")]
     pub(crate) directories: Vec<DirectoryGrant>,
@@ -53,7 +53,7 @@ pub(crate) struct Settings {
     pub(crate) connections: Vec<ConnectGrant>,
 }
 
-/// Shell patterns, and how they were written.
+/// Compiled shell patterns with their source text.
 #[derive(Debug, Clone)]
 pub(crate) struct Globs {
     pub(crate) patterns: Vec<String>,
@@ -61,7 +61,7 @@ pub(crate) struct Globs {
 }
 
 impl Settings {
-    /// Reads the settings of a hook; the defaults where there is no file.
+    /// Reads a hook's settings. Without a file, the defaults apply.
     pub(crate) fn of_hook(hook: &Path, trust: Trust) -> Result<Self, LaunchError> {
         let path = file_name(hook);
         let read = trusted_toml::read(&path, trust);
@@ -76,7 +76,7 @@ impl Settings {
         operation && self.objects.as_ref().is_none_or(|globs| globs.set.is_match(event.object()))
     }
 
-    /// Whether the settings let the hook reach anything of the host.
+    /// Whether the settings grant the hook anything on the host.
     pub(crate) fn has_grants(&self) -> bool {
         !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty())
     }
@@ -87,7 +87,7 @@ impl Settings {
         self.connections.clear();
     }
 
-    /// Refuses what holds confined hooks alone, in the settings of a native hook that is not confined.
+    /// Rejects keys that apply only to confined hooks if the native hook is not confined.
     pub(crate) fn refuse_for_unconfined(&self, hook: &Path) -> Result<(), LaunchError> {
         let only_confined = [
             ("memory", self.memory.is_some()),
@@ -114,12 +114,12 @@ impl Settings {
         Ok(())
     }
 
-    /// What the administrator should know about the grants.
+    /// Warnings about the grants, for the administrator.
     pub(crate) fn warnings(&self) -> Vec<String> {
         self.directories.iter().filter_map(DirectoryGrant::warning).collect()
     }
 
-    /// What the hook may do beyond what every hook of its kind may, in words.
+    /// What the grants let the hook do, in words.
     pub(crate) fn may(&self) -> Vec<String> {
         let variables = self.env.iter().map(|(name, _)| format!("see the variable {name}"));
         let memory = self.memory.iter().map(|memory| format!("use {memory} of memory"));
@@ -187,7 +187,10 @@ mod tests {
             error("timeout = \"5s\"\ntimeuot = \"5s\"\n")
                 .starts_with("line 2: unknown field `timeuot`, expected one of")
         );
-        assert_eq!(error("timeout = \"0s\""), "line 1: \"0s\": no time at all; write one like \"5s\" or \"1min 30s\"");
+        assert_eq!(
+            error("timeout = \"0s\""),
+            "line 1: \"0s\": the duration must be greater than zero; write one like \"5s\" or \"1min 30s\""
+        );
         assert!(error("timeout = 5").contains("line 1: invalid type: integer `5`, expected a string"));
         assert_eq!(error("env = { \"A=B\" = \"\" }"), "line 1: \"A=B\" cannot be a variable of the environment");
         assert!(error("objects = [\"[\"]").contains("unclosed character class"));

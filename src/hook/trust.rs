@@ -1,4 +1,4 @@
-//! Whose files decide what runs: as root, only those that root alone could have written.
+//! Which files may decide what runs: as root, only files that only root could have written.
 
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -6,16 +6,16 @@ use std::path::Path;
 
 use super::acl;
 
-/// The rule for files and for the directories that lead to them. It is the same for all files that decide which code runs
-/// or what it may reach.
+/// The ownership rule for files and their parent directories. It applies to every file that decides which code runs or what
+/// it may access.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Trust(Option<Owners>);
 
-/// Users who may own such a file.
+/// Users who may own a trusted file.
 #[derive(Debug, Clone, Copy)]
 struct Owners {
     user: u32,
-    /// The user that the host's root appears as.
+    /// The user id under which the host's root appears.
     root: u32,
 }
 
@@ -25,19 +25,18 @@ const STICKY: u32 = 0o1000;
 const ROOT: u32 = 0;
 
 impl Trust {
-    /// The rule for this process. As another user than root it allows everything: that user's hooks have no more rights than
-    /// the user.
+    /// The rule for this process. For a user other than root it allows everything, since hooks run with the user's own rights.
     pub(crate) fn of_this_process() -> Self {
         let user = nix::unistd::geteuid();
         Self(user.is_root().then(|| Owners { user: user.as_raw(), root: host_root() }))
     }
 
-    /// The rule for what a file may grant: root alone could have written it, whoever runs it.
+    /// The rule for files with grants: only root could have written them, whoever runs the hook.
     pub(crate) fn in_root_alone() -> Self {
         Self(Some(Owners { user: ROOT, root: host_root() }))
     }
 
-    /// No rule: for a file that is run already.
+    /// No rule, for a program that was already checked.
     #[cfg(feature = "wasm")]
     pub(crate) fn not_enforced() -> Self {
         Self(None)
@@ -47,8 +46,8 @@ impl Trust {
         self.0.is_some()
     }
 
-    /// Refuses a file or directory that others own or may write. The text follows its name. The metadata is that of the
-    /// opened file.
+    /// Refuses a file or directory that others own or can write. The error text follows the file's name. `found` is the opened
+    /// file's metadata.
     pub(crate) fn check(self, path: &Path, file: &File, found: &Metadata) -> Result<(), String> {
         self.check_owner(path, found, "chown")?;
         if !self.is_enforced() {
@@ -95,7 +94,7 @@ impl Trust {
         if self.accepts(owner) {
             return Ok(());
         }
-        Err(format!("belongs to user {owner}, who could change it: run `{chown} root {path}` if you trust it"))
+        Err(format!("is owned by user {owner}, who could change it: run `{chown} root {path}` if you trust it"))
     }
 
     fn accepts(self, owner: u32) -> bool {

@@ -1,4 +1,4 @@
-//! The JSON form, whose field names and order are a promise.
+//! The JSON form. Its field names and their order are stable.
 
 use std::path::Path;
 
@@ -38,10 +38,10 @@ struct HookJson<'a> {
     termination: &'static str,
     exit_status: u8,
     signal: Option<i32>,
-    /// What the text report says where the status alone does not: a trap's name, why a hook could not be run.
+    /// Details that the status lacks: a trap's name, or why a hook could not be run.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// Present where a failure does not count.
+    /// Present only if a failure does not count.
     #[serde(skip_serializing_if = "is_true")]
     decides: bool,
     stderr: String,
@@ -110,7 +110,7 @@ impl Report {
             refused: self.refused.as_deref(),
             document: self.document.as_ref().map(|d| String::from_utf8_lossy(d).into_owned()),
         };
-        // Strings, numbers and lists have no way to fail; an empty object is what a reader would refuse.
+        // Serializing strings, numbers and lists does not fail. A reader would reject an empty object.
         serde_json::to_string(&json).unwrap_or_else(|_| "{}".to_owned())
     }
 }

@@ -16,11 +16,11 @@ use crate::limits::Expired;
 /// assert_eq!(killed.to_string(), "killed by signal 9 (SIGKILL)");
 /// ```
 ///
-/// The numbers are a POSIX shell's, and those of timeout(1) and abort(3) where a shell has none.
+/// Exit statuses follow the POSIX shell, timeout(1) and abort(3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Termination {
-    /// It exited with this status, a process's `WEXITSTATUS` or the argument of WASI's `proc_exit`.
+    /// It exited with this status: `WEXITSTATUS` of a process, or the argument of WASI's `proc_exit`.
     Exited(u8),
     /// A signal killed it.
     Signaled {
@@ -29,12 +29,11 @@ pub enum Termination {
         /// Its name, such as `SIGKILL`.
         name: String,
     },
-    /// It ran out of time, and was ended.
+    /// It timed out and was stopped.
     TimedOut {
-        /// The time limit that was used up.
+        /// The timeout.
         after: Duration,
-        /// Whether that was the limit of all hooks of the call together ([`within`](crate::Invocation::within)), and not the
-        /// hook's own.
+        /// Whether this was the limit of the whole call ([`within`](crate::Invocation::within)) and not the hook's own.
         of_call: bool,
     },
     /// A wasm trap ended it: the trap's name and the guest's functions, innermost first.
@@ -43,14 +42,14 @@ pub enum Termination {
     NotLaunched(LaunchError),
     /// It exited with 0, but what it wrote cannot be used.
     Rejected(String),
-    /// It ran, and the host process lost its exit status.
+    /// It ran, but its exit status is unavailable.
     Lost(String),
-    /// The host ended it, or did not call it any more ([`Cancel`](crate::Cancel)).
+    /// It was stopped, or not called at all, because of a [`Cancel`](crate::Cancel).
     Cancelled,
 }
 
 impl Termination {
-    /// The exit status as a shell would give it: the hook's own, 128 + a signal's number, 124 for time, 134 for a trap,
+    /// The exit status as a shell reports it: the hook's own; 128 + the signal's number; 124 for a timeout; 134 for a trap;
     /// 127, 126 or 125 for a hook that did not run.
     #[must_use]
     pub fn exit_status(&self) -> u8 {
@@ -65,7 +64,7 @@ impl Termination {
         }
     }
 
-    /// Whether the hook ran to its end and exited with 0: nothing else is a success.
+    /// Whether the hook exited with 0. Nothing else is a success.
     #[must_use]
     pub fn is_success(&self) -> bool {
         *self == Self::Exited(0)
@@ -87,7 +86,7 @@ impl Termination {
     }
 }
 
-/// What happened, as the part of the report's sentence that follows the hook's name.
+/// The part of the report's sentence after the hook's name.
 impl fmt::Display for Termination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,8 +101,8 @@ impl fmt::Display for Termination {
             Self::Trapped(what) => write!(f, "trapped: {what}"),
             Self::NotLaunched(error) => write!(f, "could not be run: {error}"),
             Self::Rejected(why) => write!(f, "was refused: {why}"),
-            Self::Lost(why) => write!(f, "ended unseen: {why}"),
-            Self::Cancelled => f.write_str("was cancelled by the host"),
+            Self::Lost(why) => write!(f, "ended, but its exit status is unavailable: {why}"),
+            Self::Cancelled => f.write_str("was interrupted"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Decision, Report};
 
-/// The answer to a start. It has to be looked at: going on without is what hooks exist to prevent.
+/// The answer to a start. Check it before you start the guest.
 ///
 /// ```
 /// # fn start(runtime: &hookvisor::Runtime, event: &hookvisor::Event) -> Result<(), hookvisor::Veto> {
@@ -18,7 +18,7 @@ use super::{Decision, Report};
 pub enum Verdict {
     /// Every hook agreed.
     Proceed(Box<Report>),
-    /// A hook refused, or could not be asked.
+    /// A hook failed or could not be run.
     Vetoed(Veto),
 }
 
@@ -30,7 +30,7 @@ impl Verdict {
         }
     }
 
-    /// The report, whichever way it went.
+    /// The report, for both answers.
     #[must_use]
     pub fn report(&self) -> &Report {
         match self {
@@ -39,7 +39,7 @@ impl Verdict {
         }
     }
 
-    /// For `?`: the report of a start that may go on, or the [`Veto`] as an error.
+    /// Converts it for `?`: the report of an allowed start, or the [`Veto`] as an error.
     ///
     /// # Errors
     /// [`Veto`] if the start was vetoed.
@@ -51,7 +51,7 @@ impl Verdict {
     }
 }
 
-/// A start that must not go on. As an error, it reads as the text report, also where a `main` returns it.
+/// The error of a vetoed start. Its text is the text report, also when `main` returns it.
 #[derive(Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct Veto(Box<Report>);
@@ -63,13 +63,13 @@ impl fmt::Debug for Veto {
 }
 
 impl Veto {
-    /// What the hooks said.
+    /// The report.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.0
     }
 
-    /// What the hooks said, owned.
+    /// The report, owned.
     #[must_use]
     pub fn into_report(self) -> Report {
         *self.0

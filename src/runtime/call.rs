@@ -1,4 +1,4 @@
-//! One event's way through its hooks: the one place where the stages mean something.
+//! Runs the hooks of one event. The rules of the two stages are only here.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,7 +24,8 @@ use crate::report::{Decision, HookReport, Report};
 use crate::semaphore::Semaphore;
 use crate::stage::Stage;
 
-/// One call of a runtime, with terms of its own: made by [`Runtime::call`], and run by the last of its methods.
+/// Options for one call. Created by [`Runtime::call`]; nothing runs until [`start`](Self::start), [`admit`](Self::admit),
+/// [`shutdown`](Self::shutdown) or [`run`](Self::run).
 ///
 /// ```no_run
 /// # let runtime = hookvisor::Runtime::open("/etc/mydaemon/hooks")?;
@@ -62,46 +63,46 @@ impl Invocation {
         }
     }
 
-    /// Sets this call's limits, instead of the runtime's. What was decided when the hooks were loaded stays: their memory and
-    /// their stack.
+    /// Sets the limits of this call. They replace the runtime's limits, except for memory and stack, which are fixed when the
+    /// hooks are loaded.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
         self
     }
 
-    /// Gives all hooks of this call together so much time, beside what each has for itself; a native hook that has to be
-    /// ended has its grace ([`Limits::grace`]) on top.
+    /// Limits the total time of all hooks of this call. Each hook's own timeout still applies. A native hook that is stopped
+    /// gets its grace period ([`Limits::grace`]) on top.
     ///
-    /// A hook whose turn comes when that is used up is not called, and reported as out of time: a start is vetoed.
+    /// When the time is used up, the remaining hooks are not called and are reported as timed out, which vetoes a start.
     pub fn within(mut self, time: Duration) -> Self {
         self.within = Some(time);
         self
     }
 
-    /// Keeps what the hooks write to stdout, up to the limit, also for an operation that has no use for it.
+    /// Keeps the hooks' stdout in the report, up to the limit, for every operation. By default, only filters' stdout is kept.
     pub fn keep_stdout(mut self) -> Self {
         self.keep_stdout = true;
         self
     }
 
-    /// Takes all hooks of this call as if their settings had `mode = "monitor"`: failures are reported and decide nothing.
+    /// Treats all hooks of this call as if their settings had `mode = "monitor"`: failures are reported but do not veto.
     pub fn monitor(mut self) -> Self {
         self.monitor = true;
         self
     }
 
-    /// Ends this call's hooks when that is cancelled, beside what the runtime was given. More than one may be given.
+    /// Ends this call's hooks when `cancel` is cancelled, in addition to the runtime's own. You can add several.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         self.cancels.push(cancel.clone());
         self
     }
 
-    /// As [`Runtime::start`].
+    /// See [`Runtime::start`].
     pub fn start(self) -> Verdict {
         Verdict::of(self.run_as(Stage::Start))
     }
 
-    /// As [`Runtime::admit`].
+    /// See [`Runtime::admit`].
     ///
     /// # Errors
     /// [`Veto`] if the start was vetoed.
@@ -111,12 +112,12 @@ impl Invocation {
         Ok(Guest::new(runtime, report.event.clone(), Some(report)))
     }
 
-    /// As [`Runtime::shutdown`].
+    /// See [`Runtime::shutdown`].
     pub fn shutdown(self) -> Report {
         self.run_as(Stage::Shutdown)
     }
 
-    /// As [`Runtime::run`].
+    /// See [`Runtime::run`].
     #[must_use = "a hook may have vetoed the event"]
     pub fn run(self) -> Report {
         let stage = self.event.stage();
@@ -146,7 +147,7 @@ impl Invocation {
         report
     }
 
-    /// What the call comes to if no hook can be called at all.
+    /// The report of a call for which no hook can be called.
     #[cfg(feature = "async")]
     pub(super) fn refused(&self, stage: Stage, why: &str) -> Report {
         let began = SystemTime::now();
@@ -166,15 +167,14 @@ impl Invocation {
 }
 
 impl Runtime {
-    /// Asks the hooks, before something is started, whether it may be.
+    /// Calls the hooks before a start. Any failing hook vetoes it, and so does a hook that cannot be run or does not finish.
     ///
-    /// A hook that fails vetoes it, and so does whatever keeps one from running to its end. The event is run as one of
-    /// the start stage, whatever its operation is called.
+    /// The event runs in the start stage, whatever its operation is.
     pub fn start(&self, event: &Event) -> Verdict {
         self.call(event).start()
     }
 
-    /// Asks as [`start`](Self::start) does, and gives for an allowed start the handle by which its end is told.
+    /// Like [`start`](Self::start), but an allowed start returns a [`Guest`]: the handle that runs the shutdown hooks later.
     ///
     /// # Errors
     /// [`Veto`] if the start was vetoed.
@@ -182,39 +182,39 @@ impl Runtime {
         self.call(event).admit()
     }
 
-    /// Tells the hooks that something has been stopped. For a guest that was [admitted](Self::admit), its handle does so.
+    /// Calls the hooks after a stop. An [admitted](Self::admit) guest's handle does this itself.
     ///
-    /// This cannot fail, only report: every hook is called, whatever the others did. The event is run as one of the
-    /// shutdown stage, whatever its operation is called.
+    /// Every hook is called, even if another one fails; failures are only reported. The event runs in the shutdown stage,
+    /// whatever its operation is.
     pub fn shutdown(&self, event: &Event) -> Report {
         self.call(event).shutdown()
     }
 
-    /// Runs an event in the stage that its driver's convention puts it in.
+    /// Runs an event in the stage that its driver's convention defines.
     #[must_use = "a hook may have vetoed the event"]
     pub fn run(&self, event: &Event) -> Report {
         self.call(event).run()
     }
 
-    /// A call with terms of its own: a time limit for all its hooks, other limits, a cancellation.
+    /// Prepares one call with its own options: a total time, limits, cancellation.
     pub fn call(&self, event: &Event) -> Invocation {
         Invocation::new(self, event)
     }
 }
 
-/// What holds for all hooks of a call.
+/// Options that apply to all hooks of a call.
 pub(super) struct CallOptions<'a> {
     limits: &'a Limits,
     cancels: Vec<Cancel>,
-    /// How much time all hooks of a call have together, and since when.
+    /// When the call began, and the total time of its hooks.
     within: Option<(Instant, Duration)>,
-    /// The bound on hooks under way, if there is one.
+    /// Bounds how many hooks run at once (`max_in_flight`).
     slots: Option<&'a Semaphore>,
-    /// Whether reports have the digests of hooks.
+    /// Whether reports include the hooks' digests.
     digests: bool,
-    /// Whether no hook decides.
+    /// Whether all hooks run in monitor mode.
     monitor: bool,
-    /// Whether stdout is kept for its own sake.
+    /// Whether stdout is kept for operations that are not filters.
     keep_stdout: bool,
 }
 
@@ -227,10 +227,10 @@ impl<'a> CallOptions<'a> {
         self.cancels.iter().any(Cancel::is_cancelled)
     }
 
-    /// What a hook that has this limit may still take of the whole call's time.
+    /// The hook's timeout, shortened to the time left for the whole call.
     fn time_left(&self, limit: Duration) -> Duration {
         match self.within {
-            // In whole milliseconds, since a person may read it.
+            // Whole milliseconds, since reports show it.
             Some((since, time)) if time.saturating_sub(since.elapsed()) < limit => {
                 Duration::from_millis(time.saturating_sub(since.elapsed()).as_millis().try_into().unwrap_or(u64::MAX))
             }
@@ -258,7 +258,7 @@ fn run(
             Loaded::Skipped(reason) if !hook.is_overdue() => Some(reason.as_str()),
             _ if stage == Stage::Start && report.refused.is_some() => Some("it was not called: the event was refused"),
             _ if stops && report.decision == Decision::Vetoed => Some("it was not called: a hook before it vetoed"),
-            _ if report.was_cancelled() => Some("it was not called: the host has cancelled the call"),
+            _ if report.was_cancelled() => Some("it was not called: the call was cancelled"),
             Loaded::Ready(_) | Loaded::Broken(_) | Loaded::Skipped(_) => None,
         };
         if let Some(reason) = passed_over {
@@ -284,7 +284,7 @@ fn run(
         report.add(ended);
     }
     if stage == Stage::Start && options.is_cancelled() && !report.was_cancelled() {
-        report.refuse("the host has cancelled the call".to_owned());
+        report.refuse("the call was cancelled".to_owned());
     }
     if report.decision == Decision::Vetoed {
         report.document = None;
@@ -292,10 +292,10 @@ fn run(
     report
 }
 
-/// How long a wait for a free slot has to be for the report to mention it.
+/// Shorter waits for a free slot are not reported.
 const NOTED_WAIT: Duration = Duration::from_millis(100);
 
-/// The time limit of a hook begins after its wait for a slot, so both together can be twice as long.
+/// Tells why a call took longer than the timeout: the timeout starts only after the wait for a slot.
 fn waited_note(waited: Duration) -> String {
     let waited = Duration::from_millis(waited.as_millis().try_into().unwrap_or(u64::MAX));
     format!("it waited {} for a free slot (max_in_flight) before it was called", humantime::format_duration(waited))
@@ -374,7 +374,7 @@ fn not_run(hook: &Hook, termination: Termination) -> HookReport {
     HookReport { notes: vec!["it was not called".to_owned()], ..silent(hook, termination) }
 }
 
-/// The report of a hook that has said nothing.
+/// A report without output.
 fn silent(hook: &Hook, termination: Termination) -> HookReport {
     HookReport {
         path: hook.path.to_path_buf(),
@@ -394,16 +394,16 @@ fn silent(hook: &Hook, termination: Termination) -> HookReport {
     }
 }
 
-/// What a filter's hook made of the document, if it changed it. A hook whose document cannot be used has failed.
+/// The document that a filter hook wrote, if any. An unusable document makes the hook fail.
 fn take_document(format: &DocumentFormat, hook: &mut HookReport) -> Option<Bytes> {
     if !hook.termination.is_success() {
         return None;
     }
     let usable = if hook.stdout_held {
-        Err("its document may be incomplete: a background process still held its stdout when it had exited".to_owned())
+        Err("its document may be incomplete: a background process kept its stdout open after it exited".to_owned())
     } else if hook.stdout_dropped > 0 {
         let (kept, all) = (hook.stdout.len(), hook.stdout.len() as u64 + hook.stdout_dropped);
-        Err(format!("it wrote a document of {all} bytes, of which no more than {kept} are taken"))
+        Err(format!("it wrote a document of {all} bytes: the limit is {kept} bytes"))
     } else if format.is_empty(&hook.stdout) {
         return None;
     } else {

@@ -1,4 +1,4 @@
-//! Running one hook's file by itself.
+//! Runs a single hook file.
 
 use std::path::PathBuf;
 
@@ -16,9 +16,9 @@ use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::report::HookReport;
 
-/// Runs one hook's file, native or wasm, without a hooks directory.
+/// Runs a single hook file, native or wasm, without a hooks directory.
 ///
-/// The hook's own settings, beside its file, hold; its execute bit and the trust in its file are asked for as in a hooks
+/// The settings file next to the hook applies. The file needs its execute bit and is checked for trust, as in a hooks
 /// directory.
 ///
 /// ```no_run
@@ -38,7 +38,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    /// Will run this file.
+    /// Prepares to run this file.
     pub fn new(hook: impl Into<PathBuf>) -> Self {
         Self {
             hook: hook.into(),
@@ -51,42 +51,42 @@ impl Exec {
         }
     }
 
-    /// Sets the limits that hold where the hook's settings have none.
+    /// Sets the limits. The hook's settings take precedence.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Keeps the compiled form of a WebAssembly hook there. By default it is not kept.
+    /// Sets the cache for the compiled form of a WebAssembly hook. By default, there is no cache.
     #[cfg(feature = "wasm")]
     pub fn cache(mut self, cache: Cache) -> Self {
         self.cache = Some(cache);
         self
     }
 
-    /// Compiles a WebAssembly hook by this program, in a process of its own. By default it is compiled in this process.
+    /// Compiles a WebAssembly hook with this program, in a separate process. By default, this process compiles it.
     #[cfg(feature = "wasm")]
     pub fn compiler(mut self, compiler: Compiler) -> Self {
         self.compiler = Some(compiler);
         self
     }
 
-    /// Holds a native hook to what its settings grant, also where they do not say `confine = true`.
+    /// Confines a native hook to what its settings grant, even without `confine = true` in them.
     pub fn confine_all(mut self, confine: bool) -> Self {
         self.confine_all = confine;
         self
     }
 
-    /// Ends the hook when this is cancelled. More than one may be given.
+    /// Ends the hook when `cancel` is cancelled. You can add several.
     pub fn cancel(mut self, cancel: &Cancel) -> Self {
         self.cancels.push(cancel.clone());
         self
     }
 
-    /// Uses the grants in the hook's settings although others than root could have written them, or the hook.
+    /// Uses the grants in the hook's settings even if users other than root could have written them or the hook.
     ///
-    /// By default, [`run`](Self::run) ignores such grants and notes that in the report. A downloaded module with a settings
-    /// file beside it could otherwise run any program.
+    /// By default, [`run`](Self::run) ignores such grants and adds a note to the report. Otherwise, a downloaded module with a
+    /// settings file could run any program.
     pub fn trust_grants(mut self) -> Self {
         self.trust_grants = true;
         self
@@ -95,7 +95,7 @@ impl Exec {
     /// Checks whether the hook can be run, without running it.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// [`LaunchError`] says why it cannot.
     pub fn check(&self) -> Result<(), LaunchError> {
         match self.load().loaded {
             Loaded::Broken(why) => Err(why),
@@ -117,14 +117,14 @@ impl Exec {
         hook
     }
 
-    /// Runs it with any arguments, and blocks until it has ended. Everything that can go wrong is in the report. Both
-    /// streams are kept, as far as the limits allow.
+    /// Runs the hook with these arguments and blocks until it has ended. The report contains every failure, and both stdout
+    /// and stderr up to the limits.
     #[must_use = "the hook may have failed"]
     pub fn run(self, arguments: &[&str], stdin: impl Into<Bytes>) -> HookReport {
         let mut hook = self.load();
-        // A guest would take what is before the NUL for the whole argument, where a process cannot be started at all.
+        // exec(3) rejects a NUL, while a wasm guest would silently truncate the argument.
         if let Some(argument) = arguments.iter().find(|argument| argument.contains('\0')) {
-            let why = format!("the argument {argument:?} contains a NUL byte, which no hook can be given");
+            let why = format!("the argument {argument:?} contains a NUL byte, which cannot be passed to a hook");
             hook.loaded = Loaded::Broken(LaunchError::Refused(why));
         }
         let options = CallOptions::new(&self.limits, self.cancels);

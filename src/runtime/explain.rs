@@ -1,4 +1,4 @@
-//! What an event would come to, without running or compiling a hook.
+//! Explains an event without running or compiling a hook.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::serialize;
 use crate::stage::Stage;
 
-/// What an event would come to: from [`RuntimeBuilder::explain`](crate::RuntimeBuilder::explain).
+/// How an event would be handled. Returned by [`RuntimeBuilder::explain`](crate::RuntimeBuilder::explain).
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -25,27 +25,27 @@ pub struct Explanation {
     pub driver: String,
     /// The guest.
     pub object: String,
-    /// What happens to it.
+    /// The operation.
     pub operation: String,
-    /// The part of the operation, or `-`.
+    /// The sub-operation, or `-`.
     pub sub_operation: String,
     /// The extra argument, or `-`.
     pub extra: String,
-    /// The stage that the driver's convention puts the operation in.
+    /// The operation's stage in the driver's convention.
     pub stage: Stage,
     /// What a hook's failure would mean, in words.
     pub failure: String,
-    /// The driver's hooks, in the order in which they are called; those that this event does not reach too.
+    /// All hooks of the driver in call order, including those that this event does not call.
     pub hooks: Vec<ExplainedHook>,
-    /// What looks as if it was meant for this event, and is not.
+    /// Files that seem meant for this event but are not called.
     pub near_misses: Vec<Skipped>,
 }
 
-/// What a hook does at an event.
+/// How one hook takes part in an event.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ExplainedHook {
-    /// Whether it would be called. One that would be and cannot be run fails.
+    /// Whether it would be called. If it then cannot be run, it fails.
     pub called: bool,
     /// Why, in words.
     pub why: String,

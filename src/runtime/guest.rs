@@ -1,4 +1,4 @@
-//! The handle of a guest that was allowed to start.
+//! The handle of a guest whose start was allowed.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use super::Runtime;
 use crate::event::Event;
 use crate::report::Report;
 
-/// A guest that was allowed to start, and whose hooks are still to be told of its end.
+/// The handle of a guest whose start was allowed. It makes sure that the shutdown hooks run once.
 ///
-/// [`Runtime::admit`] gives it, and [`stopped`](Self::stopped) takes it, so that each allowed start has its one shutdown.
-/// Kept with the guest, it also covers what goes wrong in between: one that is dropped, as by `?` after the guest could not
-/// be made after all, tells the hooks then. That blocks, as every call does; from async code, do not let it come to that.
+/// [`Runtime::admit`] returns it, and [`stopped`](Self::stopped) consumes it. Dropping it runs the shutdown hooks too, for
+/// example when `?` returns early because the guest could not be created. The drop blocks until the hooks have ended: in async
+/// code, use `stopped_async` instead.
 ///
 /// ```no_run
 /// # fn boot() -> std::io::Result<()> { Ok(()) }
@@ -24,12 +24,12 @@ use crate::report::Report;
 /// # drop(report);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "dropped, it tells the hooks at once that the guest has stopped"]
+#[must_use = "dropping it runs the shutdown hooks at once"]
 pub struct Guest {
     runtime: Runtime,
     event: Event,
     report: Option<Report>,
-    /// Whether the hooks are still to be told.
+    /// Whether the shutdown hooks still have to run.
     owes: bool,
 }
 
@@ -38,40 +38,41 @@ impl Guest {
         Self { runtime, event, report, owes: true }
     }
 
-    /// The event that it was allowed with.
+    /// The event of the allowed start.
     #[must_use]
     pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// What the hooks said to its start; `None` for one that was [adopted](Runtime::adopt).
+    /// The report of its start; `None` for an [adopted](Runtime::adopt) guest.
     #[must_use]
     pub fn report(&self) -> Option<&Report> {
         self.report.as_ref()
     }
 
-    /// Tells the hooks that it has stopped, with the document that it started with: the operation `stopped`, or the one that
-    /// the driver's convention [ends a guest with](crate::Convention::ended_by).
+    /// Runs the shutdown hooks, with the document of the start. The operation is `stopped`, or the one set by the driver's
+    /// convention ([`ended_by`](crate::Convention::ended_by)).
     pub fn stopped(mut self) -> Report {
         self.tell()
     }
 
-    /// Tells the hooks of its end by an event of your own: another operation, extra or document.
+    /// Runs the shutdown hooks with your own event: another operation, extra argument or document.
     pub fn stopped_with(mut self, event: &Event) -> Report {
         self.owes = false;
         self.runtime.shutdown(event)
     }
 
-    /// Tells the hooks of its end, without blocking the async task's thread.
+    /// Like [`stopped`](Self::stopped), without blocking the async task's thread.
     ///
-    /// Dropped before it is done, it goes on by itself.
+    /// If the future is dropped early, the hooks still run to their end.
     #[cfg(feature = "async")]
     pub async fn stopped_async(mut self) -> Report {
         self.owes = false;
         self.runtime.call(&self.end()).shutdown_async().await
     }
 
-    /// Takes the duty to tell the hooks: for a guest that outlives this process. [`Runtime::adopt`] gives it back.
+    /// Releases the handle without running the shutdown hooks, for a guest that outlives this process. [`Runtime::adopt`] makes
+    /// a new handle from the event.
     pub fn detach(mut self) -> Event {
         self.owes = false;
         self.event.clone()
@@ -88,7 +89,8 @@ impl Guest {
 }
 
 impl Runtime {
-    /// The handle of a guest that is running already, for a daemon that has been started anew: its end is to be told, too.
+    /// Creates the handle of a guest that is already running, for a daemon that was restarted. No hook is called now; the
+    /// shutdown hooks run when the guest stops.
     pub fn adopt(&self, event: Event) -> Guest {
         Guest::new(self.clone(), event, None)
     }
@@ -98,8 +100,8 @@ impl Drop for Guest {
     fn drop(&mut self) {
         if self.owes {
             let (driver, object) = (self.event.driver(), self.event.object());
-            tracing::info!("guest {object} of {driver} is given up; its hooks are told that it has stopped");
-            // What fails is in the log.
+            tracing::info!("guest {object} of driver {driver} was dropped: running its shutdown hooks");
+            // Failures are logged.
             drop(self.tell());
         }
     }

@@ -1,4 +1,4 @@
-//! Hooks that were loaded.
+//! Loaded hooks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::hook::scope::Scope;
 use crate::hook::settings::{self, Settings};
 use crate::hook::skipped::Skipped;
 
-/// What loading made of a hook's file.
+/// The result of loading a hook file.
 pub(crate) enum Loaded {
     Ready(Box<dyn Program>),
     /// It cannot be run, so it vetoes every start that it would have been called for.
@@ -34,19 +34,19 @@ pub(crate) struct Hook {
     pub(crate) digest: FileDigest,
     /// Notes for the report of each call.
     pub(crate) notes: Vec<String>,
-    /// The end of its being disabled.
+    /// When it is enabled again.
     pub(crate) disabled_until: Option<SystemTime>,
 }
 
 impl Hook {
-    /// Refuses settings that narrow the hook to an operation that its driver does not have.
+    /// Refuses settings that restrict the hook to an unknown operation of its driver.
     pub(crate) fn with_known_operations(mut self, convention: &Convention) -> Self {
         let operations = self.settings.operations.iter().chain(&self.settings.not_operations).flatten();
         let unknown = operations.filter_map(|operation| convention.check(operation).err()).next();
         if let (Loaded::Ready(_), Some(error)) = (&self.loaded, unknown) {
             let file = settings::file_name(&self.path);
             self.loaded = Loaded::Broken(LaunchError::Refused(format!("`operations` in {}: {error}", file.display())));
-            // It vetoes all events: which ones were meant is not known.
+            // It vetoes all events, since the intended ones are unknown.
             (self.settings.operations, self.settings.not_operations) = (None, None);
         }
         self
@@ -71,13 +71,13 @@ impl Hook {
 #[derive(Default)]
 pub(crate) struct HookSet {
     pub(crate) drivers: BTreeMap<String, Vec<Hook>>,
-    /// Files that no event leads to.
+    /// Files that are never called.
     pub(crate) strays: Vec<Skipped>,
-    /// Files that look like hooks, but are not called, or not for what seems to be meant.
+    /// Files that look like hooks but are never called, or not for the apparent event.
     pub(crate) mistakes: Vec<Skipped>,
     /// Directories whose hooks another hook runs.
     pub(crate) dispatched: Vec<Skipped>,
-    /// When the first of the disabled hooks is to be enabled again.
+    /// When the next disabled hook is enabled again.
     pub(crate) until: Option<SystemTime>,
 }
 

@@ -1,4 +1,4 @@
-//! What a hooks directory holds, for the listing and the check.
+//! The contents of a hooks directory, for `list` and `check`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::hook::skipped::Skipped;
 use crate::limits::Limits;
 use crate::serialize;
 
-/// What was found in a hooks directory.
+/// The contents of a hooks directory.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Inventory {
@@ -21,16 +21,15 @@ pub struct Inventory {
     pub directory: PathBuf,
     /// The hooks, by driver, each driver's in the order in which they are called.
     pub hooks: Vec<HookInfo>,
-    /// Files that no event leads to, and why.
+    /// Files that are never called, and why.
     pub strays: Vec<Skipped>,
-    /// Files that look like hooks, but are not called, or not for what seems to be meant.
+    /// Files that look like hooks but are never called, or not for the apparent event.
     pub mistakes: Vec<Skipped>,
-    /// Directories of hooks for one event that the driver's own hook runs itself, so that hookvisor does not, and how that
-    /// is known.
+    /// Per-event directories that the driver's own hook runs, so that hookvisor does not, and the evidence.
     pub dispatched: Vec<Skipped>,
 }
 
-/// What will happen with a hook's file.
+/// How one hook file is treated.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct HookInfo {
@@ -41,30 +40,30 @@ pub struct HookInfo {
     pub path: PathBuf,
     /// Which back-end runs it.
     pub kind: Kind,
-    /// What will happen.
+    /// How it is treated.
     pub state: HookState,
-    /// Why, and how to mend it, where it will not simply be called.
+    /// Why it is not called normally, and how to fix that.
     pub reason: Option<String>,
-    /// The object, operation and sub-operation that it is for, where its directory says so; empty for all events.
+    /// The object, operation and sub-operation set by its directory; empty for all events.
     pub event: Vec<String>,
-    /// The operations that its settings narrow it to.
+    /// The operations that its settings restrict it to.
     pub operations: Option<Vec<String>>,
-    /// The operations that its settings leave out.
+    /// The operations that its settings exclude.
     pub not_operations: Option<Vec<String>>,
-    /// The objects that its settings narrow it to, as patterns.
+    /// The objects that its settings restrict it to, as patterns.
     pub objects: Option<Vec<String>>,
-    /// Its time limit.
+    /// Its timeout.
     #[serde(serialize_with = "serialize::seconds", rename = "timeout_seconds")]
     pub timeout: Duration,
-    /// Whether its failure counts.
+    /// Whether its failure can veto.
     pub mode: Mode,
-    /// What it may do beyond what every hook of its kind may, in words.
+    /// What its settings grant, in words.
     pub may: Vec<String>,
-    /// What an administrator should know about what it may do.
+    /// Warnings about its grants.
     pub warnings: Vec<String>,
 }
 
-/// What will happen with a hook at its event.
+/// How a hook is treated at its event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -73,7 +72,7 @@ pub enum HookState {
     Ready,
     /// It cannot be run: a start is vetoed, a shutdown reports a failure.
     Broken,
-    /// It is passed over.
+    /// It is skipped.
     Skipped,
 }
 

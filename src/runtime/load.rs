@@ -27,7 +27,7 @@ pub(crate) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Loads what was found in the place of a hook; what is no hook at all is an error.
+    /// Loads one found path. A path that is not a hook is the error.
     pub(crate) fn load_found(&self, found: Found) -> Result<Hook, Skipped> {
         let Found { path, scope, problem } = found;
         if let Some(why) = problem {
@@ -105,7 +105,7 @@ impl Loader<'_> {
         }
     }
 
-    /// Removes the grants if others could have written the settings, or the hook that gets them. Returns a note that says so.
+    /// Removes the grants if others could have written the settings or the hook, and returns a note.
     fn refuse_grants(&self, hook: &Path, settings: &mut Settings) -> Option<String> {
         if !settings.has_grants() {
             return None;
@@ -152,7 +152,7 @@ impl Loader<'_> {
         match self.backends.iter().find(|backend| backend.kind() == kind) {
             Some(backend) => backend.load(file, settings, self.limits),
             None => Err(LaunchError::Refused(
-                "it is a WebAssembly module, and this build of hookvisor runs native hooks only".to_owned(),
+                "it is a WebAssembly module: this build of hookvisor supports only native hooks".to_owned(),
             )),
         }
     }
@@ -172,7 +172,7 @@ impl Loader<'_> {
     }
 }
 
-/// Why a file without its execute bit is no hook that is switched off, but something that hooks read.
+/// Why a file without its execute bit is a data file and not a disabled hook.
 fn not_a_hook(path: &Path, trust: Trust) -> Option<&'static str> {
     let head = HookFile::open(path, trust).ok()?.head;
     let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();

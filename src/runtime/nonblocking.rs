@@ -1,4 +1,4 @@
-//! The calls for async code. They run on tokio's threads for blocking work, and never hold up a worker.
+//! Async calls. They run on tokio's blocking threads and never block a worker.
 
 use super::Runtime;
 use super::call::Invocation;
@@ -10,18 +10,18 @@ use crate::report::verdict::{Verdict, Veto};
 use crate::stage::Stage;
 
 /// # For async code
-/// These need a tokio runtime, and panic without one. The hooks run on its threads for blocking work
-/// ([`spawn_blocking`](tokio::task::spawn_blocking)), of which it has 512 by default; a call that finds none free waits.
+/// These methods panic outside a tokio runtime. The hooks run on its blocking threads
+/// ([`spawn_blocking`](tokio::task::spawn_blocking)), 512 by default. A call waits if none is free.
 impl Invocation {
-    /// As [`start`](Self::start), without blocking the task's thread. Dropped before it is done, it ends its hooks: nobody
-    /// waits for their verdict any more.
+    /// Like [`start`](Self::start), without blocking the task's thread. If the future is dropped early, its hooks are
+    /// cancelled.
     pub async fn start_async(self) -> Verdict {
         let abandoned = Abandoned(Cancel::new());
         let call = self.cancel(&abandoned.0);
         Verdict::of(call.on_another_thread(Stage::Start).await)
     }
 
-    /// As [`admit`](Self::admit), and as [`start_async`](Self::start_async).
+    /// Like [`admit`](Self::admit), without blocking; see [`start_async`](Self::start_async).
     ///
     /// # Errors
     /// [`Veto`] if the start was vetoed.
@@ -31,8 +31,8 @@ impl Invocation {
         Ok(Guest::new(runtime, report.event.clone(), Some(report)))
     }
 
-    /// As [`shutdown`](Self::shutdown), without blocking the task's thread. Dropped before it is done, it goes on by itself:
-    /// what has happened is told to every hook.
+    /// Like [`shutdown`](Self::shutdown), without blocking the task's thread. If the future is dropped early, the hooks still
+    /// run to their end.
     pub async fn shutdown_async(self) -> Report {
         self.on_another_thread(Stage::Shutdown).await
     }
@@ -50,9 +50,9 @@ impl Invocation {
 }
 
 /// # For async code
-/// See [`Invocation`]'s.
+/// See [`Invocation`].
 impl Runtime {
-    /// As [`start`](Self::start), without blocking the task's thread.
+    /// Like [`start`](Self::start), without blocking the task's thread.
     ///
     /// ```no_run
     /// # async fn start(runtime: &hookvisor::Runtime) -> Result<(), Box<dyn std::error::Error>> {
@@ -65,7 +65,7 @@ impl Runtime {
         self.call(event).start_async().await
     }
 
-    /// As [`admit`](Self::admit), without blocking the task's thread.
+    /// Like [`admit`](Self::admit), without blocking the task's thread.
     ///
     /// # Errors
     /// [`Veto`] if the start was vetoed.
@@ -73,13 +73,13 @@ impl Runtime {
         self.call(event).admit_async().await
     }
 
-    /// As [`shutdown`](Self::shutdown), without blocking the task's thread.
+    /// Like [`shutdown`](Self::shutdown), without blocking the task's thread.
     pub async fn shutdown_async(&self, event: &Event) -> Report {
         self.call(event).shutdown_async().await
     }
 }
 
-/// Cancels when it is dropped: with the future, or after its end, when there is nothing left to cancel.
+/// Cancels on drop: when the future is dropped, or after its end, when it has no effect.
 struct Abandoned(Cancel);
 
 impl Drop for Abandoned {

@@ -165,7 +165,7 @@ static void limits(char **argv, const char *kind)
     event.document = "<domain><name>old</name></domain>";
     event.document_length = strlen(event.document);
     CHECK(hookvisor_start(limited, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
-    CHECK(strstr(error.message, "of which no more than 10 are taken") != NULL);
+    CHECK(strstr(error.message, "the limit is 10 bytes") != NULL);
     CHECK(hookvisor_close(limited, NULL));
 }
 

@@ -284,7 +284,7 @@ fn modules_in_a_build_for_native_hooks_only() {
     ];
     assert_snapshot!(table("test.d/10-policy.wasm", cases), @r"
     a module (126)
-        it is a WebAssembly module, and this build of hookvisor runs native hooks only
+        it is a WebAssembly module: this build of hookvisor supports only native hooks
     a script (126)
         its name ends in .wasm, but it is no WebAssembly (it does not begin with \0asm): build it again, or rename it
     ");

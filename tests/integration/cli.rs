@@ -381,7 +381,7 @@ fn the_log_tells_as_much_as_it_is_asked_for() {
     assert_eq!(log("loud"), "hookvisor: HOOKVISOR_LOG=loud is ignored: use error, warn, info, debug or trace\n");
     assert_snapshot!(log("debug"), @r"
     hookvisor: hook DIR/test is loaded
-    hookvisor: hook DIR/test.d/10-broken cannot be run, and fails where it is called: it is neither a program nor a script: a script begins with a line such as `#!/bin/sh`
+    hookvisor: hook DIR/test.d/10-broken cannot be run and fails when it is called: it is neither a program nor a script: a script begins with a line such as `#!/bin/sh`
     hookvisor: DIR/a stray is not called: hooks are named for their driver, or lie in <driver>.d
     ");
 }

@@ -58,7 +58,7 @@ fn ctrl_c_ends_the_hook_reports_it_and_then_ends_the_program() {
         let (by, said) = ended_by(child, &[signal], hooks.path());
         assert_eq!(by, Some(signal as i32), "{arguments}: {said}");
         let expected = "Hook script execution failed: Hook script DIR/test";
-        assert!(said.starts_with(expected) && said.ends_with(" was cancelled by the host: begun\n"), "{said}");
+        assert!(said.starts_with(expected) && said.ends_with(" was interrupted: begun\n"), "{said}");
         assert!(!hooks.path().join("test.d/20-next.bak").exists(), "{arguments}: the next hook was called");
     }
 }

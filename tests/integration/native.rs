@@ -350,7 +350,7 @@ fn a_filter_whose_stdout_is_still_held_is_rejected() {
         let pid = fs::read_to_string(hooks.path().join("qemu.pid.bak")).unwrap().trim().to_owned();
         nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
         assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 1), "{wrote}: {report}");
-        let why = "its document may be incomplete: a background process still held its stdout when it had exited";
+        let why = "its document may be incomplete: a background process kept its stdout open after it exited";
         assert_eq!(report.hooks[0].termination, Termination::Rejected(why.to_owned()), "{wrote}");
         let held = format!("a background process still holds its stdout, and was not waited for: sleep (pid {pid})");
         assert_eq!(report.hooks[0].notes, [held], "{wrote}");

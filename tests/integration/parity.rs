@@ -264,9 +264,9 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
         let report = too_much.runtime().run(&migrate);
         assert_eq!((report.decision, report.exit_status(), report.document.as_ref()), (Decision::Vetoed, 1, None));
         assert!(
-            report.to_string().ends_with(
-                "qemu was refused: it wrote a document of 8388609 bytes, of which no more than 8388608 are taken"
-            ),
+            report
+                .to_string()
+                .ends_with("qemu was refused: it wrote a document of 8388609 bytes: the limit is 8388608 bytes"),
             "{report}"
         );
 

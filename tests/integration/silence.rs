@@ -30,7 +30,7 @@ fn a_cancelled_start_is_vetoed_although_no_hook_is_there() {
     let runtime = Hooks::new().builder().cancel(&cancel).build().unwrap();
     assert_eq!(runtime.run(&event("web1", "start")).decision, Decision::Proceed);
     cancel.cancel();
-    let why = "the host has cancelled the call".to_owned();
+    let why = "the call was cancelled".to_owned();
     assert_eq!(refused(&runtime, &event("web1", "start")), (Decision::Vetoed, 125, why));
     assert_eq!(runtime.run(&event("web1", "stopped")).decision, Decision::Notified);
 }

@@ -110,7 +110,7 @@ impl Start {
             assert_eq!(hook.stderr_dropped, 0);
         }
         for skipped in &report.skipped {
-            assert_eq!(skipped.reason, "it was not called: the host has cancelled the call", "{self:?}");
+            assert_eq!(skipped.reason, "it was not called: the call was cancelled", "{self:?}");
             assert!(self.is_cancelled && report.hooks[0].termination == Termination::Cancelled, "{self:?}");
         }
         let all_agreed = report.hooks.len() == acts.len() && report.failures().next().is_none();

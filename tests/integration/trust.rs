@@ -56,7 +56,7 @@ fn a_link_in_the_midst_of_a_chain_counts_as_the_file() {
     symlink(&link, hooks.path().join("test")).unwrap();
     let (status, text) = start_and_check(&hooks, hooks.path());
     assert_eq!(status, Some(126), "{text}");
-    assert!(text.contains("the directory DIR/.theirs belongs to user 1234, who could change it"), "{text}");
+    assert!(text.contains("the directory DIR/.theirs is owned by user 1234, who could change it"), "{text}");
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_link_that_somebody_else_owns_is_refused_even_in_a_sticky_directory() {
     lchown(&link, Some(SOMEBODY), None).unwrap();
     let (status, text) = start_and_check(&hooks, &link);
     assert_eq!(status, Some(125), "{text}");
-    assert!(text.contains("is a link that belongs to user 1234"), "{text}");
+    assert!(text.contains("is a link that is owned by user 1234"), "{text}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn the_way_to_the_hooks_directory_counts() {
     symlink("/bin/true", below.join("test")).unwrap();
     let (status, text) = start_and_check(&hooks, &below);
     assert_eq!(status, Some(125), "{text}");
-    assert!(text.contains("cannot be trusted: the directory DIR/.theirs belongs to user 1234"), "{text}");
+    assert!(text.contains("cannot be trusted: the directory DIR/.theirs is owned by user 1234"), "{text}");
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn the_way_to_a_granted_program_counts_and_so_do_links_to_a_granted_directory() 
     hooks.file("test.toml", format!("[[command]]\nprogram = '{}'\n", program.display()), 0o644);
     let (status, text) = start_and_check(&hooks, hooks.path());
     assert_eq!(status, Some(126), "{text}");
-    assert!(text.contains("/.theirs/tool: the directory DIR/.theirs belongs to user 1234"), "{text}");
+    assert!(text.contains("/.theirs/tool: the directory DIR/.theirs is owned by user 1234"), "{text}");
 
     // The directory itself may be anybody's; who leads the way to it may not.
     hooks.file("test.toml", format!("[[dir]]\nhost = '{}'\n", theirs.display()), 0o644);
@@ -152,7 +152,7 @@ fn the_way_to_a_granted_program_counts_and_so_do_links_to_a_granted_directory() 
     hooks.file("test.toml", format!("[[dir]]\nhost = '{}'\n", link.display()), 0o644);
     let (status, text) = start_and_check(&hooks, hooks.path());
     assert_eq!(status, Some(126), "{text}");
-    assert!(text.contains("DIR/.theirs/link is a link that belongs to user 1234"), "{text}");
+    assert!(text.contains("DIR/.theirs/link is a link that is owned by user 1234"), "{text}");
 }
 
 /// A module and its settings from an archive are not the administrator's grant, whoever runs them.

@@ -1,4 +1,4 @@
-//! What a sandboxed hook may reach: directories, commands, connections. Only the administrator's settings grant any.
+//! What a sandboxed hook can use beyond its sandbox: directories, commands, connections. Only its settings can grant them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ pub(crate) enum Access {
     ReadWrite,
 }
 
-/// How many places one pattern may lead to.
+/// The most directories that one pattern may match.
 const MOST_PLACES: usize = 256;
 
 /// Directories whose grant opens more than it seems to, and what that is.
@@ -43,7 +43,7 @@ const SENSITIVE: [(&str, &str); 3] = [
 ];
 
 impl DirectoryGrant {
-    /// What the administrator should know about this grant.
+    /// A warning about this grant, for the administrator.
     pub(crate) fn warning(&self) -> Option<String> {
         let host = std::fs::canonicalize(&self.host).unwrap_or_else(|_| self.host.clone());
         let opened: Vec<String> = SENSITIVE
