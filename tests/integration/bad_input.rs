@@ -514,7 +514,7 @@ fn arguments_that_no_hook_can_be_given() {
         let refused = with("a\0b");
         assert_eq!(
             (refused.to_string().as_str(), refused.exit_status()),
-            (r#"could not be run: the argument "a\0b" contains a NUL byte, which no hook can be given"#, 126)
+            (r#"could not be run: the argument "a\0b" contains a NUL byte, which cannot be passed to a hook"#, 126)
         );
     }
 }
