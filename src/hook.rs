@@ -7,7 +7,6 @@ mod dispatcher;
 pub(crate) mod error;
 pub(crate) mod file;
 pub(crate) mod first;
-#[cfg(feature = "wasm")]
 pub(crate) mod identity;
 pub(crate) mod kind;
 pub(crate) mod mask;

@@ -1,15 +1,14 @@
 //! The SHA-256 of a hook's file, for the record.
 
 use std::fmt::Write;
-use std::fs::Metadata;
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use super::file::open_trusted;
+use super::identity::Identity;
 use super::trust::Trust;
 
 /// How much of a file is read at once.
@@ -19,15 +18,12 @@ const PIECE: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct FileDigest(Mutex<Option<(Identity, String)>>);
 
-/// Which file it was, and in which state: device, number, size, and the times of its last changes.
-type Identity = (u64, u64, u64, [i64; 4]);
-
 impl FileDigest {
     /// The digest in hexadecimal digits; `None` if the file cannot be read or is not to be trusted.
     pub(crate) fn of(&self, path: &Path) -> Option<String> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, found) = open_trusted(path, Trust::of_this_process()).ok()?;
-        let identity = identity(&found);
+        let identity = Identity::of(&found);
         match &*known {
             Some((of, digest)) if *of == identity => Some(digest.clone()),
             _ => {
@@ -37,11 +33,6 @@ impl FileDigest {
             }
         }
     }
-}
-
-fn identity(found: &Metadata) -> Identity {
-    let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
-    (found.dev(), found.ino(), found.size(), times)
 }
 
 fn digest(mut file: impl Read) -> io::Result<Vec<u8>> {

@@ -2,9 +2,11 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+#[cfg(feature = "wasm")]
 use std::time::{Duration, SystemTime};
 
 /// A change this recent may be followed by another one that the file's times do not show.
+#[cfg(feature = "wasm")]
 const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// Device, inode, size, time of modification and time of change. Only root can set a file's time of change, by the clock.
@@ -12,13 +14,17 @@ const UNSETTLED: Duration = Duration::from_secs(2);
 pub(crate) struct Identity([u64; 7]);
 
 impl Identity {
-    pub(crate) const SIZE: usize = 7 * 8;
-
     pub(crate) fn of(found: &Metadata) -> Self {
         let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()].map(i64::cast_unsigned);
         let [mtime, mtime_nsec, ctime, ctime_nsec] = times;
         Self([found.dev(), found.ino(), found.size(), mtime, mtime_nsec, ctime, ctime_nsec])
     }
+}
+
+/// What a stamp in the cache needs.
+#[cfg(feature = "wasm")]
+impl Identity {
+    pub(crate) const SIZE: usize = 7 * 8;
 
     /// Whether a later change would show.
     pub(crate) fn is_settled(&self) -> bool {

@@ -22,6 +22,7 @@ use super::engine::Resources;
 use super::private_file::{UnnamedFile, is_private};
 use super::stamp::Stamp;
 use crate::backend::Calls;
+use crate::hook::digest::hexadecimal;
 use crate::hook::file;
 use crate::hook::identity::Identity;
 use crate::hook::trust::Trust;
@@ -203,7 +204,7 @@ impl Key {
             Resources::Ample => "",
             Resources::Scarce => "-scarce",
         };
-        Self(format!("{}-{}-{}{resources}", hex(digest), std::env::consts::ARCH, env!("CARGO_PKG_VERSION")))
+        Self(format!("{}-{}-{}{resources}", hexadecimal(digest), std::env::consts::ARCH, env!("CARGO_PKG_VERSION")))
     }
 }
 
@@ -289,9 +290,4 @@ impl CompiledCode {
 
 fn damaged(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
-}
-
-/// Bytes as people write a digest.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

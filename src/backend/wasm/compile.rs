@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::cache::{self, Cache, CompiledCode, Key};
+use super::cache::{Cache, CompiledCode, Key};
 use super::compiler::{Compilation, Job, Layer};
 use super::engine::Resources;
 use super::error::{one_line, refused};
@@ -12,6 +12,7 @@ use super::precompiled;
 use super::sandbox::Sandbox;
 use super::stamp::Stamp;
 use crate::backend::Calls;
+use crate::hook::digest::hexadecimal;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::limits::Limits;
@@ -35,7 +36,7 @@ impl<'a> ModuleFile<'a> {
 
     /// The digest in hexadecimal digits.
     pub(super) fn sha256(&self) -> String {
-        cache::hex(&self.stamp.digest)
+        hexadecimal(&self.stamp.digest)
     }
 
     /// Refuses the file if the settings ask for another digest.
