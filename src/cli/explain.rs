@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, ExplainedHook, Explanation, HookState, Mode};
+use hookvisor::{ExplainedHook, Explanation, HookState, Mode};
 
 use super::installed::Installed;
 use super::list::kind;
-use super::options::{Format, HooksArgs, SERVICE_PATH};
+use super::options::{EventArgs, Format, HooksArgs, SERVICE_PATH};
 use super::streams::print;
 
 /// Show which hooks an event would call, with which rights, and why it would skip the others
@@ -23,24 +23,12 @@ pub(super) struct Args {
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// The driver: qemu, lxc, network, or any name
-    driver: String,
-    /// The guest, or - for none
-    #[arg(allow_hyphen_values = true)]
-    object: String,
-    /// What happens to it: prepare, start, started, stopped, release, …
-    #[arg(allow_hyphen_values = true)]
-    operation: String,
-    /// The sub-operation [default: the usual one for the operation, or -]
-    #[arg(value_name = "SUB-OPERATION", allow_hyphen_values = true)]
-    sub_operation: Option<String>,
-    /// One more argument for the hooks [default: -]
-    #[arg(allow_hyphen_values = true)]
-    extra: Option<String>,
+    #[command(flatten)]
+    event: EventArgs,
 }
 
 pub(super) fn explain(args: Args) -> anyhow::Result<u8> {
-    let event = event(&args).unwrap_or_else(|error| {
+    let event = args.event.event().unwrap_or_else(|error| {
         Args::command().bin_name("hookvisor explain").error(ErrorKind::ValueValidation, error).exit()
     });
     let explanation = Installed::of(args.hooks)?.builder()?.search_path(SERVICE_PATH).explain(&event)?;
@@ -50,17 +38,6 @@ pub(super) fn explain(args: Args) -> anyhow::Result<u8> {
     };
     print(text.as_bytes())?;
     Ok(0)
-}
-
-fn event(args: &Args) -> Result<Event, EventError> {
-    let mut event = Event::new(&args.driver, &args.object, &args.operation)?;
-    if let Some(sub_operation) = &args.sub_operation {
-        event = event.with_sub_operation(sub_operation)?;
-    }
-    if let Some(extra) = &args.extra {
-        event = event.with_extra(extra)?;
-    }
-    Ok(event)
 }
 
 fn text(explanation: &Explanation) -> String {

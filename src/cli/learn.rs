@@ -15,6 +15,7 @@ use clap::Parser;
 use hookvisor::Event;
 
 use self::grants::Learned;
+use super::options::EventArgs;
 use super::streams::{complain, document, print};
 
 /// The environment variables passed to the hook, and its search path.
@@ -39,30 +40,12 @@ pub(super) struct Args {
     merge: Option<PathBuf>,
     /// The hook's file
     hook: PathBuf,
-    /// The driver of the event
-    driver: String,
-    /// The guest, or - for none
-    #[arg(allow_hyphen_values = true)]
-    object: String,
-    /// What happens to it: prepare, start, started, stopped, release, …
-    #[arg(allow_hyphen_values = true)]
-    operation: String,
-    /// The sub-operation [default: the usual one for the operation, or -]
-    #[arg(value_name = "SUB-OPERATION", allow_hyphen_values = true)]
-    sub_operation: Option<String>,
-    /// One more argument for the hook [default: -]
-    #[arg(allow_hyphen_values = true)]
-    extra: Option<String>,
+    #[command(flatten)]
+    event: EventArgs,
 }
 
 pub(super) fn learn(args: Args) -> anyhow::Result<u8> {
-    let mut event = Event::new(&args.driver, &args.object, &args.operation)?;
-    if let Some(sub_operation) = &args.sub_operation {
-        event = event.with_sub_operation(sub_operation)?;
-    }
-    if let Some(extra) = &args.extra {
-        event = event.with_extra(extra)?;
-    }
+    let event = args.event.event()?;
     // Read this first: if it is invalid, the hook must not run.
     let earlier = args
         .merge

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use hookvisor::{Event, EventError};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
@@ -26,6 +27,36 @@ pub(super) struct HooksArgs {
     #[cfg(feature = "wasm")]
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+}
+
+/// The words of an event. Option-like words are accepted because [`words`](super::words) puts `--` before them.
+#[derive(Debug, clap::Args)]
+pub(super) struct EventArgs {
+    /// The driver: qemu, lxc, network, or any name
+    driver: String,
+    /// The guest, or - for none
+    object: String,
+    /// What happens to it: prepare, start, started, stopped, release, …
+    operation: String,
+    /// The sub-operation [default: the usual one for the operation, or -]
+    #[arg(value_name = "SUB-OPERATION")]
+    sub_operation: Option<String>,
+    /// One more argument for the hooks [default: -]
+    extra: Option<String>,
+}
+
+impl EventArgs {
+    /// The event, without a document.
+    pub(super) fn event(&self) -> Result<Event, EventError> {
+        let mut event = Event::new(&self.driver, &self.object, &self.operation)?;
+        if let Some(sub_operation) = &self.sub_operation {
+            event = event.with_sub_operation(sub_operation)?;
+        }
+        if let Some(extra) = &self.extra {
+            event = event.with_extra(extra)?;
+        }
+        Ok(event)
+    }
 }
 
 /// Output format.

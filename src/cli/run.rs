@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{Event, EventError, HookReport, LIBVIRT_DRIVERS, Record, Report, RuntimeBuilder};
+use hookvisor::{HookReport, LIBVIRT_DRIVERS, Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
-use super::options::{Format, HooksArgs, duration};
+use super::options::{EventArgs, Format, HooksArgs, duration};
 use super::streams::{complain, document, print};
 
 /// Run the hooks for one event; the document is read from standard input
@@ -40,21 +40,12 @@ pub(super) struct Args {
     /// Also show the stderr of hooks that succeeded
     #[arg(short, long)]
     verbose: bool,
-    /// The driver: qemu, lxc, network, or any name
-    driver: String,
-    /// The guest, or - for none
-    object: String,
-    /// What happens to it: prepare, start, started, stopped, release, …
-    operation: String,
-    /// The sub-operation [default: the usual one for the operation, or -]
-    #[arg(value_name = "SUB-OPERATION")]
-    sub_operation: Option<String>,
-    /// One more argument for the hooks [default: -]
-    extra: Option<String>,
+    #[command(flatten)]
+    event: EventArgs,
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<u8> {
-    let event = match event(&args) {
+    let event = match args.event.event() {
         Ok(event) => event.with_document(document()?),
         Err(error) => usage_error(&error),
     };
@@ -137,15 +128,4 @@ fn misspelt(driver: &str) -> Option<&'static str> {
         name.len() > 3 && strsim::osa_distance(&driver.to_lowercase(), name) <= slips
     };
     LIBVIRT_DRIVERS.into_iter().filter(|_| !LIBVIRT_DRIVERS.contains(&driver)).find(is_near)
-}
-
-fn event(args: &Args) -> Result<Event, EventError> {
-    let mut event = Event::new(&args.driver, &args.object, &args.operation)?;
-    if let Some(sub_operation) = &args.sub_operation {
-        event = event.with_sub_operation(sub_operation)?;
-    }
-    if let Some(extra) = &args.extra {
-        event = event.with_extra(extra)?;
-    }
-    Ok(event)
 }
