@@ -101,7 +101,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// What there is to see now, and after how long something may change that no descriptor tells of.
+    /// The state that the next step depends on, and when to look again even if no descriptor becomes ready.
     fn look(&mut self) -> (Seen, Option<Duration>) {
         let (expired, mut wake_in) = match self.expired {
             Some(expired) => (Some(expired), None),

@@ -152,7 +152,7 @@ pub(super) fn unreachable(site: &Site) -> Vec<PathBuf> {
     all
 }
 
-/// The directories of moved hooks that are there.
+/// The existing directories of moved hooks.
 fn present(site: &Site) -> Vec<PathBuf> {
     let dot_d = site.layout.kept_directories();
     let below = names(&dot_d).into_iter().map(|name| dot_d.join(name));

@@ -108,7 +108,7 @@ impl<'a> Attendant<'a> {
         fds
     }
 
-    /// Takes what there is, where `ready` says for each of [`poll_fds`](Self::poll_fds) whether there is something.
+    /// Handles the descriptors of [`poll_fds`](Self::poll_fds) that are ready, as `ready` says for each.
     pub(crate) fn serve(&mut self, ready: &[PollFlags]) {
         let mut ready = ready.iter().copied();
         let asked = self.listener.as_ref().and_then(|_| ready.next()).unwrap_or(PollFlags::empty());
