@@ -223,10 +223,12 @@ fn a_guardian_that_has_ended_or_does_not_answer_is_replaced_and_none_is_left() {
         assert_ne!(second, first);
 
         kill(Pid::from_raw(second.parse().unwrap()), Signal::SIGSTOP).unwrap();
-        // The smallest pipe there is, which fills soon.
-        let pipe = File::open(format!("/proc/{second}/fd/0")).unwrap();
-        fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
-        drop(pipe);
+        // The smallest pipe there is, which fills soon. It is not always descriptor 0: the shell moves it while it reads another file.
+        let descriptors = fs::read_dir(format!("/proc/{second}/fd")).unwrap();
+        let pipe = descriptors
+            .map(|entry| entry.unwrap().path())
+            .find(|path| fs::read_link(path).unwrap().to_string_lossy().starts_with("pipe:"));
+        fcntl(File::open(pipe.unwrap()).unwrap(), FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
         wait_until("the end of one that does not read", || {
             assert_eq!(start().to_string(), "");
             !is_alive(&second)
