@@ -1,5 +1,5 @@
-//! How the program and the library for C are linked, the guest SDK that the program carries, and the program that confined
-//! hooks execute for a command.
+//! Links the program and the C library, and prepares what they contain: the guest SDK for `hookvisor new`, and the
+//! program that confined hooks execute in place of a command.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,26 +7,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// The guest SDK, by links that `cargo package` follows: the SDK is a package of its own, which it would leave out.
+/// The guest SDK, through links that `cargo package` follows. It would leave out the SDK itself, which is another
+/// package.
 const SDK: &str = "packaging/guest-sdk";
 const SHIM: &str = "src/backend/native/confine/shim.rs";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     build_shim()?;
-    // The shared library for C stays loaded after `dlclose`: wasmtime has put handlers of signals into the process, and they
-    // are part of it.
+    // The shared library for C stays loaded after `dlclose`, because wasmtime's signal handlers are part of it.
     if env::var_os("CARGO_FEATURE_CAPI").is_some() {
         println!("cargo::rustc-link-arg=-Wl,-z,nodelete");
     }
-    // A static program relocates itself each time that it starts; packed, there is less to read for that.
+    // A static program relocates itself at each start. Packed relocations are less to read.
     if env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "musl") {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
     list_sdk()
 }
 
-/// Writes `sdk.rs`: an array of the SDK's files, each its name and its text, for `hookvisor new`.
+/// Writes `sdk.rs`: the SDK's files as an array of names and texts, for `hookvisor new`.
 fn list_sdk() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SDK}");
     let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join(SDK);
@@ -50,8 +50,8 @@ fn find(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// Compiles the program of confined hooks' commands, which the library contains. It needs the Rust toolchain alone. On an
-/// architecture that it is not written for, it is empty, and confined hooks are refused.
+/// Compiles the program that confined hooks execute in place of a command. This needs only the Rust toolchain. On other
+/// architectures the file is empty, and confined hooks are refused.
 fn build_shim() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SHIM}");
     let variable = |name: &str| env::var(name).unwrap_or_default();
@@ -70,7 +70,7 @@ fn build_shim() -> Result<(), Box<dyn Error>> {
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.arg(format!("-Clinker={linker}"));
     }
-    // A toolchain whose core library is elsewhere says so here.
+    // A toolchain with its core library elsewhere passes `--sysroot`.
     let flags = variable("CARGO_ENCODED_RUSTFLAGS");
     let flags: Vec<&str> = flags.split('\x1f').collect();
     for (at, flag) in flags.iter().enumerate() {

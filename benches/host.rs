@@ -1,4 +1,4 @@
-//! What hooks cost a host: one that is large, one that starts many guests at once, one that is idle.
+//! Measures what hooks cost a host: a large one, one that starts many guests at once, and an idle one.
 //!
 //! `cargo bench --bench host`; see `benches/README.md` for how to read it.
 
@@ -20,9 +20,9 @@ use tempfile::TempDir;
 
 const STARTS: usize = 1000;
 const CALLERS: usize = 64;
-/// The argument by which this program is one that launches hooks.
+/// With this argument, this program launches hooks.
 const LAUNCHES: &str = "--launches";
-/// And for compiling the hooks of a directory.
+/// With this one, it compiles the hooks of a directory.
 const COMPILE: &str = "compile";
 const SCRIPT: &str = "#!/bin/sh\necho 'guest web2 has no owner' >&2\nexit 1\n";
 
@@ -62,19 +62,19 @@ fn row(case: &str, seen: &str, target: &str, met: Option<bool>) {
     println!("| {case} | {seen} | {target} | {met} |");
 }
 
-/// The process's resident memory, in KiB: what it is now (`VmRSS`), or the most that it was (`VmHWM`).
+/// The process's resident memory in KiB: the current one (`VmRSS`) or the maximum (`VmHWM`).
 fn resident(which: &str) -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(which)).unwrap();
     line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// From now on `VmHWM` is the most since now.
+/// Resets the maximum that `VmHWM` reports.
 fn forget_the_most_resident() {
     fs::write("/proc/self/clear_refs", "5").unwrap();
 }
 
-/// Touches this much memory, in pages of 4 KiB each.
+/// Touches this much memory, page by page of 4 KiB.
 #[expect(unsafe_code, reason = "the C library has no safe way to ask for small pages")]
 fn large_host(bytes: usize) {
     let mut memory: Vec<u8> = Vec::with_capacity(bytes);
@@ -90,7 +90,7 @@ fn large_host(bytes: usize) {
     std::mem::forget(memory);
 }
 
-/// The price of a plain fork, beside: `std` forks as soon as a `pre_exec` is asked for.
+/// The cost of a plain fork: `std` forks if a `pre_exec` is set.
 #[expect(unsafe_code, reason = "pre_exec is unsafe")]
 fn by_fork(program: &Path) {
     use std::os::unix::process::CommandExt;
@@ -102,7 +102,7 @@ fn by_fork(program: &Path) {
     drop(child.wait_with_output().unwrap());
 }
 
-/// A launch by hookvisor, and one by a plain fork, as often as a line comes; answers with how long they took.
+/// Launches once with hookvisor and once with a plain fork for each input line, and answers with the durations.
 fn launches() {
     let directory = TempDir::new().unwrap();
     install(directory.path(), "10-dash", SCRIPT);
@@ -119,7 +119,7 @@ fn launches() {
     }
 }
 
-/// A process of its own that launches on demand.
+/// A separate process that launches on demand.
 struct Host(Child, BufReader<std::process::ChildStdout>);
 
 impl Host {
@@ -150,12 +150,12 @@ impl Drop for Host {
     }
 }
 
-/// In turns, so that what disturbs one disturbs both.
+/// Alternate, so that a disturbance affects both.
 fn large() {
     let (mut small, mut large) = (Host::of(0), Host::of(4 << 30));
     let mut times = [(); 4].map(|()| Vec::new());
     for turn in 0..500 {
-        // A plain fork of the large one takes its time.
+        // A plain fork of the large process is slow.
         let what = if turn % 10 == 0 { "both" } else { "ours" };
         let [ours, fork] = small.launch(what);
         let [ours_large, fork_large] = large.launch(what);
@@ -178,7 +178,7 @@ fn large() {
     row("the same by a plain fork", &format!("{large_fork:.2?} / {small_fork:.2?} = {fork:.1}"), "", None);
 }
 
-/// `STARTS` events from `CALLERS` threads: how long each took, and all together.
+/// `STARTS` events from `CALLERS` threads: the duration of each, and the total.
 fn from_many(runtime: &Runtime, event: &Event) -> (Vec<Duration>, Duration) {
     let next = AtomicUsize::new(0);
     let began = Instant::now();
@@ -223,14 +223,14 @@ fn storm() {
     row(&format!("storm: {STARTS} starts of a dash and a wasm hook, {CALLERS} callers"), &seen, "", None);
 }
 
-/// What this process has computed for.
+/// The CPU time of this process.
 fn computed() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     let time = |time: TimeVal| Duration::new(time.tv_sec() as u64, time.tv_usec() as u32 * 1000);
     time(usage.user_time()) + time(usage.system_time())
 }
 
-/// How often the process's other threads have been woken.
+/// How often the process's other threads were woken.
 fn woken() -> u64 {
     let own = std::process::id().to_string();
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
@@ -242,14 +242,14 @@ fn woken() -> u64 {
         .sum()
 }
 
-/// A runtime of the hooks in a directory, whose code goes into a cache there.
+/// A runtime for the hooks in a directory, with its cache there.
 fn runtime_of(directory: &Path) -> Runtime {
     let cache = Cache::open(directory.join("cache")).unwrap();
     Runtime::builder(directory).cache(cache).build().unwrap()
 }
 
-/// Compiles the hooks in a directory. This is a process of its own, since what compiling leaves behind is not what ten loaded
-/// hooks take.
+/// Compiles the hooks of a directory. This runs in a separate process, so that the memory of compilation is not counted
+/// for the loaded hooks.
 fn compile(directory: &Path) {
     let before = computed();
     let took = timed(|| drop(runtime_of(directory)));
@@ -262,7 +262,7 @@ fn compile(directory: &Path) {
 fn idle() {
     let directory = TempDir::new().unwrap();
     for number in 0..10 {
-        // Ten different modules: a custom section tells them apart.
+        // Ten different modules. They differ in a custom section.
         install(directory.path(), &format!("{number}.wasm"), [policy(), vec![0, 2, 1, number]].concat());
     }
     let this = std::env::current_exe().unwrap();

@@ -1,4 +1,4 @@
-//! A daemon that gives its own operations a meaning: cargo run --example convention -- DIR
+//! A daemon that defines its own operations: cargo run --example convention -- DIR
 #![expect(clippy::print_stdout, reason = "its output")]
 
 use hookvisor::{Convention, DocumentFormat, Event, Operation, Runtime};
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .closed();
     let hooks = Runtime::builder(directory).convention(convention).build()?;
 
-    // The hooks may rewrite the guest's configuration; what is not JSON vetoes.
+    // Hooks may rewrite the guest's configuration. A document that is not JSON vetoes.
     let configure = Event::new("vmm", "web1", "configure")?.with_document("{\"memory\": 512}");
     let report = hooks.start(&configure).into_result()?;
     let configuration = report.document.unwrap_or(configure.document().clone());

@@ -1,4 +1,4 @@
-//! The smallest embedding: `cargo run --example embed -- HOOKS-DIR`. The README shows it.
+//! The smallest embedding: `cargo run --example embed -- HOOKS-DIR`. It is in the README.
 #![expect(clippy::print_stderr, reason = "its log")]
 
 use hookvisor::{Event, Runtime};

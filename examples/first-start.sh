@@ -1,6 +1,6 @@
 #!/bin/sh
-# One event, the start of a guest, put to two shell hooks and a sandboxed one: they let web1 start, and not web2.
-# Hooks and documents are beside this script; it changes nothing on this machine.
+# Asks two shell hooks and a sandboxed one about one event, the start of a guest. They allow web1 and veto web2.
+# The hooks and documents are next to this script. It changes nothing on this machine.
 cd "$(dirname "$0")/.." || exit
 
 for guest in web1 web2; do

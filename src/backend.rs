@@ -1,7 +1,7 @@
-//! What runs a hook: the one interface behind which the kinds differ.
+//! The interface of all back-ends.
 //!
-//! Back-ends share only [`Completion`]. [`Kind`] decides which back-end runs a hook. What a failure means is decided in
-//! [`crate::runtime`], never here.
+//! Back-ends share only [`Completion`]. [`Kind`] selects the back-end of a hook. [`crate::runtime`] decides what a
+//! failure means.
 
 pub(crate) mod broker;
 pub(crate) mod grants;
@@ -26,32 +26,32 @@ use crate::limits::{Deadline, Expired, Limits};
 use crate::observe;
 use crate::report::termination::Termination;
 
-/// A way to run hooks.
+/// Runs one kind of hooks.
 pub(crate) trait Backend: Send + Sync {
     /// The kind of hooks that it runs.
     fn kind(&self) -> Kind;
 
-    /// Makes a hook ready to be called, as far as that can be done beforehand.
+    /// Prepares a hook for its calls, as far as possible.
     fn load(&self, file: HookFile, settings: &Settings, limits: &Limits) -> Result<Box<dyn Program>, LaunchError>;
 }
 
-/// How many calls a back-end is made for.
+/// How many calls a back-end is created for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Calls {
-    /// One, and the process ends. What makes many calls cheaper would take longer to make than it could save.
+    /// One call, and then the process exits. Preparation for many calls would cost more than it saves.
     One,
     Many,
 }
 
-/// A hook that is ready to be called, from many threads at once.
+/// A loaded hook. Many threads can call it at once.
 ///
-/// The native one runs whatever program a call's path names; so it is by this that the sandbox has commands run for its
-/// guests, under the same rules as hooks.
+/// The native one runs the program at the call's path. The sandbox uses it to run its guests' commands under the rules
+/// for hooks.
 pub(crate) trait Program: Send + Sync {
-    /// Calls it and waits for its end, which comes by the call's deadline and grace.
+    /// Calls it and waits until it ends. The call's deadline and grace period bound the wait.
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError>;
 
-    /// The SHA-256 of its code in hexadecimal digits, if that was loaded beforehand.
+    /// The SHA-256 of its code in hexadecimal, if the code was loaded beforehand.
     fn sha256(&self) -> Option<String> {
         None
     }
@@ -61,12 +61,12 @@ pub(crate) trait Program: Send + Sync {
 pub(crate) struct Call<'a> {
     /// The program to run.
     pub(crate) path: &'a Path,
-    /// The hook that this call is for: the program itself, or the hook that asked for this command.
+    /// The hook that this call is for: the program itself, or the hook that requested this command.
     pub(crate) hook: &'a Path,
-    /// What follows the path in argv.
+    /// The arguments after the path.
     pub(crate) arguments: &'a [&'a str],
     pub(crate) stdin: Bytes,
-    /// What the hook's own configuration adds to its environment.
+    /// Variables from the hook's own settings.
     pub(crate) env: &'a [(String, String)],
     pub(crate) deadline: Deadline,
     pub(crate) limits: &'a Limits,
@@ -75,19 +75,19 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The event's names, by the hook's arguments.
+    /// The event's names, from the hook's arguments.
     pub(crate) fn names(&self) -> Names<'_> {
         let argument = |at: usize| self.arguments.get(at).copied().unwrap_or("-");
         Names { object: argument(0), operation: argument(1) }
     }
 
-    /// Checks the deadline, and returns how long until the next check. Logs, once, that the hook is slow.
+    /// Checks the deadline, and returns the time until the next check. Logs once that the hook is slow.
     pub(crate) fn check_deadline(&self) -> Result<Duration, Expired> {
         check_deadline(&self.deadline, self.hook)
     }
 }
 
-/// As [`Call::check_deadline`], for a deadline that outlives the borrow of its call.
+/// Like [`Call::check_deadline`], for a deadline that outlives the borrow of its call.
 pub(crate) fn check_deadline(deadline: &Deadline, hook: &Path) -> Result<Duration, Expired> {
     let left = deadline.check()?;
     if left.is_newly_slow {
@@ -96,13 +96,13 @@ pub(crate) fn check_deadline(deadline: &Deadline, hook: &Path) -> Result<Duratio
     Ok(left.wake_in)
 }
 
-/// All that a call leaves behind.
+/// The result of a call.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) termination: Termination,
     pub(crate) stdout: Captured,
     pub(crate) stderr: Captured,
-    /// The hook has ended, and a background process can still write to its stdout: `stdout` may be a part of the whole.
+    /// A background process still holds stdout open, so `stdout` may be incomplete.
     pub(crate) stdout_held: bool,
     pub(crate) notes: Vec<String>,
 }

@@ -1,8 +1,8 @@
-//! Output that is kept within bounds: the first and the last part, and a count of what lay between.
+//! Bounded capture of output: its first part, its last part, and the number of bytes between.
 
 use std::collections::VecDeque;
 
-/// What a hook wrote to one stream. It takes any amount, so that a hook is never blocked or failed by its own output.
+/// A hook's output on one stream. It accepts any amount, so a hook never blocks or fails because of its own output.
 #[derive(Debug, Default)]
 pub(crate) struct Capture {
     first: Vec<u8>,
@@ -12,17 +12,17 @@ pub(crate) struct Capture {
     dropped: u64,
 }
 
-/// The bytes that were kept, in order, and where the gap is.
+/// The kept bytes in order, and the position of the gap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Captured {
     pub(crate) bytes: Vec<u8>,
-    /// Where in `bytes` the dropped ones were.
+    /// Where in `bytes` the dropped ones belong.
     pub(crate) gap: usize,
     pub(crate) dropped: u64,
 }
 
 impl Capture {
-    /// Keeps `limit` bytes, half from the beginning and half from the end.
+    /// Keeps `limit` bytes: half from the start and half from the end.
     pub(crate) fn both_ends(limit: usize) -> Self {
         Self { first_limit: limit - limit / 2, last_limit: limit / 2, ..Self::default() }
     }
@@ -57,7 +57,7 @@ impl Capture {
 }
 
 impl Captured {
-    /// The text as it is shown: where bytes were dropped a line says how many.
+    /// The text for a person. A line shows where bytes were dropped and how many.
     pub(crate) fn shown(&self) -> Vec<u8> {
         let mut shown = self.bytes.clone();
         if self.dropped > 0 {
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn up_to_the_limit_all_is_kept() {
+    fn output_up_to_the_limit_is_kept_whole() {
         for writes in [&["0123456789"][..], &["01234", "56789"], &["0", "12345678", "9"]] {
             assert_eq!(captured(Capture::both_ends(10), writes), ("0123456789".to_owned(), 0), "{writes:?}");
         }
     }
 
     #[test]
-    fn past_it_the_middle_goes_and_is_counted_however_the_writes_fall() {
+    fn beyond_the_limit_the_middle_is_dropped_and_counted() {
         for writes in [&["abcdeXXXXXvwxyz"][..], &["abc", "deXXXX", "X", "vwxyz"], &["abcdeXXXXXv", "w", "x", "y", "z"]]
         {
             let expected = "abcde\n[… 5 bytes left out …]\nvwxyz".to_owned();
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn with_no_limit_to_keep_it_only_counts() {
+    fn with_a_limit_of_zero_it_only_counts() {
         assert_eq!(captured(Capture::beginning(0), &["abc", "de"]).1, 5);
     }
 }

@@ -1,15 +1,15 @@
-//! The names of what is counted and measured, for the [`metrics`](https://docs.rs/metrics) facade.
+//! The names of the metrics, for the [`metrics`](https://docs.rs/metrics) facade.
 //!
-//! A daemon that installs a recorder (such as `metrics-exporter-prometheus`) gets them; without one they cost next to
-//! nothing.
+//! A daemon that installs a recorder (such as `metrics-exporter-prometheus`) receives them. Without a recorder they
+//! cost almost nothing.
 
-/// Counter: hooks that were called, by `driver`, `operation`, `kind` (`native`, `wasm`) and `termination` (as in the report).
+/// Counter: hook calls, by `driver`, `operation`, `kind` (`native`, `wasm`) and `termination` (as in the report).
 pub const CALLS: &str = "hookvisor_hook_calls_total";
-/// Histogram: how long a hook's call took, in seconds, by `driver`, `operation` and `kind`.
+/// Histogram: duration of a hook call in seconds, by `driver`, `operation` and `kind`.
 pub const DURATION: &str = "hookvisor_hook_duration_seconds";
-/// Gauge: hooks that are under way.
+/// Gauge: hooks that are running.
 pub const IN_FLIGHT: &str = "hookvisor_hooks_in_flight";
-/// Counter: starts that were vetoed, by `driver` and `operation`.
+/// Counter: vetoed starts, by `driver` and `operation`.
 pub const VETOES: &str = "hookvisor_vetoes_total";
-/// Counter: how often the hooks were loaded, the first time too, by `result` (`ok`, `failed`).
+/// Counter: loads of the hooks, including the first, by `result` (`ok`, `failed`).
 pub const RELOADS: &str = "hookvisor_reloads_total";

@@ -1,4 +1,4 @@
-//! A bound on how many calls run at once. Waiting calls are served in the order in which they came.
+//! Bounds how many calls run at once. Waiting calls are served in order of arrival.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,20 +7,20 @@ use std::task::Wake;
 use crate::limits::{Deadline, Expired};
 use crate::thread_waker::ThreadWaker;
 
-/// A fair semaphore: a permit that is given back passes to the call that has waited longest, and a new call waits behind
-/// the others.
+/// A fair semaphore. A returned permit goes to the call that has waited longest, and a new call queues behind the
+/// others.
 #[derive(Debug)]
 pub(crate) struct Semaphore(Mutex<Permits>);
 
 #[derive(Debug)]
 struct Permits {
-    /// Above zero only while no call waits.
+    /// Nonzero only while no call waits.
     free: usize,
-    /// A call that another call removes from here has been given a permit.
+    /// The waiting calls. A call that another call has removed from here has a permit.
     queue: VecDeque<Arc<ThreadWaker>>,
 }
 
-/// The right to run, given back when it is dropped.
+/// The right to run. Returned on drop.
 #[derive(Debug)]
 pub(crate) struct Permit<'a>(&'a Semaphore);
 
@@ -29,7 +29,7 @@ impl Semaphore {
         Self(Mutex::new(Permits { free: number, queue: VecDeque::new() }))
     }
 
-    /// Takes a permit, and waits for one until the deadline.
+    /// Takes a permit. Waits for one until the deadline.
     pub(crate) fn take(&self, deadline: &Deadline) -> Result<Permit<'_>, Expired> {
         let waker = {
             let mut permits = self.permits();
@@ -90,7 +90,7 @@ mod tests {
         Deadline::start(timeout, Duration::MAX, cancels)
     }
 
-    /// Waits until so many wait. It ends, since each of them is on its way.
+    /// Waits until this many calls are queued. They are all on their way, so this ends.
     fn until_queued(semaphore: &Semaphore, number: usize) {
         while semaphore.permits().queue.len() < number {
             thread::yield_now();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_served_in_the_order_of_their_coming() {
+    fn waiting_calls_are_served_in_order_of_arrival() {
         let semaphore = Semaphore::new(1);
         let held = semaphore.take(&deadline(Duration::MAX, vec![])).unwrap();
         let (send, receive) = mpsc::channel();
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_with_its_time_or_its_cancellation_and_costs_nobody_a_place() {
+    fn a_wait_ends_at_its_deadline_or_its_cancellation_and_loses_no_permit() {
         let semaphore = Semaphore::new(1);
         let held = semaphore.take(&deadline(Duration::MAX, vec![])).unwrap();
         let cancel = Cancel::new();

@@ -1,10 +1,10 @@
-//! What a package needs beside the program: man pages and completions, made from the program's own command line, and the
-//! guest SDK.
+//! Generates what a package needs besides the program: man pages and completions from the command line, and the guest
+//! SDK.
 //!
 //! `cargo xtask man DIR`, `cargo xtask completions DIR`, `cargo xtask sdk DIR`.
 
 mod man;
-/// The program's own modules, below the name that they know themselves by.
+/// The program's own modules, under the names that they use.
 #[path = "../src"]
 #[expect(dead_code, reason = "only the definition of the command line is used")]
 mod program {
@@ -19,7 +19,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::{Shell, generate_to};
 use program::cli;
 
-/// Write what a package of hookvisor needs beside the program
+/// Generate what a package of hookvisor needs besides the program
 #[derive(Debug, Parser)]
 struct Args {
     #[command(subcommand)]
@@ -28,19 +28,19 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Write the man pages: from the command line, and from docs/man/*.md
+    /// Generate the man pages: from the command line, and from docs/man/*.md
     Man {
-        /// Where to write them
+        /// The output directory
         directory: PathBuf,
     },
-    /// Write the guest SDK as a package that stands by itself, as `hookvisor new` does
+    /// Generate the guest SDK as a separate package, as `hookvisor new` does
     Sdk {
-        /// Where to write it
+        /// The output directory
         directory: PathBuf,
     },
-    /// Write the completions for bash, zsh and fish
+    /// Generate the completions for bash, zsh and fish
     Completions {
-        /// Where to write them
+        /// The output directory
         directory: PathBuf,
     },
 }

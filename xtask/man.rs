@@ -1,4 +1,4 @@
-//! Man pages: section 1 from the command line, the others from Markdown.
+//! The man pages: section 1 from the command line, the others from Markdown.
 
 mod markdown;
 
@@ -10,9 +10,9 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// The pages that are written by hand: `docs/man/NAME.SECTION.md`.
+/// The pages written by hand: `docs/man/NAME.SECTION.md`.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/man");
-/// What a page's last paragraphs may begin with, and the section that they then are.
+/// How a page's last paragraphs may begin, and the section that each becomes.
 const SECTIONS: [(&str, &str); 4] = [
     ("Exit status:", "EXIT STATUS"),
     ("Environment:", "ENVIRONMENT"),
@@ -26,7 +26,7 @@ pub(crate) fn write(mut command: Command, directory: &Path) -> anyhow::Result<()
     of_command(&command, &by_hand, directory)
 }
 
-/// The pages from Markdown; returns their names, such as `hookvisor.toml(5)`.
+/// Generates the pages from Markdown, and returns their names, such as `hookvisor.toml(5)`.
 fn by_hand(directory: &Path) -> anyhow::Result<Vec<String>> {
     let mut names = Vec::new();
     let mut sources: Vec<_> = fs::read_dir(SOURCES).context(SOURCES)?.collect::<Result<_, _>>()?;
@@ -44,7 +44,7 @@ fn by_hand(directory: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// A subcommand's page, and its subcommands'.
+/// The page of a subcommand, and of its own subcommands.
 fn of_command(command: &Command, see_also: &[String], directory: &Path) -> anyhow::Result<()> {
     let subcommands = || command.get_subcommands().filter(|sub| !sub.is_hide_set());
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
@@ -99,7 +99,7 @@ fn save(path: &Path, page: &[u8]) -> anyhow::Result<()> {
     fs::write(path, page).with_context(|| format!("{} could not be written", path.display()))
 }
 
-/// The few forms that the pages have.
+/// The Markdown elements that the pages use.
 trait Page {
     fn paragraphs(&mut self, texts: &[&str]) -> &mut Self;
     fn example(&mut self, text: &str) -> &mut Self;

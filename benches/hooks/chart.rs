@@ -1,4 +1,5 @@
-//! A chart of the table: a bar for each case, on a logarithmic scale, since a sandboxed call takes a hundredth of a process.
+//! Draws the table as a chart: one bar per case. The scale is logarithmic, since a sandboxed call takes a hundredth of
+//! a process's time.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,7 +10,7 @@ use crate::table::time;
 const ROW: usize = 22;
 const LABELS: usize = 250;
 const WIDTH: usize = 760;
-/// The scale's ends, in seconds.
+/// The ends of the scale, in seconds.
 const LEAST: f64 = 1e-6;
 const MOST: f64 = 1.0;
 
@@ -50,7 +51,7 @@ pub(crate) fn svg(cases: &BTreeMap<String, Seen>) -> String {
     svg + "</svg>\n"
 }
 
-/// The others are what ours are compared with.
+/// The other cases are the comparison.
 fn is_ours(name: &str) -> bool {
     ["hookvisor", "drop-in", "wasm,", "load", "dash by hookvisor"].iter().any(|ours| name.starts_with(ours))
 }

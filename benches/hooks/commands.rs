@@ -1,4 +1,4 @@
-//! The programs, each call as its own process: the command line, and the drop-in as libvirt calls it.
+//! The programs, where each call is a process: the command line, and the drop-in as libvirt calls it.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,13 +8,13 @@ use std::process::Command;
 use crate::measure::{Case, Measured, target_directory};
 use crate::{Hooks, by_std};
 
-/// What a hook is called with.
+/// The hook's arguments.
 const ARGUMENTS: [&str; 4] = ["web2", "start", "begin", "read"];
 /// Where `debian/rules` builds the package's drop-in: one static file without the compiler.
 const DROP_IN: &str = "x86_64-unknown-linux-musl/dropin/hookvisor";
 const BUBBLEWRAP: &str = "/usr/bin/bwrap";
 
-/// A program as libvirt's hook in a root of its own, which has these hooks.
+/// A program installed as libvirt's hook in a separate root, with these hooks.
 fn installed(root: &Path, program: &Path, hooks: &Path) -> PathBuf {
     let link = root.join("etc/libvirt/hooks/qemu");
     let etc = root.join("etc/hookvisor");
@@ -40,14 +40,14 @@ pub(crate) fn measure(measured: &mut Measured, hooks: &Hooks) {
             }
         }
     }
-    // Compiles what a drop-in without a compiler only runs.
+    // Compiles the module, since a drop-in without a compiler cannot.
     for (_, link) in &links {
         let cache = link.ancestors().nth(4).unwrap().join("var/cache/hookvisor");
         let mut compile = Command::new(&full);
         compile.args(["compile", "--hooks"]).arg(&wasm).arg("--cache").arg(cache);
         assert!(compile.output().unwrap().status.success(), "the hooks are compiled");
     }
-    // The cache knows a module by its file's times once those are two seconds old.
+    // The cache recognizes a module by its file's times only after two seconds.
     std::thread::sleep(std::time::Duration::from_millis(2100));
 
     let script = |hooks: &Path| hooks.join("qemu.d/00");

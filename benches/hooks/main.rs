@@ -1,4 +1,4 @@
-//! What a hook costs, each case beside what it is measured against, in one run.
+//! Measures the cost of a hook, and what it is compared with, in one run.
 //!
 //! `cargo bench --bench hooks`, or `cargo bench --bench hooks -- --quick`; see `benches/README.md` for how to read it.
 
@@ -21,9 +21,9 @@ use tempfile::TempDir;
 
 use crate::measure::{Case, Measured, target_directory};
 
-/// A hook of two lines, as a shell reads it.
+/// A hook of two lines, for a shell.
 const SCRIPT: &str = "echo 'guest web2 has no owner' >&2\nexit 1\n";
-/// One that reads its document.
+/// A hook that reads its document.
 const READER: &str = "#!/bin/sh\nexec cat > /dev/null\n";
 const SIZES: [(usize, &str); 3] = [(1_000, "1 kB"), (1_000_000, "1 MB"), (50_000_000, "50 MB")];
 
@@ -61,7 +61,7 @@ impl Hooks {
         self.with(shell, &[format!("#!/bin/{shell}\n{SCRIPT}").into_bytes()])
     }
 
-    /// Ten guests: a custom section tells them apart.
+    /// Ten different guests. They differ in a custom section.
     fn ten_wasm(&self) -> PathBuf {
         let guests: Vec<_> = (0..10).map(|number| [self.guest.clone(), vec![0, 2, 1, number]].concat()).collect();
         self.with("ten wasm", &guests)
@@ -84,7 +84,7 @@ fn event(extra: &str, document: Vec<u8>) -> Event {
     Event::new("qemu", "web2", "start").and_then(|event| event.with_extra(extra)).unwrap().with_document(document)
 }
 
-/// A guest that the SDK makes (`tests/guests/sdk`), which does what the event's extra says.
+/// A guest built with the SDK (`tests/guests/sdk`). The event's extra argument selects what it does.
 fn guest(root: &Path) -> PathBuf {
     let target = target_directory();
     let built = Command::new(env!("CARGO"))
@@ -106,7 +106,7 @@ fn by_std(program: &Path, arguments: &[&str], document: &[u8]) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A hook may have left without reading.
+    // A hook may exit without reading its input.
     let _ = child.stdin.take().unwrap().write_all(document);
     black_box(child.wait_with_output().unwrap());
 }
@@ -134,7 +134,7 @@ fn native(measured: &mut Measured, hooks: &Hooks) {
         ("dash by std's Command", Box::new(|| by_std(&hook, &["web2", "start", "begin", "read"], &hooks.document))),
         ("dash by hookvisor", Box::new(|| drop(black_box(runtime.run(&event))))),
     ];
-    // Where this kernel cannot confine, the hook does not run.
+    // If this kernel cannot confine, the hook does not run.
     if confined.run(&event).exit_status() == 1 {
         cases.push(("dash, confined", Box::new(|| drop(black_box(confined.run(&event))))));
     }
@@ -159,7 +159,7 @@ fn loading(measured: &mut Measured, hooks: &Hooks) {
     measured.in_turns(3, vec![("load ten wasm hooks, compile", Box::new(|| drop(Runtime::open(&ten).unwrap())))]);
 }
 
-/// The same sandboxed hook by other runtimes, in the process of a Python host, where their packages are installed.
+/// The same sandboxed hook in other runtimes, inside a Python host, if their packages are installed.
 fn peers(measured: &mut Measured, hooks: &Hooks) {
     let (root, wasm) = (Path::new(env!("CARGO_MANIFEST_DIR")), hooks.wasm().join("qemu.d/00"));
     let mut command = Command::new("python3");
@@ -172,7 +172,7 @@ fn peers(measured: &mut Measured, hooks: &Hooks) {
     }
 }
 
-/// Prints the table. A full run also keeps it, with a chart, beside the benchmarks; a quick one below `target`.
+/// Prints the table. A full run also saves it with a chart next to the benchmarks, a quick run below `target`.
 fn report(measured: &Measured) {
     let table = table::table(&measured.cases);
     println!("\n{table}");
@@ -194,7 +194,7 @@ fn main() {
     peers(&mut measured, &hooks);
     measured.finish();
     report(&measured);
-    // The host's cases have a process of their own, which is small when it begins.
+    // The host's cases run in a separate process, which starts small.
     if !measured.is_quick {
         let host = Command::new(env!("CARGO")).args(["bench", "--quiet", "--bench", "host"]).status();
         assert!(host.unwrap().success(), "the cases of a host");

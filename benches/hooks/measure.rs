@@ -1,4 +1,4 @@
-//! Measuring: criterion for what takes microseconds, turns for what starts processes.
+//! Measures: criterion for microseconds, and alternating turns for cases that start processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 
-/// What was seen of a case, a call of it.
+/// The measurements of one case, per call.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
     /// In seconds.
     pub(crate) median: f64,
-    /// The tenth part of all calls took no longer: less disturbed by others than the median. Only where calls are timed one
-    /// by one.
+    /// The fastest tenth of the calls took no longer. It is less disturbed than the median. Only for calls that are
+    /// timed one by one.
     pub(crate) fast: Option<f64>,
-    /// Page faults and context switches, of this process and those that it started.
+    /// Page faults and context switches of this process and its children.
     pub(crate) faults: f64,
     pub(crate) switches: f64,
 }
 
-/// One case: its name, and what to do.
+/// One case: its name and its action.
 pub(crate) type Case<'a> = (&'a str, Box<dyn FnMut() + 'a>);
 
 pub(crate) struct Measured {
@@ -48,14 +48,14 @@ impl Measured {
     /// A case that takes microseconds.
     pub(crate) fn case(&mut self, name: &str, mut run: impl FnMut()) {
         self.criterion.bench_function(name, |bencher| bencher.iter(&mut run));
-        // Criterion passes over what was not asked for on the command line.
+        // Criterion skips what the command line did not select.
         let Some(median) = median(name) else { return };
         let mut counted = turns(100, &mut [(name, Box::new(run))]);
         let Some(seen) = counted.remove(0) else { return };
         self.cases.insert(name.to_owned(), Seen { median, fast: None, ..seen });
     }
 
-    /// Cases that are compared with each other, each of them once in every turn: what disturbs one disturbs them all.
+    /// Cases to compare, each once per turn, so that a disturbance affects all of them.
     pub(crate) fn in_turns(&mut self, count: usize, mut cases: Vec<Case<'_>>) {
         let count = if self.is_quick { count.div_ceil(10) } else { count };
         turns(count.div_ceil(10), &mut cases);
@@ -65,7 +65,7 @@ impl Measured {
         }
     }
 
-    /// A case that somebody else has measured, in seconds.
+    /// A case that another program has measured, in seconds.
     pub(crate) fn other(&mut self, name: &str, median: f64) {
         self.cases.insert(name.to_owned(), Seen { median, fast: None, faults: 0.0, switches: 0.0 });
     }
@@ -98,7 +98,7 @@ fn turns(count: usize, cases: &mut [Case<'_>]) -> Vec<Option<Seen>> {
     times.iter_mut().zip(&counts).map(seen).collect()
 }
 
-/// Page faults and context switches so far, of this process and of those that it waited for.
+/// Page faults and context switches so far, of this process and of the children that it has waited for.
 fn usage() -> [i64; 2] {
     let of = |who| getrusage(who).map(|usage: Usage| [usage.minor_page_faults(), switches(&usage)]).unwrap_or_default();
     let [own, children] = [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].map(of);
@@ -109,14 +109,14 @@ fn switches(usage: &Usage) -> i64 {
     usage.voluntary_context_switches() + usage.involuntary_context_switches()
 }
 
-/// A case's median, in seconds, as criterion has just measured it.
+/// The median of a case in seconds, from criterion's last measurement.
 fn median(name: &str) -> Option<f64> {
     let estimates = target_directory().join("criterion").join(name).join("new/estimates.json");
     let estimates: serde_json::Value = serde_json::from_str(&fs::read_to_string(estimates).ok()?).ok()?;
     Some(estimates["median"]["point_estimate"].as_f64()? / 1e9)
 }
 
-/// Where cargo builds.
+/// cargo's build directory.
 pub(crate) fn target_directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap_or(Path::new("target")).to_owned()
 }

@@ -1,4 +1,4 @@
-//! The table: each case beside the one that it is measured against, and its target.
+//! The table: each case, what it is compared with, and its target.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,15 +7,15 @@ use std::path::Path;
 
 use crate::measure::{Seen, target_directory};
 
-/// What a case must not take longer than.
+/// The limit for a case.
 enum Target {
-    /// So many microseconds.
+    /// At most this many microseconds.
     Time(f64),
-    /// So many times the other case.
+    /// At most this many times the other case.
     Times(f64),
-    /// So many microseconds more than the other case.
+    /// At most this many microseconds more than the other case.
     Over(f64),
-    /// There is none: the case is there to compare with.
+    /// No limit: other cases are compared with it.
     None,
 }
 
@@ -28,7 +28,7 @@ const BASH: &str = "the hook in bash, by itself";
 const DASH: &str = "the hook in dash, by itself";
 const RUN_PARTS: &str = "run-parts, ten dash";
 
-/// Case, the case that it is measured against, and its target.
+/// Case, what it is compared with, and its target.
 const ROWS: [(&str, &str, Target); 28] = [
     (VETO, STD, Time(10.0)),
     (VETO, STD, Times(0.02)),
@@ -90,14 +90,14 @@ pub(crate) fn table(seen: &BTreeMap<String, Seen>) -> String {
     table + &sizes()
 }
 
-/// What an installation takes, of what is built.
+/// The size of an installation, from what is built.
 fn sizes() -> String {
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     let size = |path: &Path| fs::metadata(path).map(|found| megabytes(found.len())).ok();
     let root = target_directory();
     let mut rows = Vec::new();
     rows.extend(size(&root.join("release/hookvisor")).map(|size| ("hookvisor", size, None)));
-    // The package's own, stripped; as it is built, it has its symbols.
+    // The package's file is stripped. The built file has its symbols.
     rows.extend(installed(&root, "./usr/bin/hookvisor-hook").map(|size| ("drop-in, in the package", size, Some(5.0))));
     rows.extend(installed(&root, "").map(|size| ("package hookvisor, installed", size, Some(30.0))));
     let mut table = String::new();
@@ -113,7 +113,7 @@ fn sizes() -> String {
     table
 }
 
-/// The size of a file in the package that `scripts/build-deb` has built, or of all its files.
+/// The size of a file in the package of `scripts/build-deb`, or of all its files.
 fn installed(target: &Path, file: &str) -> Option<f64> {
     let is_package =
         |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("hookvisor_"));
@@ -129,7 +129,7 @@ fn installed(target: &Path, file: &str) -> Option<f64> {
     Some(sizes.sum::<u64>() as f64 / 1e6)
 }
 
-/// Seconds, as a person reads them.
+/// Seconds in a readable unit.
 pub(crate) fn time(seconds: f64) -> String {
     if seconds < 1e-3 { format!("{:.1} µs", seconds * 1e6) } else { format!("{:.2} ms", seconds * 1e3) }
 }

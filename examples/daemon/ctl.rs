@@ -13,13 +13,13 @@ pub(crate) struct Ctl {
     /// Where the daemon listens
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// What it is to do
+    /// The command for the daemon
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
 impl Ctl {
-    /// Prints the answer. It fails if that is a no.
+    /// Prints the answer. Fails if the answer is `no`.
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         for word in &self.command {
             let is_one = !word.is_empty() && !word.contains(char::is_whitespace);

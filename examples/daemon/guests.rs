@@ -1,4 +1,4 @@
-//! The guests: hooks are asked before they start and told after their end, however that comes.
+//! The guests. Hooks are asked before a guest starts, and told after it has ended, however it ended.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use crate::state::{Entry, Process, StateFile};
 
 pub(crate) const DRIVER: &str = "daemon-example";
-/// How long a guest has between SIGTERM and SIGKILL.
+/// The time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Guests {
@@ -30,20 +30,20 @@ pub(crate) struct Guests {
 enum State {
     /// The hooks are being asked.
     Starting,
-    /// Its process leads a process group of its own, which may be signalled.
+    /// It runs. Its process leads a process group that can be signalled.
     Running(Pid),
     /// The hooks are being told.
     Ended(Pid),
 }
 
 impl Guests {
-    /// None yet. Once `ending` is cancelled, none can be started.
+    /// None at first. After `ending` is cancelled, no guest can be started.
     pub(crate) fn new(hooks: Runtime, ending: Cancel, file: StateFile) -> Self {
         Self { hooks, ending, file, states: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Takes over the guests of a daemon that was killed: those that run are reconnected, unless a hook vetoes that; of those
-    /// that have ended, the hooks are told. Returns when all hooks have answered.
+    /// Adopts the guests of a daemon that was killed. A running guest is reconnected unless a hook vetoes that. For an
+    /// ended guest, the hooks are told. Returns when all hooks have answered.
     pub(crate) fn recover(self: &Arc<Self>) {
         thread::scope(|scope| {
             for (name, entry) in self.file.all() {
@@ -81,20 +81,20 @@ impl Guests {
         Ok(())
     }
 
-    /// Starts one, if the hooks let it. Its name is taken while they are asked.
+    /// Starts a guest if the hooks allow it. Its name is reserved meanwhile.
     pub(crate) fn start(self: &Arc<Self>, name: &str, program: &[&str]) -> anyhow::Result<String> {
         let (executable, arguments) = program.split_first().context("start what?")?;
         let mut entry = Entry::new(program);
         let event = start_event(name, &entry.program)?;
         let name = self.reserve(name)?;
-        // A veto is an error here. From here on, an error drops the guest, which tells the hooks that it is over.
+        // A veto is an error here. After this, an error drops the guest, and its hooks are told that it is over.
         let admitted = self.hooks.call(&event).cancel(&self.ending).admit()?;
         let (variable, value) = self.file.mark(&name.name);
         let mut command = Command::new(executable);
         command.args(arguments).env(variable, value).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
 
-        // The thread comes before the process, so that there is always one to wait for it.
+        // Create the thread before the process, so that every process has a thread that waits for it.
         let (hand_over, handed_over) = mpsc::channel::<(Name, Process, Child, Guest)>();
         let watcher = thread::Builder::new().name(format!("guest {}", name.name));
         watcher.spawn(move || {
@@ -127,7 +127,7 @@ impl Guests {
         Ok(answer)
     }
 
-    /// Ends one, and returns when its hooks have been told.
+    /// Stops a guest. Returns when its hooks have been told.
     pub(crate) fn stop(&self, name: &str) -> anyhow::Result<String> {
         let pid = match self.states().get(name) {
             None => bail!("{name} is not running"),
@@ -138,7 +138,7 @@ impl Guests {
         Ok(format!("{name} is stopped"))
     }
 
-    /// Ends all, and returns when nothing is left.
+    /// Stops all guests. Returns when none is left.
     pub(crate) fn stop_all(&self) {
         self.end(|_, _| true);
     }
@@ -152,13 +152,13 @@ impl Guests {
         self.states().iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// Asks the chosen ones to end, makes them, and waits until they are gone.
+    /// Sends SIGTERM to the chosen guests, then SIGKILL, and waits until they have ended.
     fn end(&self, chosen: impl Fn(&str, &State) -> bool) {
         let is_left = |states: &mut BTreeMap<String, State>| states.iter().any(|(name, state)| chosen(name, state));
         let signal = |states: &BTreeMap<String, State>, signal| {
             for (_, state) in states.iter().filter(|(name, state)| chosen(name, state)) {
                 if let State::Running(pid) = state {
-                    // ESRCH: it has ended, and its thread is about to see it.
+                    // ESRCH: it has ended, and its thread will notice.
                     let _ = killpg(*pid, signal);
                 }
             }
@@ -197,7 +197,7 @@ fn is_of(state: &State, pid: Pid) -> bool {
     matches!(state, State::Running(p) | State::Ended(p) if *p == pid)
 }
 
-/// A guest's name, which is free again when this is dropped.
+/// A reserved guest name, released on drop.
 struct Name {
     guests: Arc<Guests>,
     name: String,
@@ -211,12 +211,12 @@ impl Drop for Name {
     }
 }
 
-/// Waits for the guest's end, whoever brings it about, and tells the hooks. A guest of a former daemon is no child.
+/// Waits until the guest has ended for any reason, and tells the hooks. A guest of a former daemon is not a child.
 fn watch(name: Name, process: &Process, child: Option<Child>, admitted: Guest) {
     let (guest, pid) = (&name.name, process.pid);
     process.wait();
     name.guests.states().insert(guest.clone(), State::Ended(pid));
-    // What it has left behind goes with it. Until a child is waited for, its number stays its own.
+    // Kill its remaining processes first: the number of a child is not reused before it is waited for.
     match child {
         Some(mut child) => {
             let _ = killpg(pid, Signal::SIGKILL);
@@ -230,6 +230,6 @@ fn watch(name: Name, process: &Process, child: Option<Child>, admitted: Guest) {
             tracing::info!(guest, %pid, "ended");
         }
     }
-    // Nothing that a hook does can change what has happened; the runtime logs those that fail.
+    // No hook can undo the stop. The runtime logs the hooks that fail.
     drop(admitted.stopped());
 }

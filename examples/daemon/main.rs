@@ -5,13 +5,13 @@
 //! daemon ctl --socket PATH start web1 sleep 100
 //! ```
 //!
-//! What it is asked for comes over a Unix socket ([`server`]); [`guests`] is where hooks are asked and told. By signals
-//! it is told to load its hooks again (SIGHUP), and to end its guests and itself (SIGTERM, SIGINT). If it is killed, its hooks
-//! end with it and its guests go on: the next daemon finds them by the [`state`] file, runs their `reconnect` hooks, and tells
-//! the hooks of those that have ended.
+//! Requests come over a Unix socket ([`server`]). [`guests`] calls the hooks. SIGHUP reloads the hooks; SIGTERM and
+//! SIGINT stop the guests and the daemon. If the daemon is killed, its hooks end with it and its guests keep running.
+//! The next daemon finds them in the [`state`] file, runs their `reconnect` hooks, and tells the hooks about guests
+//! that have ended.
 //!
-//! The hooks are those of the driver `daemon-example`, with the command as the document: `start` and `reconnect` can be
-//! vetoed, `stopped` is told.
+//! The hooks' driver is `daemon-example`, and the document is the guest's command. Hooks can veto `start` and
+//! `reconnect`; `stopped` is only reported to them.
 
 mod ctl;
 mod guests;
@@ -56,13 +56,13 @@ struct Daemon {
     /// Where to listen
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
-    /// Where to keep what is known of the guests [default: the socket's path with .state]
+    /// The file with the state of the guests [default: the socket's path with .state]
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// The most hooks to run at once
+    /// Maximum number of hooks that run at once
     #[arg(long, value_name = "N")]
     max_hooks: Option<NonZeroUsize>,
-    /// How to write the log, on standard error
+    /// Format of the log on standard error
     #[arg(long, value_enum, default_value = "text")]
     log: Log,
 }
@@ -92,7 +92,7 @@ fn convention() -> Convention {
 
 impl Daemon {
     fn run(self) -> anyhow::Result<()> {
-        // First, so that none of them ends the daemon by itself.
+        // First, so that no signal ends the daemon by default.
         let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
         match self.log {
             Log::Text => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
@@ -104,7 +104,7 @@ impl Daemon {
             hooks = hooks.max_in_flight(at_once);
         }
         let hooks = hooks.build()?;
-        // Held as long as the daemon lives: the socket and the state file that it finds are then a dead one's.
+        // Held until the daemon exits. So a socket and a state file that exist now belong to a dead daemon.
         let lock = server::lock(&self.socket)?;
         let state = self.state.unwrap_or_else(|| self.socket.with_added_extension("state"));
         let guests = Arc::new(Guests::new(hooks.clone(), ending.clone(), StateFile::open(state)?));
@@ -119,7 +119,7 @@ impl Daemon {
             }
         }
         tracing::info!("ending");
-        // Starts that hooks are being asked about are given up; no other begins.
+        // Cancels starts whose hooks are still running, and prevents new ones.
         ending.cancel();
         guests.stop_all();
         server.close();

@@ -1,7 +1,8 @@
 //! The daemon's Unix socket.
 //!
-//! A client writes commands, a line each: `start NAME PROGRAM [ARG…]`, `stop NAME`, `list`. Words are separated by blanks, and
-//! there is no quoting. An answer is lines of text, the first of which begins with `ok` or `no`, and an empty line.
+//! A client sends one command per line: `start NAME PROGRAM [ARG…]`, `stop NAME` or `list`. Spaces separate words;
+//! there is no quoting. An answer is one or more lines of text and an empty line. The first line begins with `ok` or
+//! `no`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,13 +20,13 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::guests::Guests;
 
-/// The longest line that is taken.
+/// The longest accepted line.
 const LINE: u64 = 64 << 10;
-/// How many clients may be connected.
+/// The maximum number of connected clients.
 const CLIENTS: usize = 256;
 /// How long a client may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(5);
-/// Before the next attempt, where there is nothing left to take a client with.
+/// The pause before a retry when no client can be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Server {
@@ -34,7 +35,7 @@ pub(crate) struct Server {
     _lock: File,
 }
 
-/// Makes sure that no other daemon has this socket, as long as the file is open.
+/// Makes sure that no other daemon uses this socket while the file is open.
 pub(crate) fn lock(socket: &Path) -> anyhow::Result<File> {
     let lock_file = socket.with_added_extension("lock");
     let lock = File::create(&lock_file).with_context(|| lock_file.display().to_string())?;
@@ -43,13 +44,13 @@ pub(crate) fn lock(socket: &Path) -> anyhow::Result<File> {
 }
 
 impl Server {
-    /// Takes clients from now on.
+    /// Starts to accept clients.
     pub(crate) fn listen(socket: &Path, guests: Arc<Guests>, lock: File) -> anyhow::Result<Self> {
         if let Ok(stale) = fs::symlink_metadata(socket) {
             ensure!(stale.file_type().is_socket(), "{} is something else than a socket", socket.display());
             fs::remove_file(socket)?;
         }
-        // Whoever can connect can have programs run by this user.
+        // Whoever can connect can run programs as this user.
         let before = umask(Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(socket);
         umask(before);
@@ -67,7 +68,7 @@ impl Server {
         Ok(Self { socket: socket.to_owned(), clients, _lock: lock })
     }
 
-    /// Lets each client have the answer to what it has asked, and no more.
+    /// Finishes the answers to pending requests, and then stops.
     pub(crate) fn close(self) {
         if let Err(why) = fs::remove_file(&self.socket) {
             tracing::warn!("{} could not be removed: {why}", self.socket.display());
@@ -96,7 +97,7 @@ struct Connected {
 }
 
 impl Clients {
-    /// Serves a client on a thread of its own.
+    /// Serves a client on its own thread.
     fn take(self: &Arc<Self>, stream: UnixStream, guests: &Arc<Guests>) -> anyhow::Result<()> {
         stream.set_write_timeout(Some(UNREAD))?;
         let mut connected = self.connected();
@@ -117,7 +118,7 @@ impl Clients {
     }
 }
 
-/// A client's place, given up when this is dropped.
+/// The slot of a client, released on drop.
 struct Client {
     clients: Arc<Clients>,
     id: u64,
@@ -168,7 +169,7 @@ fn obey(line: &[u8], guests: &Arc<Guests>) -> anyhow::Result<String> {
 }
 
 fn answer(mut stream: &UnixStream, text: &str) -> io::Result<()> {
-    // An empty line is the end, so there is none within.
+    // An empty line ends the answer, so the text contains none.
     let lines: String = text.lines().filter(|line| !line.is_empty()).flat_map(|line| [line, "\n"]).collect();
     stream.write_all(format!("{lines}\n").as_bytes())
 }

@@ -1,6 +1,6 @@
-//! What the daemon knows of its guests after it was killed.
+//! The daemon's knowledge about its guests, kept on disk in case it is killed.
 //!
-//! A guest is in the state file before its process is made, and until its hooks have been told of its end.
+//! A guest is in the state file from before its process is created until its hooks have been told that it has ended.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-/// The variable by which a guest's processes are known.
+/// The variable that identifies a guest's processes.
 const MARK: &str = "DAEMON_EXAMPLE_GUEST";
 
-/// A guest's process, by a descriptor that is never another one's.
+/// A guest's process, by a descriptor that never refers to another process.
 #[derive(Debug)]
 pub(crate) struct Process {
     pub(crate) pid: unistd::Pid,
@@ -44,15 +44,15 @@ impl Process {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) program: Vec<String>,
-    /// `None` while it is being made.
+    /// `None` while it is being created.
     process: Option<Identity>,
 }
 
-/// A process's number, with what tells it from a later process of that number.
+/// A process number, and the start time that distinguishes it from a later process with that number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
     pid: i32,
-    /// In clock ticks since the system was started (proc(5)).
+    /// In clock ticks since the system started (proc(5)).
     started: u64,
     boot: String,
 }
@@ -60,13 +60,13 @@ struct Identity {
 impl Identity {
     fn now(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name before it, in parentheses, may contain anything.
+        // The name in parentheses before it may contain any character.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
         let started = fields.clone().nth(19).and_then(|field| field.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Self { pid, started, boot: fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned() })
     }
 
-    /// Whether the process has ended, and its parent has not noticed.
+    /// Whether the process has ended and its parent has not waited for it.
     fn is_zombie(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
         stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('Z'))
@@ -87,7 +87,7 @@ impl Entry {
     pub(crate) fn process(&self) -> Option<Process> {
         let identity = self.process.as_ref()?;
         let process = Process::of(identity.pid).ok()?;
-        // Compared once the descriptor holds it.
+        // Compare after the descriptor is open.
         let is_same = Identity::now(identity.pid).ok().as_ref() == Some(identity);
         (is_same && !identity.is_zombie()).then_some(process)
     }
@@ -99,7 +99,7 @@ pub(crate) struct StateFile {
 }
 
 impl StateFile {
-    /// Reads it, if it is there.
+    /// Reads the file, if it exists.
     pub(crate) fn open(path: PathBuf) -> anyhow::Result<Self> {
         let entries = match fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| {
@@ -130,12 +130,13 @@ impl StateFile {
         }
     }
 
-    /// The variable for a guest's processes: its name and whose guest it is.
+    /// The variable for a guest's processes: the guest's name and its daemon.
     pub(crate) fn mark(&self, name: &str) -> (&'static str, String) {
         (MARK, format!("{}:{name}", self.path.display()))
     }
 
-    /// Kills what is left of a guest. Its number may be another process's by now; the variable is not.
+    /// Kills the remaining processes of a guest. Its process number may belong to another process by now; the variable
+    /// does not.
     pub(crate) fn kill_marked(&self, name: &str) {
         let (variable, value) = self.mark(name);
         let mark = format!("{variable}={value}");
@@ -148,7 +149,7 @@ impl StateFile {
         }
     }
 
-    /// Whoever is killed while writing leaves the old file or the new one.
+    /// After a crash during the write, either the old or the new file is there.
     fn write(&self, entries: &BTreeMap<String, Entry>) -> anyhow::Result<()> {
         let new = self.path.with_added_extension("new");
         let write = |path: &Path| -> io::Result<()> {

@@ -1,7 +1,7 @@
-//! The patterns of `[[command]]`: what they allow is what the settings say, by a second, slower reading of them.
+//! The patterns of `[[command]]` must allow exactly what a second, slower implementation allows.
 //!
-//! The input is text: the object, the operation, the patterns as a TOML array, and what a guest asks for, argument by
-//! argument, with the character U+001F between all of them.
+//! The input is text: the object, the operation, the patterns as a TOML array, and the arguments that a guest asks for,
+//! separated by the character U+001F.
 #![no_main]
 
 use hookvisor::fuzzing::allows;
@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
     let mut next = || parts.next().unwrap_or_default();
     let (object, operation, args) = (next(), next(), next());
     let asked: Vec<String> = parts.map(str::to_owned).collect();
-    // More than the array would be other settings.
+    // A longer input would contain further settings.
     let Ok(written) = format!("args = {args}").parse::<Table>() else { return };
     let Some(Value::Array(patterns)) = written.get("args").filter(|_| written.len() == 1) else { return };
     let Some(allowed) = allows(args, &asked, object, operation) else { return };
@@ -35,7 +35,7 @@ fn matches(pattern: &Value, argument: &str, object: &str, operation: &str) -> bo
         }
         Value::Table(table) => {
             let regex = table["regex"].as_str().expect("an expression is text");
-            // It is one by itself, and not only between the brackets that are put around it.
+            // The expression must be valid alone, not only inside the added brackets.
             Regex::new(regex).unwrap_or_else(|error| panic!("{regex:?} was accepted: {error}"));
             let whole = Regex::new(&format!(r"\A(?:{regex})\z")).expect("in brackets it is one as well");
             !argument.contains('\0') && whole.is_match(argument)
@@ -44,7 +44,7 @@ fn matches(pattern: &Value, argument: &str, object: &str, operation: &str) -> bo
     }
 }
 
-/// The text with the event's names in it, character by character.
+/// The text with the event's names filled in, character by character.
 fn filled(text: &str, object: &str, operation: &str) -> String {
     match text.chars().next() {
         None => String::new(),

@@ -1,8 +1,8 @@
-//! An entry of the cache that is not what the runtime wrote: the module is compiled again, and the entry replaced.
+//! A damaged cache entry: the runtime must compile the module again and replace the entry.
 //!
-//! The input's first byte says how the entry is spoiled: 0, the rest of the input stands in its place; otherwise each five
-//! bytes of the rest are one change (what, where in three bytes, and a byte of content), and the entry's mode is changed
-//! where the first byte is over 127.
+//! The first byte of the input selects the damage. With 0, the rest of the input replaces the entry. Otherwise each
+//! five bytes of the rest are one change: its kind, its position in three bytes, and a byte of content. Above 127, the
+//! entry's mode changes as well.
 #![no_main]
 
 use std::fs::{self, Permissions};
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 const MODULE: &str = r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
     (memory (export "memory") 1) (func (export "_start") i32.const 7 call $exit))"#;
 
-/// A hook, and the entry that the runtime made for it.
+/// A hook, and its cache entry.
 struct World {
     runtime: Runtime,
     entry: PathBuf,
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
     let spoiled = if how == 0 { rest.to_vec() } else { changed(&world.good, rest) };
     let mode = if how > 127 { 0o600 | u32::from(how & 0o77) } else { 0o600 };
     if fs::read(&world.entry).ok().as_ref() != Some(&spoiled) {
-        // A new file, as whoever replaces it would make.
+        // A new file, as somebody who replaces it would create.
         fs::remove_file(&world.entry).expect("an entry");
         fs::write(&world.entry, &spoiled).expect("the spoiled one");
     }
@@ -53,13 +53,13 @@ fuzz_target!(|data: &[u8]| {
     world.runtime.reload().expect("the hooks");
     let report = world.runtime.run(&Event::new("test", "web1", "start").expect("an event"));
     assert_eq!(report.exit_status(), 7, "{report}");
-    // Had the spoiled one been taken, it would still be there.
+    // If the damaged entry had been used, it would still be there.
     let found = fs::metadata(&world.entry).expect("an entry");
     assert!(fs::read(&world.entry).expect("its content") == world.good, "the entry is not as the runtime writes it");
     assert_eq!(found.permissions().mode() & 0o022, 0, "the entry is still for others to write");
 });
 
-/// The entry with changes: a byte put over another, put in or taken out, or all from there cut off.
+/// The entry with changes: a byte replaced, inserted or removed, or the rest cut off.
 fn changed(good: &[u8], changes: &[u8]) -> Vec<u8> {
     let mut entry = good.to_vec();
     for change in changes.chunks_exact(5) {

@@ -1,7 +1,7 @@
-//! A hook's file with any content: it is refused, or runs, and within its limits either way.
+//! A hook file with any content must be refused, or run within its limits.
 //!
-//! The input is a module or component in binary form, or in text form if it begins with `(`; out of anything else a valid
-//! module is made that calls what a hook may import.
+//! The input is a module or component: binary, or text if it begins with `(`. Any other input selects a valid module
+//! that calls the functions a hook can import.
 #![no_main]
 
 use std::fs::{self, Permissions};
@@ -15,16 +15,16 @@ use libfuzzer_sys::fuzz_target;
 use tempfile::TempDir;
 use wasm_smith::{Config, Module};
 
-/// Far beyond the time limit, for a slow machine.
+/// Far above the time limit, for slow machines.
 const TOO_LONG: Duration = Duration::from_secs(10);
 const IMPORTS: &str = include_str!("loader/imports.wat");
 const EXPORTS: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
-/// One runtime for all of them, as a daemon has; its hook is a new one each time.
+/// One runtime for all inputs, as in a daemon. Each input is a new hook.
 struct World {
     directory: TempDir,
     runtime: Runtime,
-    /// The descriptors that it needs without a hook.
+    /// The descriptors that it uses without a hook.
     descriptors: usize,
 }
 
@@ -32,7 +32,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let directory = TempDir::new().expect("a directory");
     let granted = directory.path().join("granted/below");
     fs::create_dir_all(&granted).expect("a directory to grant");
-    // What it takes to get at the host's side of files and commands.
+    // The settings that enable the host's functions for files and commands.
     let granted = granted.parent().expect("its parent");
     let settings = format!("[[dir]]\nhost = {granted:?}\nguest = '/'\n[[command]]\nprogram = '/bin/true'\n");
     fs::create_dir(directory.path().join("hooks")).expect("a hooks directory");
@@ -45,14 +45,14 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     limits.stderr = 1 << 10;
     let runtime = Runtime::builder(directory.path().join("hooks")).limits(limits).build().expect("a runtime");
     let mut world = World { directory, runtime, descriptors: 0 };
-    // The first one makes the engine.
+    // The first hook creates the engine.
     world.call(b"\0asm\x01\0\0\0");
     world.descriptors = count("/proc/self/fd");
     world
 });
 
 impl World {
-    /// Loads a hook, runs it, and takes it away again.
+    /// Loads a hook, runs it and removes it.
     fn call(&self, module: &[u8]) {
         let hook = self.directory.path().join("hooks/test");
         fs::write(&hook, module).expect("a hook");
@@ -68,7 +68,7 @@ impl World {
             Termination::NotLaunched(LaunchError::Refused(why)) if !why.is_empty() => {}
             other => panic!("{other:?}"),
         }
-        // What is kept, and the line that says how much is not.
+        // The kept output, and the line that says how much was dropped.
         assert!(ended.stdout.len() <= 1 << 10 && ended.stderr.len() <= (1 << 10) + 200);
         fs::remove_file(&hook).expect("the hook");
         self.runtime.reload().expect("no hooks");
@@ -89,11 +89,11 @@ fuzz_target!(|data: &[u8]| {
     };
     WORLD.call(&module);
     assert_eq!(count("/proc/self/fd"), WORLD.descriptors, "descriptors are left");
-    // The clock, libFuzzer's own, and those of tokio that wait for the next file to open.
+    // The epoch thread, libFuzzer's own, and tokio's idle threads.
     assert!(count("/proc/self/task") < 20, "threads are left");
 });
 
-/// A valid module, as the bytes decide.
+/// A valid module, selected by the bytes.
 fn generated(data: &[u8]) -> arbitrary::Result<Vec<u8>> {
     let config = Config {
         available_imports: Some(wat::parse_str(IMPORTS).expect("the imports")),

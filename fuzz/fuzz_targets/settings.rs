@@ -1,4 +1,4 @@
-//! `<hook>.toml`: whatever it holds, it is taken as a whole or refused in one line.
+//! `<hook>.toml` with any content must be accepted as a whole or refused in one line.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use hookvisor::fuzzing::settings;
 use libfuzzer_sys::fuzz_target;
 use toml::{Table, Value};
 
-/// All that settings may have, and each of their tables.
+/// All keys of the settings and of each table.
 const KEYS: [&str; 9] = ["timeout", "memory", "sha256", "env", "operations", "objects", "dir", "command", "connect"];
 const TABLES: [(&str, &[&str]); 3] =
     [("dir", &["host", "guest", "access"]), ("command", &["program", "args"]), ("connect", &["to"])];
@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
             check(&text.parse::<Table>().expect("what was accepted is TOML"), &may);
         }
     }
-    // A key that is not known is never passed over.
+    // An unknown key is never ignored.
     assert!(settings(&format!("tiemout = \"5s\"\n{text}")).is_err());
 });
 
@@ -31,7 +31,7 @@ fn check(written: &Table, may: &[String]) {
         let tables = written.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         granted.insert(name, tables.len());
         for table in tables {
-            // serde takes an array for a table too, its values in the order of the fields.
+            // serde also accepts an array for a table, with the values in the order of the fields.
             let Some(table) = table.as_table() else { panic!("{name} was taken without its keys: {table:?}") };
             assert!(table.keys().all(|key| keys.contains(&key.as_str())), "{table:?}");
             for path in ["host", "program"].iter().filter_map(|key| table.get(*key)?.as_str()) {
@@ -39,7 +39,7 @@ fn check(written: &Table, may: &[String]) {
             }
         }
     }
-    // The listing tells of every grant.
+    // The listing shows every grant.
     let told = |words: &str| may.iter().filter(|what| what.starts_with(words)).count();
     assert!(told("read ") >= granted["dir"] && told("run ") >= granted["command"]);
     assert!(told("connect to ") >= granted["connect"]);

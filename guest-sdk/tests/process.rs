@@ -1,6 +1,6 @@
-//! What a daemon sees of a hook: its exit status and its stderr, natively.
+//! What a daemon observes of a native hook: its exit status and its stderr.
 //!
-//! The test is its own hook: called with arguments it decides, called without it runs itself with arguments.
+//! This test is its own hook. With arguments it decides; without, it runs itself with arguments.
 
 use std::env;
 use std::error::Error;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     status
 }
 
-/// Proceeds or vetoes as the operation says: `measure` with the document's size, anything else with a status.
+/// Decides by the operation: `measure` vetoes with the document's size, any other with a status.
 fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
     match event.operation().as_str() {
         "measure" => Ok(Verdict::veto(format!("{} bytes", event.document()?.len()))),

@@ -1,4 +1,4 @@
-//! Decides which commands a hook may have run: those that its settings list, and no others. Both kinds of hooks ask here.
+//! Decides which commands a hook may run: only those that its settings list. Both kinds of hooks ask here.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,9 +8,9 @@ use super::Call;
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{CommandGrant, Names, lines_to_grant};
 
-/// Notes in one report.
+/// The maximum number of notes in one report.
 const NOTES: usize = 10;
-/// Bytes of a refused command that is shown.
+/// The shown length of a refused command, in bytes.
 const LONGEST_QUOTED: usize = 1000;
 
 /// The grants of one call.
@@ -35,7 +35,7 @@ impl Broker {
         self.settings.commands.iter().find(|command| command.allows(program, arguments, names))
     }
 
-    /// Notes that a command was refused. Returns what the hook is told.
+    /// Adds a note about a refused command. Returns the text for the hook.
     pub(crate) fn refuse(&mut self, program: &str, arguments: &[String]) -> String {
         // Quoting takes several times the memory of the arguments.
         if program.len() + arguments.iter().map(String::len).sum::<usize>() > LONGEST_QUOTED {
@@ -51,7 +51,7 @@ impl Broker {
         "the hook's settings do not list this command (the report says how to allow it)".to_owned()
     }
 
-    /// Notes that a connection was refused.
+    /// Adds a note about a refused connection.
     pub(crate) fn refuse_connection(&mut self, to: SocketAddr) {
         let file = self.settings_file.display();
         self.note(format!(
@@ -59,7 +59,7 @@ impl Broker {
         ));
     }
 
-    /// Adds a note to the report, unless there are too many, or it is there already.
+    /// Adds a note to the report, unless it is already there or there are too many.
     pub(crate) fn note(&mut self, note: String) {
         let note = shortened(note);
         if self.notes.len() < NOTES && !self.notes.contains(&note) {
@@ -72,7 +72,7 @@ impl Broker {
     }
 }
 
-/// A hook chooses these texts, so their length is limited.
+/// Hooks choose these texts, so their length is limited.
 fn shortened(mut text: String) -> String {
     const LONGEST: usize = 1000;
     if text.len() > LONGEST {

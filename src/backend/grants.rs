@@ -13,8 +13,8 @@ use crate::hook::settings::Settings;
 use crate::hook::settings::grants::Access;
 use crate::hook::trust::Trust;
 
-/// Opens what a grant leads to, to be held: a directory, or for a native hook also a file. Nobody else may have put a link on
-/// the way to it.
+/// Opens the target of a grant and keeps it open: a directory, or for a native hook also a file. Other users must not
+/// control a link on the way to it.
 pub(crate) fn open(place: &Path, trust: Trust) -> Result<OwnedFd, OpenError> {
     match file::open_granted_directory(place, trust) {
         Ok(directory) => Ok(directory.into()),
@@ -24,7 +24,7 @@ pub(crate) fn open(place: &Path, trust: Trust) -> Result<OwnedFd, OpenError> {
                 return Err(OpenError::NotADirectory);
             };
             let directory = file::open_granted_directory(directory, trust)?;
-            // It need not be readable.
+            // It may be unreadable.
             let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
             let refused = |why: String| OpenError::Refused(why);
             let file = openat(&directory, name, flags, Mode::empty()).map_err(|e| refused(e.desc().to_owned()))?;
@@ -56,7 +56,7 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
                 "the directory {host}, which can be several, with one name for the guest: remove `guest`"
             ));
         }
-        // It is known at the call.
+        // Its path is known only at the call.
         if directory.is_pattern() {
             continue;
         }

@@ -1,7 +1,7 @@
-//! Hooks that are processes: executable scripts and binaries.
+//! Native hooks: executable scripts and binaries, run as processes.
 //!
-//! [`launcher`] starts them and [`supervise`] runs them to their end. Below: [`spawn`] makes a process, [`process`] is one
-//! that runs, [`kernel`] has the system calls.
+//! [`launcher`] starts them and [`supervise`] runs them to their end. Below these, [`spawn`] creates a process,
+//! [`process`] represents a running one, and [`kernel`] has the system calls.
 
 mod confine;
 mod error;
@@ -39,12 +39,12 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    /// Takes the environment of all hooks from the host's, as it is now, but for a `PATH` of their own.
+    /// Copies the environment for all hooks from the host's current one. `path` replaces its `PATH`.
     pub(crate) fn new(trust: Trust, end_with_host: bool, confine_all: bool, path: Option<OsString>) -> Self {
         Self { confine_all, launcher: Arc::new(Launcher::new(trust, end_with_host, path)) }
     }
 
-    /// What runs any program as a native hook is run: for the commands of sandboxed hooks.
+    /// Runs any program like a native hook, for the commands of sandboxed hooks.
     #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "only sandboxed hooks have commands run for them"))]
     pub(crate) fn launcher(&self) -> Arc<dyn Program> {
         Arc::<Launcher>::clone(&self.launcher)
@@ -73,7 +73,7 @@ impl Backend for Native {
     }
 }
 
-/// A native hook. Its file is opened and checked anew at each call.
+/// A native hook. Each call opens and checks its file again.
 struct NativeHook {
     launcher: Arc<Launcher>,
     confinement: Option<Confinement>,

@@ -1,4 +1,4 @@
-//! Stands for the sandbox where hooks are looked at and none is run: nothing is compiled.
+//! Replaces the sandbox where hooks are only inspected: nothing is compiled or run.
 
 use super::{Backend, Call, Completion, Program};
 use crate::hook::error::LaunchError;

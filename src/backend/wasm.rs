@@ -56,7 +56,7 @@ pub(crate) struct Options {
     pub(crate) cache: Option<Cache>,
     pub(crate) compiler: Option<Compiler>,
     pub(crate) calls: Calls,
-    /// Interrupt the compiler.
+    /// Interrupts the compiler.
     pub(crate) cancels: Vec<Cancel>,
 }
 
@@ -66,13 +66,13 @@ pub(crate) struct Wasm {
     cache: Option<Cache>,
     calls: Calls,
     compilation: Compilation,
-    /// Runs the commands that guests ask for.
+    /// Runs the guests' commands.
     launcher: Arc<dyn Program>,
     trust: Trust,
 }
 
 impl Wasm {
-    /// `own_launcher` runs this very program, whoever owns its file.
+    /// `own_launcher` runs this program itself, whoever owns its file.
     pub(crate) fn new(
         launcher: Arc<dyn Program>,
         own_launcher: Arc<dyn Program>,

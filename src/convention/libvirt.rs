@@ -1,9 +1,9 @@
-//! libvirt's drivers and operations, as libvirt 11.3.0 calls them (src/util/virhook.c and the drivers).
+//! libvirt's drivers and operations, as in libvirt 11.3.0 (src/util/virhook.c and the drivers).
 
 use super::rules::{AfterVeto, Convention, Operation};
 use crate::document::DocumentFormat;
 
-/// The drivers that libvirt calls hooks of, by the names of their files in its hooks directory.
+/// The drivers whose hooks libvirt calls. A driver's hook file in libvirt's hooks directory has its name.
 pub const LIBVIRT_DRIVERS: [&str; 6] = ["daemon", "qemu", "lxc", "libxl", "bhyve", "network"];
 
 pub(super) fn conventions() -> impl Iterator<Item = Convention> {
@@ -59,8 +59,8 @@ fn guest(driver: &'static str) -> Convention {
         .operation("release", end(Operation::shutdown()))
 }
 
-/// libvirt runs every script of a driver and keeps the failure: each hook so sees the `stopped` and `release` that belong
-/// to the `prepare` it saw.
+/// libvirt runs every script of a driver and keeps the failure. So each hook gets the `stopped` and `release` that
+/// belong to the `prepare` that it got.
 fn libvirt(driver: &'static str) -> Convention {
     Convention::new(driver).after_veto(AfterVeto::RunAll).closed()
 }
@@ -77,7 +77,7 @@ fn end(operation: Operation) -> Operation {
 mod tests {
     use crate::event::Event;
 
-    /// libvirt's table, then operations that are not in it.
+    /// libvirt's table, and operations that are not in it.
     #[test]
     fn every_operation_of_libvirt_has_its_stage_and_sub_operation() {
         let seen = |driver: &str, operation: &str| {

@@ -3,7 +3,7 @@
 use super::rules::{Convention, Operation};
 use crate::document::DocumentFormat;
 
-/// These run where hookvisor is not.
+/// The operations that run where hookvisor cannot be reached.
 const INSIDE: &str =
     "it runs inside the container's namespaces, where hookvisor and its hooks are not reachable: use createRuntime";
 

@@ -1,4 +1,4 @@
-//! A convention as `hookvisor.toml` has it.
+//! A convention as written in `hookvisor.toml`.
 
 use std::collections::BTreeMap;
 

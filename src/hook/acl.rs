@@ -1,4 +1,4 @@
-//! POSIX access control lists: who may write to a file beside its owner and its group.
+//! POSIX access control lists: which further users and groups can write to a file.
 
 use std::fmt;
 use std::fs::File;
@@ -7,17 +7,17 @@ use std::os::fd::AsRawFd;
 
 use rustix::io::Errno;
 
-/// The extended attribute that holds a list, as `linux/posix_acl_xattr.h` describes it.
+/// The extended attribute that holds the list. `linux/posix_acl_xattr.h` defines its format.
 const ATTRIBUTE: &str = "system.posix_acl_access";
 const VERSION: u32 = 2;
 const USER: u16 = 0x02;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const WRITE: u16 = 0x02;
-/// More than a file system stores in one attribute.
+/// More than any file system stores in one attribute.
 const LARGEST: usize = 64 << 10;
 
-/// A user or group that a list lets write.
+/// A user or group with write permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
     User(u32),
@@ -33,11 +33,11 @@ impl fmt::Display for Writer {
     }
 }
 
-/// The first user or group in the file's list that may write and is not accepted. Of the groups, only root's is.
+/// The first user or group that can write and is not accepted. The only accepted group is root's.
 pub(super) fn writer(file: &File, accepts: impl Fn(u32) -> bool) -> io::Result<Option<Writer>> {
     let mut list = vec![0; LARGEST];
     let read = match rustix::fs::fgetxattr(file, ATTRIBUTE, list.as_mut_slice()) {
-        // It was opened as a place alone (O_PATH).
+        // The file was opened with O_PATH.
         Err(Errno::BADF) => {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             rustix::fs::getxattr(path, ATTRIBUTE, list.as_mut_slice())
@@ -47,7 +47,7 @@ pub(super) fn writer(file: &File, accepts: impl Fn(u32) -> bool) -> io::Result<O
     match read {
         Ok(size) => {
             list.truncate(size);
-            first_writer(&list, accepts).ok_or_else(|| io::Error::other("its format is not known"))
+            first_writer(&list, accepts).ok_or_else(|| io::Error::other("its format is unknown"))
         }
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
         Err(errno) => Err(errno.into()),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_write_is_found_unless_the_mask_forbids_it() {
+    fn writers_are_found_unless_the_mask_denies_them() {
         let first = |entries: &[(u16, u16, u32)]| first_writer(&list(entries), |user| user == 0);
         let owner = (0x01, 7, u32::MAX);
         assert_eq!(first(&[owner, (USER, 7, 1000), (MASK, 7, u32::MAX)]), Some(Some(Writer::User(1000))));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_not_taken_for_an_empty_one() {
+    fn a_malformed_list_is_not_an_empty_one() {
         for wrong in [&[][..], &[2, 0, 0], &[3, 0, 0, 0], &[2, 0, 0, 0, 1]] {
             assert_eq!(first_writer(wrong, |_| true), None, "{wrong:?}");
         }

@@ -14,12 +14,12 @@ use super::trust::Trust;
 /// How much of a file is read at once.
 const PIECE: usize = 16 << 10;
 
-/// The digest of a hook's file, which is read again only after it was changed.
+/// The digest of a hook's file. The file is read again only if it has changed.
 #[derive(Debug, Default)]
 pub(crate) struct FileDigest(Mutex<Option<(Identity, String)>>);
 
 impl FileDigest {
-    /// The digest in hexadecimal digits; `None` if the file cannot be read or is not to be trusted.
+    /// The digest in hexadecimal; `None` if the file cannot be read or is not trusted.
     pub(crate) fn of(&self, path: &Path) -> Option<String> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, found) = open_trusted(path, Trust::of_this_process()).ok()?;
@@ -48,7 +48,7 @@ fn digest(mut file: impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A digest as a person compares it.
+/// The digest as hexadecimal digits.
 pub(crate) fn hexadecimal(digest: &[u8]) -> String {
     digest.iter().fold(String::with_capacity(2 * digest.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

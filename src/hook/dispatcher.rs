@@ -1,8 +1,8 @@
-//! Whether a driver's script runs the directories for one event itself, as the VFIO helper does.
+//! Detects whether a driver's script runs the per-event directories itself, as the VFIO helper does.
 //!
-//! Such a script puts a path together from the name of its directory, the object and the operation:
-//! `"$base/qemu.d/$guest/$operation/$state"`. That is looked for, in the lines that are no comments, in the notation of shells,
-//! Perl, Python, Ruby, Go, JavaScript and nushell.
+//! Such a script builds a path from its directory's name, the object and the operation:
+//! `"$base/qemu.d/$guest/$operation/$state"`. The search skips comments and knows the notations of shells, Perl,
+//! Python, Ruby, Go, JavaScript and nushell.
 
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -12,10 +12,10 @@ use super::file;
 use super::settings::Settings;
 use super::trust::Trust;
 
-/// Longer than any script.
+/// Larger than any script.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Why a driver's own hook counts as the dispatcher of its directories; `None` where hookvisor runs them.
+/// The evidence that a driver's own hook runs the per-event directories; `None` if hookvisor runs them.
 pub(super) fn reason(general: &Path, driver: &str, trust: Trust) -> Option<String> {
     let (file, found) = file::open_trusted(general, trust).ok()?;
     if found.permissions().mode() & 0o111 == 0 {
@@ -23,7 +23,7 @@ pub(super) fn reason(general: &Path, driver: &str, trust: Trust) -> Option<Strin
     }
     let name = general.display();
     let runs = format!("{name} runs the directories for one event itself, and hookvisor does not run them again");
-    // Settings that cannot be read veto anyway.
+    // Settings that cannot be read are a veto anyway.
     match Settings::of_hook(general, trust).ok()?.nested {
         Some(true) => return None,
         Some(false) => {
@@ -43,7 +43,7 @@ pub(super) fn reason(general: &Path, driver: &str, trust: Trust) -> Option<Strin
     ))
 }
 
-/// A dispatcher's line that shows what it is.
+/// The line that shows that a script is a dispatcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Evidence {
     /// Counted from 1.
@@ -51,7 +51,7 @@ struct Evidence {
     text: String,
 }
 
-/// How a script says its own name, which is the driver's.
+/// How a script writes its own name, which is the driver's.
 const OWN_NAME: [&str; 8] = [
     "${0##*/}",
     "$0",
@@ -62,12 +62,12 @@ const OWN_NAME: [&str; 8] = [
     "${BASH_SOURCE##*/}",
     "${BASH_SOURCE}",
 ];
-/// The object and the operation; what follows them may be a pattern.
+/// The object and the operation. A pattern may follow them.
 const PARTS: usize = 2;
-/// The operations that scripts write out.
+/// The operations that scripts spell out.
 const OPERATIONS: [&str; 8] = ["prepare", "start", "started", "stopped", "release", "migrate", "restore", "reconnect"];
 
-/// Looks for the line that makes a script a dispatcher for `<driver>.d`.
+/// Finds the line that makes a script a dispatcher for `<driver>.d`.
 fn evidence(text: &str, driver: &str) -> Option<Evidence> {
     let lines: Vec<(usize, &str)> =
         text.lines().map(str::trim).enumerate().filter(|(_, line)| !is_comment(line)).collect();
@@ -78,7 +78,7 @@ fn evidence(text: &str, driver: &str) -> Option<Evidence> {
             if parts >= PARTS {
                 return Some(found(*index, line));
             }
-            // The directory may have a name of its own, by which a later line goes on.
+            // The directory may be assigned to a variable that a later line uses.
             let Some(name) = assigned(line) else { continue };
             let goes_on = |line: &str| uses(line, name).any(|rest| parts + variable_parts(line, rest) >= PARTS);
             if let Some((index, line)) = lines[at + 1..].iter().find(|(_, line)| goes_on(line)) {
@@ -93,7 +93,7 @@ fn is_comment(line: &str) -> bool {
     line.starts_with('#') || line.starts_with("//")
 }
 
-/// What follows the directory's name, each time that it is there.
+/// The rest of the line after each occurrence of the directory's name.
 fn after_directory<'a>(line: &'a str, driver: &'a str) -> impl Iterator<Item = &'a str> {
     line.match_indices(".d").filter_map(move |(at, _)| {
         let (before, rest) = (&line[..at], &line[at + 2..]);
@@ -103,7 +103,7 @@ fn after_directory<'a>(line: &'a str, driver: &'a str) -> impl Iterator<Item = &
     })
 }
 
-/// How many parts of the path that goes on here are variables, or operations written out.
+/// How many parts of the path that continues here are variables or spelled-out operations.
 fn variable_parts(line: &str, rest: &str) -> usize {
     let word = rest.split(|c: char| c.is_whitespace() || c == ';').next().unwrap_or_default();
     let is_variable = |part: &&str| {
@@ -114,7 +114,7 @@ fn variable_parts(line: &str, rest: &str) -> usize {
     in_word.max(joined_parts(line, rest))
 }
 
-/// The same where the parts are joined by an operator or a function: `"qemu.d", guest, operation)`.
+/// The same, where an operator or a function joins the parts: `"qemu.d", guest, operation)`.
 fn joined_parts(line: &str, rest: &str) -> usize {
     let rest = rest.trim_start_matches('/');
     let Some(rest) = rest.strip_prefix(['"', '\'']).or_else(|| (!rest.starts_with('$')).then_some(rest)) else {
@@ -138,7 +138,7 @@ fn joined_parts(line: &str, rest: &str) -> usize {
     }
 }
 
-/// The name that a line gives a value to.
+/// The name that a line assigns a value to.
 fn assigned(line: &str) -> Option<&str> {
     let (name, _) = line.split_once('=')?;
     let name = name.trim().rsplit([' ', '$']).next()?.trim_end_matches(':');
@@ -146,7 +146,7 @@ fn assigned(line: &str) -> Option<&str> {
     (!name.is_empty() && name.chars().all(is_name)).then_some(name)
 }
 
-/// What follows a variable, each time that a line uses it.
+/// The rest of the line after each use of a variable.
 fn uses<'a>(line: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     line.match_indices(name).filter_map(move |(at, _)| {
         let (before, rest) = (&line[..at], &line[at + name.len()..]);

@@ -1,4 +1,4 @@
-//! Loading many hooks at once: to compile one takes a processor its time, and there may be several of both.
+//! Loads many hooks at once, because compiling one keeps a processor busy.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
@@ -6,8 +6,8 @@ use std::thread::{self, Builder};
 
 use tracing::dispatcher;
 
-/// Does `each` for every item, on all processors, and returns the results in the items' order. The threads are gone
-/// afterwards; where none can be had, this one does it all.
+/// Calls `each` for every item on all processors, and returns the results in the items' order. The threads end before
+/// this returns. If no thread can be started, this thread does all the work.
 pub(super) fn in_parallel<T: Send, R: Send>(items: Vec<T>, each: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(items.len());
     let (items, results) = (Mutex::new(items.into_iter().enumerate()), Mutex::new(Vec::new()));
@@ -18,7 +18,7 @@ pub(super) fn in_parallel<T: Send, R: Send>(items: Vec<T>, each: impl Fn(T) -> R
             results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
         }
     };
-    // Whoever listens to this thread listens to those that do its work.
+    // The workers log to this thread's subscriber.
     let log = dispatcher::get_default(Clone::clone);
     thread::scope(|scope| {
         for _ in 1..threads {

@@ -137,7 +137,7 @@ fn an_exec_that_fails_is_never_taken_for_the_hooks_own_status() {
         [
             "could not be run: the file has been removed: put it back, or reload the hooks".to_owned(),
             format!(
-                "could not be run: its interpreter {} is not there: install it, or correct the first line",
+                "could not be run: its interpreter {} does not exist: install it, or correct the first line",
                 interpreter.display()
             ),
         ]

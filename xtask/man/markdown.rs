@@ -1,9 +1,9 @@
-//! The Markdown of the pages that are written by hand, as roff: headings, paragraphs, lists, definitions, code.
+//! Converts the Markdown of the hand-written pages to roff: headings, paragraphs, lists, definitions, code.
 
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-/// Which of man's fonts a piece of text is in.
+/// The man font of a piece of text.
 #[derive(Clone, Copy)]
 enum Font {
     Roman,
@@ -15,12 +15,12 @@ struct Page {
     roff: Roff,
     line: Vec<Inline>,
     font: Font,
-    /// Inside a list's item or a definition, where a paragraph stays indented.
+    /// Inside a list item or a definition, where a paragraph stays indented.
     in_item: bool,
     in_code: bool,
 }
 
-/// A page. Its first heading is what stands in NAME behind the name.
+/// A page. Its first heading is the text after the name in NAME.
 pub(super) fn to_roff(name: &str, section: &str, markdown: &str) -> String {
     let mut roff = Roff::new();
     let version = concat!("hookvisor ", env!("CARGO_PKG_VERSION"));

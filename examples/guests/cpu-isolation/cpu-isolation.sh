@@ -1,7 +1,7 @@
 #!/bin/sh
-# Processors for one guest alone: while it runs, the host's own processes keep off them.
+# Reserves processors for one guest: the host's own processes leave them while it runs.
 #
-# For guests that are pinned (<vcpu cpuset='2-7'>). HOST_CPUS are the processors that the host keeps meanwhile, ALL_CPUS
+# For pinned guests (<vcpu cpuset='2-7'>). HOST_CPUS are the processors that the host keeps meanwhile, and ALL_CPUS
 # those that it has otherwise.
 
 operation=$2
@@ -20,7 +20,7 @@ if [ -z "$cpus" ]; then
 fi
 
 for unit in system.slice user.slice init.scope; do
-    # What has been done before a veto is undone by the release that follows it.
+    # After a veto, release undoes what was done before it.
     status=0
     why=$(systemctl set-property --runtime -- "$unit" "AllowedCPUs=$cpus" 2>&1) || status=$?
     if [ "$status" != 0 ]; then

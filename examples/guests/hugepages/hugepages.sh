@@ -1,10 +1,10 @@
 #!/bin/sh
-# Huge pages for the guests that ask for them: reserved before the start, freed at the release.
+# Reserves huge pages for guests that ask for them, and frees them at the release.
 
 guest=$1
 operation=$2
 count=${HUGEPAGES_POOL:-/sys/kernel/mm/hugepages/hugepages-2048kB}/nr_hugepages
-# How many pages the guest has got, for release comes after a failed start too.
+# The guest's number of pages: release also comes after a failed start.
 state=${HUGEPAGES_STATE:-/run/hugepages}/$guest
 
 case "$operation" in
@@ -22,7 +22,7 @@ prepare)
     needed=$(((kib + 2047) / 2048))
     before=$(cat "$count") || exit 1
     echo $((before + needed)) >"$count" || exit 1
-    # The kernel takes the number and reserves what it finds.
+    # The kernel accepts any number, and reserves as many pages as it finds.
     found=$(($(cat "$count") - before))
     if [ "$found" -lt "$needed" ]; then
         echo "$before" >"$count"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Whoever runs into trouble with a guest must find out whom to call: no owner, no start.
+# Every guest needs an owner, so that somebody can be called about it: no owner, no start.
 
 guest=$1
 operation=$2
@@ -9,7 +9,7 @@ prepare | start) ;;
 *) exit 0 ;;
 esac
 
-# The guest's XML is on stdin. sed knows lines and no XML, so a comment of several lines fools it.
+# The guest's XML is on stdin. sed does not parse XML: a comment over several lines confuses it.
 owner=$(
     sed -n '/<metadata>/,/<\/metadata>/ {
         s/<!--.*-->//g

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ports of the host that lead to a guest, as the guest's own metadata says:
+# Forwards ports of the host to a guest, as the guest's metadata asks:
 #
 #   <metadata>
 #     <forward:ports xmlns:forward="https://example.org/libvirt/port-forward/1.0" address="192.168.122.10">
@@ -7,7 +7,7 @@
 #     </forward:ports>
 #   </metadata>
 #
-# Each guest has an nftables table of its own, which goes when the guest stops.
+# Each guest has its own nftables table, which is removed when the guest stops.
 
 operation=$2
 
@@ -18,7 +18,7 @@ esac
 
 xml=$(cat)
 
-# The value of an attribute in the lines with an element; sed knows lines and no XML.
+# The value of an attribute on the lines with an element. sed does not parse XML.
 attribute() {
     printf '%s\n' "$xml" | sed -n "/<$1 /s/.* $2=\"\([^\"]*\)\".*/\1/p"
 }
@@ -39,12 +39,12 @@ case $uuid in
 *[!0-9a-fA-F-]*) die "$uuid is no UUID" ;;
 esac
 table=guest-$uuid
-# Deleting what may not be there fails, so it is made first.
+# Deleting a missing table fails, so add it first.
 rules="table ip $table
 delete table ip $table
 "
 
-# Everything in a rule is checked, so that no metadata makes other rules.
+# Every value of a rule is checked, so metadata cannot add other rules.
 port() {
     case $2 in
     '' | *[!0-9]*) die "\"$2\" is no $1 port to forward" ;;

@@ -1,4 +1,4 @@
-//! An ordinary program: it runs commands by itself, and logs to stderr.
+//! A native hook: it runs commands itself and logs to stderr.
 
 use std::env;
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::{Command, CommandError, ExitStatus, Output};
 
-/// What of its environment a hook passes on; a program under the runtime has no more.
+/// The environment variables that commands inherit. A hook of the runtime has no others.
 const KEPT: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"];
 
 pub(crate) fn run(command: &Command) -> Result<Output, CommandError> {
@@ -34,7 +34,7 @@ fn spawn(command: &Command) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
         .spawn()?;
     let stdin = child.stdin.take();
     let output = thread::scope(|threads| {
-        // At the same time, for a program may write before it has read all. That it does not read is no failure.
+        // Write while reading, since a program may write before it has read everything. It may also ignore its stdin.
         threads.spawn(|| stdin.map(|mut stdin| stdin.write_all(command.input())));
         child.wait_with_output()
     })?;
@@ -47,7 +47,7 @@ fn spawn(command: &Command) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
 #[cfg(feature = "log")]
 pub(crate) fn log(level: log::Level, message: &str) {
     let line = format!("{}: {message}\n", level.as_str().to_ascii_lowercase());
-    // There is nobody to tell that nobody listens.
+    // A closed stderr cannot be reported to anybody.
     let _ = io::stderr().write_all(line.as_bytes());
 }
 

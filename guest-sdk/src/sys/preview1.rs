@@ -1,6 +1,6 @@
-//! A WASI preview 1 module: the runtime's functions are imports of module `hookvisor`.
+//! A WASI preview 1 module: it imports the runtime's functions from module `hookvisor`.
 //!
-//! Everything unsafe of this crate is here.
+//! All unsafe code of this crate is here.
 
 use std::process::ExitCode;
 
@@ -9,11 +9,11 @@ use crate::{Command, CommandError, Output};
 
 #[link(wasm_import_module = "hookvisor")]
 unsafe extern "C" {
-    /// Runs a command, and tells how long the response is. Returns 0 if it ran, 1 if it was refused, 2 if it could not
-    /// be run.
+    /// Runs a command and stores the length of the response. Returns 0 if it ran, 1 if it was refused, 2 if it could
+    /// not be run.
     fn command_run(request: *const u8, request_len: usize, response_len: *mut usize) -> u32;
 
-    /// Copies the response of the last `command_run`, once. Returns 0, or 1 if the length is another.
+    /// Copies the response of the last `command_run`, once. Returns 0, or 1 if the length is wrong.
     fn command_response(buffer: *mut u8, len: usize) -> u32;
 
     /// 1 error, 2 warn, 3 info, 4 debug, 5 trace.

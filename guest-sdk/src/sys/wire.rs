@@ -1,8 +1,8 @@
-//! What goes over the imports of a preview 1 module: integers little-endian, each piece of bytes after its length.
+//! The encoding of a preview 1 module's commands: little-endian integers, and the length before each piece of bytes.
 
 use crate::{Command, CommandError, ExitStatus, Output};
 
-/// Program, count of arguments, arguments, stdin.
+/// Program, number of arguments, arguments, stdin.
 pub(super) fn request(command: &Command) -> Vec<u8> {
     let mut request = Vec::new();
     put(&mut request, command.program().as_bytes());
@@ -20,11 +20,11 @@ fn put(request: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn put_length(request: &mut Vec<u8>, length: usize) {
-    // 32 bits are all that a module has.
+    // A module's addresses have 32 bits.
     request.extend(u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
 }
 
-/// What `command_run` and `command_response` came to. `response` is `None` where the runtime did not hand it over.
+/// The results of `command_run` and `command_response`. `response` is `None` if the runtime did not provide one.
 pub(super) fn response(program: &str, outcome: u32, response: Option<&[u8]>) -> Result<Output, CommandError> {
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     let broken = |why| CommandError::not_started(program, why);
@@ -36,11 +36,11 @@ pub(super) fn response(program: &str, outcome: u32, response: Option<&[u8]>) -> 
     }
 }
 
-/// The rest of a response.
+/// The unread part of a response.
 struct Reader<'response>(&'response [u8]);
 
 impl Reader<'_> {
-    /// Kind, code, stdout, stderr, bytes of either that were dropped, and nothing more.
+    /// Kind, code, stdout, stderr, the number of bytes dropped from each, and nothing more.
     fn output(mut self) -> Option<Output> {
         let status = match (self.u32()?, self.u32()?) {
             (0, code) => ExitStatus::Exited(u8::try_from(code).ok()?),

@@ -1,4 +1,4 @@
-//! Launches programs: hooks, and the commands that sandboxed hooks are granted.
+//! Starts programs: hooks, and the commands that sandboxed hooks are granted.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -28,20 +28,20 @@ use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
 use crate::hook::trust::Trust;
 
-/// The variables of the host's environment that a hook gets, where set. Source of the rule: libvirt's
-/// virCommandAddEnvPassCommon, without what steers the dynamic linker.
+/// Variables of the host's environment that a hook inherits. Source of the rule: libvirt's virCommandAddEnvPassCommon,
+/// without the variables of the dynamic linker.
 const PASSED_ON: [&str; 5] = ["PATH", "HOME", "USER", "LOGNAME", "TMPDIR"];
-/// The search path where the host has none.
+/// The `PATH` if the host has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How often, and how far apart, execve is tried again on a file that somebody still has open for writing.
+/// Retries of execve while a process has the file open for writing, and the pause between them.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// How many guardians in a row may end before a hook is announced to them.
 const GUARDIAN_TRIES: u32 = 3;
-/// How long a process that has failed to become the hook may take to be reaped.
+/// How long to wait for a process that failed to execute the hook.
 const FAILED_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs whatever program a call's path names.
+/// Runs the program at a call's path.
 #[derive(Debug)]
 pub(super) struct Launcher {
     env: Vec<(OsString, OsString)>,
@@ -50,7 +50,7 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// Takes the environment of all programs from the host's, as it is now, but for a `PATH` of their own.
+    /// Copies the environment for all programs from the host's current one. `path` replaces its `PATH`.
     pub(super) fn new(trust: Trust, end_with_host: bool, path: Option<OsString>) -> Self {
         let mut env = vec![("LC_ALL".into(), "C".into())];
         env.extend(PASSED_ON.iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?))));
@@ -64,7 +64,7 @@ impl Launcher {
         Self { env, trust, guard: end_with_host.then(Arc::default) }
     }
 
-    /// Says why the system could not execute a file that begins with these bytes, if that can be seen.
+    /// Explains why the system could not execute a file with this beginning, if that is visible.
     pub(super) fn check(&self, path: &Path, head: &[u8]) -> Result<(), LaunchError> {
         may_execute(path)?;
         shebang::check(path, head, self.search())
@@ -79,7 +79,7 @@ impl Launcher {
         passed.chain(granted).map(entry).collect()
     }
 
-    /// What a confined hook is held to.
+    /// The confinement of a hook.
     pub(super) fn confinement(&self, hook: &Path, settings: &Settings) -> Result<Confinement, LaunchError> {
         Confinement::new(hook, self.search(), settings, self.trust)
     }
@@ -88,7 +88,7 @@ impl Launcher {
         self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value)
     }
 
-    /// Starts a program, and tries again what may go right the next time. `prepare` makes what each try takes.
+    /// Starts a program. Retries failures that may pass. `prepare` creates the resources of each try.
     fn start<'a, T>(
         &self,
         start: &Start<'_>,
@@ -144,13 +144,13 @@ impl Launcher {
         }
     }
 
-    /// Runs a hook, within a confinement if it has one.
+    /// Runs a hook, within its confinement if it has one.
     pub(super) fn run_hook(
         &self,
         call: &Call<'_>,
         confinement: Option<&Confinement>,
     ) -> Result<Completion, LaunchError> {
-        // The script may have been edited since it was loaded, and its permissions changed.
+        // The script or its permissions may have changed since it was loaded.
         let file =
             HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
         let cancel_events: Vec<BorrowedFd<'_>> =
@@ -186,7 +186,7 @@ impl Launcher {
     }
 
     fn explain(&self, what: &'static str, errno: Errno, path: &Path, head: &[u8]) -> LaunchError {
-        // execve gives ENOENT for a script whose interpreter is missing as for one that is missing itself.
+        // execve returns ENOENT both for a missing script and for a missing interpreter.
         if let Err(better) = self.check(path, head) {
             return better;
         }
@@ -215,15 +215,15 @@ impl Launcher {
 /// A program to start.
 struct Start<'a> {
     path: &'a Path,
-    /// How its file begins.
+    /// The first bytes of its file.
     head: &'a [u8],
     arguments: &'a [&'a str],
-    /// What is added to the environment of all programs.
+    /// Variables added to the common environment.
     env: &'a [(String, String)],
     directory: &'a CStr,
 }
 
-/// A program that was started.
+/// A started program.
 struct Launched<'a, T> {
     child: Child,
     guard: Option<GuardHandle>,
@@ -258,14 +258,14 @@ impl StartCommand for Launcher {
     }
 }
 
-/// Asks whether this user may execute a file, by its mode and its file system.
+/// Checks whether this user can execute a file, by its mode and its file system.
 fn may_execute(path: &Path) -> Result<(), LaunchError> {
     match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
         Err(Errno::EACCES) => Err(LaunchError::Refused(format!(
             "user {} may not execute it: check its permissions, and that its file system is not mounted noexec",
             geteuid()
         ))),
-        // Any other problem is reported by what comes after.
+        // Later steps report any other problem.
         Ok(()) | Err(_) => Ok(()),
     }
 }

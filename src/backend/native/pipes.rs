@@ -12,14 +12,14 @@ use super::error::host_error;
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 
-/// The host's ends, which do not block.
+/// The host's ends. They do not block.
 pub(super) struct ParentEnds {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
 
-/// The hook's ends, which block, as a program expects.
+/// The hook's ends. They block, as programs expect.
 pub(super) struct ChildEnds {
     pub(super) stdin: OwnedFd,
     pub(super) stdout: OwnedFd,
@@ -52,13 +52,13 @@ impl StdinWriter {
         Self { pipe: Some(pipe.into()), rest: document }
     }
 
-    /// The descriptor to poll for room, while something is left to write.
+    /// The descriptor to poll for room, until the document is written.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Writes what fits into the pipe. Closes it at the end of the document, or when nobody reads it: a hook may ignore its
-    /// stdin.
+    /// Writes as much as fits. Closes the pipe at the end of the document, or if nothing reads it: a hook may ignore
+    /// its stdin.
     pub(super) fn write(&mut self) {
         let Some(pipe) = &mut self.pipe else { return };
         while !self.rest.is_empty() {
@@ -77,14 +77,14 @@ impl StdinWriter {
     }
 }
 
-/// Reads a hook's stdout or stderr, and keeps what the limits allow.
+/// Reads a hook's stdout or stderr, and keeps as much as the limits allow.
 pub(super) struct OutputReader {
     pub(super) name: &'static str,
     pipe: Option<File>,
     capture: Capture,
 }
 
-/// How much is read from one stream before the other one is looked at.
+/// How much is read from one stream before the other is checked.
 const READ_AT_ONCE: usize = 64 << 10;
 
 impl OutputReader {
@@ -92,12 +92,12 @@ impl OutputReader {
         Self { name, pipe: Some(pipe.into()), capture }
     }
 
-    /// The descriptor to poll for data, until the end of file.
+    /// The descriptor to poll for data, until end of file.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Reads up to one buffer. Returns how many bytes it got.
+    /// Reads up to one buffer, and returns the number of bytes.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> usize {
         buffer.resize(READ_AT_ONCE, 0);
         while let Some(pipe) = &mut self.pipe {
@@ -115,8 +115,8 @@ impl OutputReader {
         0
     }
 
-    /// Reads all that is in the pipe at this moment, and no more: a background process may write for ever. So what the hook
-    /// itself has written is read to its end, however large it has made the pipe.
+    /// Reads everything that is in the pipe now, and no more, since a background process may write forever. This
+    /// includes all that the hook itself wrote, whatever size it gave the pipe.
     pub(super) fn read_what_is_there(&mut self, buffer: &mut Vec<u8>) {
         let Some(pipe) = &self.pipe else { return };
         let capacity = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).ok().and_then(|bytes| usize::try_from(bytes).ok());

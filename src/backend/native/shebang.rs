@@ -1,4 +1,4 @@
-//! Whether the system could execute a file, and why not, in words that execve's errno does not have.
+//! Checks whether the system can execute a file, and explains why not better than execve's errno does.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::hook::error::LaunchError;
 
 const ELF: &[u8] = b"\x7fELF";
 
-/// Looks at a file's beginning as execve(2) will. `search` is the PATH that the hook will have.
+/// Examines the first bytes of a file as execve(2) does. `search` is the hook's PATH.
 pub(super) fn check(path: &Path, head: &[u8], search: &OsStr) -> Result<(), LaunchError> {
     let refused = |why: String| Err(LaunchError::Refused(why));
     if head.starts_with(ELF) {
@@ -39,13 +39,14 @@ pub(super) fn check(path: &Path, head: &[u8], search: &OsStr) -> Result<(), Laun
     if interpreter.is_empty() {
         return refused("its first line names no interpreter: write one such as `#!/bin/sh`".to_owned());
     }
-    // The hook runs in /, where a relative name is looked for too.
+    // Hooks run in /, so a relative name is relative to it.
     let interpreter = Path::new("/").join(OsStr::from_bytes(interpreter));
     executable(&interpreter)?;
     if interpreter.file_name() == Some(OsStr::new("env")) { env_finds(argument, search) } else { Ok(()) }
 }
 
-/// The programs that execute a script that begins like this: its interpreter, and what `env` runs. None for a program.
+/// The programs that execute a script with this beginning: its interpreter, and the program that `env` runs. Empty if
+/// it is not a script.
 pub(super) fn interpreters(head: &[u8], search: &OsStr) -> Vec<PathBuf> {
     let Some(line) = head.strip_prefix(b"#!") else { return Vec::new() };
     let line = line.split(|&b| b == b'\n').next().unwrap_or_default().trim_ascii();
@@ -65,7 +66,7 @@ fn executable(interpreter: &Path) -> Result<(), LaunchError> {
     let name = interpreter.display();
     match fs::metadata(interpreter) {
         Err(_) => Err(LaunchError::NotFound(format!(
-            "its interpreter {name} is not there: install it, or correct the first line"
+            "its interpreter {name} does not exist: install it, or correct the first line"
         ))),
         Ok(found) if !found.is_file() || found.permissions().mode() & 0o111 == 0 => Err(LaunchError::Refused(format!(
             "its interpreter {name} is not an executable file: correct the first line, or run `chmod +x {name}`"
@@ -74,7 +75,7 @@ fn executable(interpreter: &Path) -> Result<(), LaunchError> {
     }
 }
 
-/// Looks for the program that `env` is asked to run.
+/// Checks that `env` finds its program.
 fn env_finds(argument: &[u8], search: &OsStr) -> Result<(), LaunchError> {
     let Some(program) = program_of_env(argument) else { return Ok(()) };
     if program.as_bytes().contains(&b'/') {
@@ -92,10 +93,10 @@ fn env_finds(argument: &[u8], search: &OsStr) -> Result<(), LaunchError> {
     )))
 }
 
-/// The program that `env` is asked to run. What is beyond `env [-S] PROGRAM` is left to env.
+/// The program that `env` runs. `None` for anything more than `env [-S] PROGRAM`.
 fn program_of_env(argument: &[u8]) -> Option<&OsStr> {
     let split = argument.strip_prefix(b"-S").or_else(|| argument.strip_prefix(b"--split-string "));
-    // Without -S the system hands over the rest of the line as one argument, spaces and all.
+    // Without -S, the system passes the rest of the line as one argument, including spaces.
     let program = split
         .map_or(argument, |words| words.trim_ascii_start().split(u8::is_ascii_whitespace).next().unwrap_or_default());
     let unclear = program.is_empty() || program.starts_with(b"-") || program.iter().any(|b| b"='\"".contains(b));
@@ -106,7 +107,7 @@ fn program_of_env(argument: &[u8]) -> Option<&OsStr> {
 mod tests {
     use super::*;
 
-    fn said(first_line: &str) -> String {
+    fn result_of(first_line: &str) -> String {
         let path = Path::new("/hooks/qemu");
         match check(path, first_line.as_bytes(), OsStr::new("/usr/bin:/bin")) {
             Ok(()) => "runs".to_owned(),
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_system_can_execute_is_let_through() {
+    fn files_that_the_system_can_execute_are_accepted() {
         for line in [
             "#!/bin/sh\n",
             "#! /bin/sh -e\nexit 0\n",
@@ -126,13 +127,13 @@ mod tests {
             "#!/usr/bin/env -S MODE=strict sh\n",
             "\x7fELF…",
         ] {
-            assert_eq!(said(line), "runs", "{line:?}");
+            assert_eq!(result_of(line), "runs", "{line:?}");
         }
     }
 
     #[test]
-    fn what_it_cannot_is_told_with_its_remedy() {
-        let told = [
+    fn other_files_are_refused_with_the_reason_and_the_fix() {
+        let refused = [
             ("", "126: it is empty: a script begins with a line such as `#!/bin/sh`"),
             (
                 "echo hello\n",
@@ -144,7 +145,7 @@ mod tests {
                 "126: its lines end in CRLF, as on Windows, so the system would look for an interpreter named \"/bin/sh\\r\": \
                  run `sed -i 's/\\r$//' /hooks/qemu`",
             ),
-            ("#!/no/such -x\n", "127: its interpreter /no/such is not there: install it, or correct the first line"),
+            ("#!/no/such -x\n", "127: its interpreter /no/such does not exist: install it, or correct the first line"),
             (
                 "#!/etc/passwd\n",
                 "126: its interpreter /etc/passwd is not an executable file: correct the first line, or run `chmod +x /etc/passwd`",
@@ -160,8 +161,8 @@ mod tests {
                  first line (arguments need `env -S`)",
             ),
         ];
-        for (line, expected) in told {
-            assert_eq!(said(line), expected, "{line:?}");
+        for (line, expected) in refused {
+            assert_eq!(result_of(line), expected, "{line:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The poll loop that writes a hook's stdin, reads its output, watches for its end, and ends it when its time is up.
+//! The poll loop of one call: writes stdin, reads the output, watches for the hook's end, and stops it at its deadline.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -20,14 +20,14 @@ use crate::capture::Capture;
 use crate::limits::Expired;
 use crate::report::termination::Termination;
 
-/// How long a debugger may keep a process that has ended from being reaped.
+/// How long to wait for a debugger that keeps an ended process from being reaped.
 const REAP_WAIT: Duration = Duration::from_secs(2);
-/// How soon a call that is being ended sees that the host wants no more grace, and that a group has ended.
+/// During termination, how often to check for a request to kill at once and for the end of the group.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// One call of a hook. Dropped in the middle, it kills the hook.
+/// One call of a hook. Dropping it early kills the hook.
 pub(super) struct Supervisor<'a> {
-    /// The guard that the process group is under, if any. It is dropped before the child is reaped.
+    /// The guard of the process group, if any. It is dropped before the child is reaped.
     group: Option<GuardedGroup>,
     child: Child,
     stdin: StdinWriter,
@@ -39,10 +39,10 @@ pub(super) struct Supervisor<'a> {
     attendant: Option<Attendant<'a>>,
     waits: Waits,
     phase: Phase,
-    /// Why it was ended, if it was.
+    /// Why the hook was stopped, if it was.
     expired: Option<Expired>,
     exited: bool,
-    /// What is known of the group once its leader has ended, and when to look again.
+    /// What is known about the group after its leader has ended, and when to check again.
     rest: group::Watch,
     notes: Vec<String>,
 }
@@ -101,7 +101,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The state that the next step depends on, and when to look again even if no descriptor becomes ready.
+    /// The state that the next step depends on, and the time until the next check even if no descriptor becomes ready.
     fn look(&mut self) -> (Seen, Option<Duration>) {
         let (expired, mut wake_in) = match self.expired {
             Some(expired) => (Some(expired), None),
@@ -139,7 +139,7 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Sleeps until a stream or a process has something, and takes it.
+    /// Waits until a stream or a process is ready, and handles it.
     fn wait_for_something(&mut self, at_most: Option<Duration>, buffer: &mut Vec<u8>) {
         let stdin = self.stdin.fd().map(|fd| PollFd::new(fd, PollFlags::POLLOUT));
         let stdout = self.stdout.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
@@ -147,7 +147,7 @@ impl<'a> Supervisor<'a> {
         let child = (!self.exited).then(|| PollFd::new(self.child.process().pidfd(), PollFlags::POLLIN));
         let guardian =
             self.group.as_ref().and_then(GuardedGroup::guardian).map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        // They stay readable.
+        // Cancellation events stay readable.
         let cancel = if self.expired.is_none() { self.cancel_events.as_slice() } else { &[] };
         let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some(), guardian.is_some()];
         let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
@@ -155,12 +155,12 @@ impl<'a> Supervisor<'a> {
             [stdin, stdout, stderr, child, guardian].into_iter().flatten().chain(cancel).collect();
         let before_attendant = fds.len();
         fds.extend(self.attendant.iter().flat_map(Attendant::poll_fds));
-        // One that the kernel cannot count is none.
+        // Longer than the kernel can count means no timeout.
         let timeout = at_most.filter(|wait| *wait < Duration::from_secs(u32::MAX.into())).map(TimeSpec::from);
         match ppoll(&mut fds, timeout, None) {
             Ok(_) => {}
             Err(Errno::EINTR) => return,
-            // ENOMEM: the kernel may have it again in a moment.
+            // ENOMEM: the kernel may have memory again soon.
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
         let mut ready = fds.iter().map(|fd| fd.any() == Some(true));
@@ -195,7 +195,7 @@ impl<'a> Supervisor<'a> {
                 self.notes.push(held_note(stream.name, fd));
             }
         }
-        // Background processes may live on. Once the leader is reaped, its number may be another's.
+        // Background processes may live on. After the leader is reaped, another process can get its number.
         self.group = None;
         let ended = if self.exited { self.reap() } else { self.give_up() };
         let termination = self.expired.map_or(ended, Termination::from);
@@ -204,7 +204,7 @@ impl<'a> Supervisor<'a> {
         Completion { termination, stdout, stderr, stdout_held, notes: self.notes }
     }
 
-    /// A later launch reaps it.
+    /// A later launch reaps the process.
     fn give_up(&mut self) -> Termination {
         let pid = self.child.process().pid();
         self.notes.push(format!("process {pid} has not ended after SIGKILL; hookvisor no longer waits for it"));

@@ -10,11 +10,12 @@ use crate::backend::Call;
 use crate::limits::Expired;
 use crate::thread_waker::ThreadWaker;
 
-/// Polls on this thread. Most futures are never pending and cost no more than a call. One that sleeps is waited for, and
+/// Polls on this thread. Most futures are ready at once and cost no more than a function call. A pending one is dropped
+/// at the deadline.
 /// dropped at the deadline.
 ///
-/// tokio's `block_on` would panic inside a task of the caller's own runtime. Nor may the caller's runtime have the guest's
-/// timers, since this may be the thread that drives it.
+/// tokio's `block_on` panics inside a task of the caller's runtime. The guest's timers must not belong to that runtime
+/// either, since this thread may be the one that drives it.
 pub(super) fn block_on<F: Future>(future: F, reactor: &Handle, call: &Call<'_>) -> Result<F::Output, Expired> {
     thread_local! {
         static SIGNAL: Arc<ThreadWaker> = Arc::default();
@@ -24,7 +25,7 @@ pub(super) fn block_on<F: Future>(future: F, reactor: &Handle, call: &Call<'_>) 
     let _wakes = call.deadline.wakes(|| waker.clone());
     let mut context = Context::from_waker(&waker);
     let _in_reactor = reactor.enter();
-    // The guest does not count against the budget of a tokio task that may surround it.
+    // The guest must not use up the budget of a surrounding tokio task.
     let mut future = pin!(tokio::task::unconstrained(future));
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {

@@ -27,8 +27,8 @@ use crate::hook::file;
 use crate::hook::identity::Identity;
 use crate::hook::trust::Trust;
 
-/// An entry ends with the checksum of what comes before, and this. The checksum is against damage; whoever could forge an
-/// entry could run anything as this user anyway.
+/// The end of an entry, after the checksum of everything before. The checksum detects damage, not forgery: whoever can
+/// forge an entry can run anything as this user anyway.
 const MAGIC: &[u8; 26] = b"hookvisor compiled code 3\n";
 const CHECKSUM: usize = 16;
 const TRAILER: usize = CHECKSUM + MAGIC.len();
@@ -49,23 +49,23 @@ const PIECE: usize = 16 << 10;
 pub struct Cache {
     directory: PathBuf,
     user: u32,
-    /// Whether the directory can be used, once somebody has looked.
+    /// Whether the directory can be used. Set by the first use.
     usable: Arc<OnceLock<bool>>,
 }
 
-/// Why a directory cannot be the cache.
+/// Why a directory cannot be used as the cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// It could not be made or examined.
+    /// It could not be created or examined.
     #[error("the cache directory {} cannot be used: {error}: name another one", path.display())]
     Unusable {
         /// The directory.
         path: PathBuf,
-        /// What the system said; the message above has it.
+        /// The system's error. The message above includes it.
         error: io::Error,
     },
-    /// Somebody else could put code into it.
+    /// Other users could put code into it.
     #[error(
         "the cache directory {} cannot be trusted: it must belong to user {user}, and nobody else may write to it",
         path.display()
@@ -79,10 +79,11 @@ pub enum CacheError {
 }
 
 impl Cache {
-    /// Uses this directory, and makes it if it is not there.
+    /// Uses this directory. Creates it if it does not exist.
     ///
     /// # Errors
-    /// [`CacheError`] if it cannot be made, does not belong to this process's effective user, or others may write to it.
+    /// [`CacheError`] if it cannot be created, does not belong to this process's effective user, or is writable by
+    /// others.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, CacheError> {
         let cache = Self::when_needed(directory);
         cache.prepare()?;
@@ -90,8 +91,8 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Will use this directory once there is something to keep, and go without a cache if it turns out that it cannot be
-    /// used. A process that runs native hooks only so leaves no directory behind.
+    /// Uses this directory from the first module on. If it turns out to be unusable, there is no cache. So a process
+    /// with only native hooks creates no directory.
     pub fn when_needed(directory: impl Into<PathBuf>) -> Self {
         let user = nix::unistd::geteuid().as_raw();
         Self { directory: directory.into(), user, usable: Arc::default() }
@@ -124,12 +125,12 @@ impl Cache {
         &self.directory
     }
 
-    /// What an earlier run found out about a module's file, if that is still the same.
+    /// What an earlier run found out about a module's file, if the file has not changed.
     pub(super) fn stamp(&self, module: Identity) -> Option<Stamp> {
         if self.is_usable() { Stamp::read(&self.directory, self.user, module) } else { None }
     }
 
-    /// The compiled form of a module, if there is one to be trusted.
+    /// The compiled form of a module, if there is a trusted one.
     pub(super) fn get(&self, key: &Key, calls: Calls, stamp: &Stamp) -> Option<CompiledCode> {
         if !self.is_usable() {
             return None;
@@ -161,8 +162,7 @@ impl Cache {
         verified.ok()
     }
 
-    /// Keeps the compiled form of a module, in place of the entry that may be there. That it could not be kept changes
-    /// nothing but the time of the next load.
+    /// Stores the compiled form of a module and replaces an older entry. A failure only makes the next load slower.
     pub(super) fn put(&self, key: &Key, code: &[u8]) {
         if !self.is_usable() {
             return;
@@ -173,8 +173,8 @@ impl Cache {
         }
     }
 
-    /// Writes an entry in a thread of its own. There a limit on the size of files (`ulimit -f`) is an error of the write, and
-    /// its signal, SIGXFSZ, ends with the thread.
+    /// Writes an entry in a separate thread. There, exceeding a limit on file size (`ulimit -f`) is an error of the
+    /// write, and its signal, SIGXFSZ, ends with the thread.
     fn write(&self, path: &Path, code: &[u8]) -> io::Result<()> {
         let write = || {
             SigSet::from(Signal::SIGXFSZ).thread_block()?;
@@ -182,7 +182,7 @@ impl Cache {
             for part in [code, &xxh3_128(code).to_le_bytes(), MAGIC] {
                 file.write_all(part)?;
             }
-            // The name appears only once the content is complete.
+            // The name appears only after the content is complete.
             file.link(path)
         };
         thread::scope(|scope| {
@@ -192,13 +192,13 @@ impl Cache {
     }
 }
 
-/// What an entry is named by: the module's content, and the version of what compiled it. That it fits this processor and
-/// this engine's settings is checked by wasmtime when the entry is loaded.
+/// The name of an entry: the module's digest and the compiler's version. When it loads the entry, wasmtime checks that
+/// it fits the processor and the engine's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Key(String);
 
 impl Key {
-    /// For the module of this SHA-256.
+    /// The key for the module with this SHA-256.
     pub(super) fn new(digest: &[u8], resources: Resources) -> Self {
         let resources = match resources {
             Resources::Ample => "",
@@ -212,7 +212,7 @@ impl Key {
 pub(super) enum CompiledCode {
     /// In a file that can be mapped.
     File(File),
-    /// As it came from the compiler.
+    /// In memory, from the compiler.
     Bytes(Vec<u8>),
 }
 
@@ -221,13 +221,12 @@ impl CompiledCode {
         Self::Bytes(code)
     }
 
-    /// The code of an entry, if the entry is whole.
+    /// The code of an entry, if the entry is complete.
     ///
-    /// For many calls it is a copy in memory that nobody can change any more, so that what becomes of the entry later does
-    /// not matter to what runs. A process that ends after one call maps the entry itself: entries are replaced and not
-    /// rewritten.
+    /// For many calls, this copies it into memory that nobody can change, so that later changes to the entry do not
+    /// affect the running code. For a single call, it maps the entry itself: entries are replaced and never rewritten.
     fn check(entry: File, size: u64, calls: Calls) -> io::Result<Self> {
-        // A copy in a file counts against a limit on the size of files.
+        // A copy in a file counts against a limit on file size.
         if calls == Calls::Many && Resources::of_this_process() == Resources::Scarce {
             let bytes = Self::check(entry, size, Calls::One)?.bytes()?.into_owned();
             return Ok(Self::Bytes(bytes));
@@ -267,7 +266,7 @@ impl CompiledCode {
         Ok(Self::File(copy))
     }
 
-    /// The file that holds it, if one does.
+    /// The file that contains it, if any.
     pub(super) fn file(&self) -> io::Result<Option<File>> {
         match self {
             Self::File(file) => file.try_clone().map(Some),
@@ -275,7 +274,7 @@ impl CompiledCode {
         }
     }
 
-    /// Its content; what may follow the code does not matter.
+    /// The content. Data after the code is ignored.
     pub(super) fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
         match self {
             Self::File(file) => {

@@ -26,22 +26,22 @@ use crate::hook::settings::grants::lines_to_grant_directory;
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
-/// Descriptors of the host that one guest may hold: files, streams and sockets.
+/// The maximum number of the host's descriptors for one guest: files, streams and sockets.
 const DESCRIPTORS: usize = 512;
 
-/// Bytes that one call of a host function may copy out of a guest.
+/// The maximum number of bytes that one host function call may copy from the guest.
 const MOST_COPIED: usize = 128 << 20;
 
-/// A hook that is ready to be called.
+/// A loaded hook.
 pub(super) struct WasmHook {
     pub(super) sha256: String,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) program: Linked,
-    /// Bytes that all its memories may have together.
+    /// The limit for all its memories together, in bytes.
     pub(super) memory: usize,
     pub(super) settings: Arc<Settings>,
     pub(super) settings_file: Arc<Path>,
-    /// Runs the commands that the guest asks for.
+    /// Runs the guest's commands.
     pub(super) launcher: Arc<dyn Program>,
     pub(super) trust: Trust,
 }
@@ -54,7 +54,7 @@ impl Program for WasmHook {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
         let (stdout, stderr) = (Capture::beginning(call.keep_stdout), Capture::both_ends(call.limits.stderr));
         let (stdout, stderr) = (Output::new(stdout), Output::new(stderr));
-        // First of all, so that a call that waits for its turn holds no descriptor.
+        // Wait for a slot first, so that a waiting call holds no descriptors.
         let _permit = match self.sandbox.slots.take(&call.deadline) {
             Ok(permit) => permit,
             Err(expired) => {
@@ -75,7 +75,7 @@ impl Program for WasmHook {
         let epoch = sandbox.epoch.watch(&call.deadline);
         let interrupts = call.deadline.wakes(|| Arc::new(Interrupt(sandbox.engine.clone())).into());
         let run = || block_on(execute(&self.program, &mut store), sandbox.epoch.reactor(), call);
-        // wasmtime-wasi panics if it cannot start a thread to open a file. The store is not used after that.
+        // wasmtime-wasi panics if it cannot start a thread to open a file. The store is not used after a panic.
         let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(&*panic))?;
         drop((epoch, interrupts));
         let (quota, mut notes, ungranted) = store.into_data().into_parts();
@@ -106,7 +106,7 @@ impl Program for WasmHook {
 }
 
 impl WasmHook {
-    /// A store with all that the call grants and limits.
+    /// Creates the store with the grants and limits of this call.
     fn store(&self, call: &Call<'_>, streams: StandardStreams) -> Result<Store<StoreData>, LaunchError> {
         let (mut arguments, mut environment) = (Strings::default(), Strings::default());
         arguments.push(&[call.path.to_string_lossy().as_bytes()]);
@@ -133,7 +133,7 @@ impl WasmHook {
         let (deadline, hook) = (call.deadline.clone(), Arc::<Path>::from(call.hook));
         store.epoch_deadline_callback(move |_| {
             check_deadline(&deadline, &hook)?;
-            // The deadline was another call's.
+            // Another call's deadline changed the epoch.
             Ok(UpdateDeadline::Continue(1))
         });
         Ok(store)
@@ -155,7 +155,7 @@ impl Wake for Interrupt {
     }
 }
 
-/// Makes an instance and runs it. `Ok` means that the program returned.
+/// Instantiates the program and runs it. `Ok` means that it returned.
 async fn execute(program: &Linked, store: &mut Store<StoreData>) -> Result<Termination, Failure> {
     match program {
         Linked::Module(module) => {

@@ -18,13 +18,13 @@ pub(super) struct Commands {
     limits: Limits,
 }
 
-/// Why a command has no output. The guest reads the text.
+/// Why a command has no output. The guest gets this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum CommandError {
     /// The settings do not list the command.
     #[error("{0}")]
     Refused(String),
-    /// The command is listed and could not be run.
+    /// The command is listed, but could not be run.
     #[error("{0}")]
     Failed(String),
 }
@@ -74,7 +74,7 @@ impl Commands {
         }
     }
 
-    /// Refuses a request that no program could be given.
+    /// Refuses a request that execve(2) could not take.
     pub(super) fn refuse_oversized(&mut self, why: TooLarge) -> CommandError {
         self.note(format!("it asked for a command that cannot be run: {why}"));
         CommandError::Refused(why.to_string())

@@ -1,4 +1,4 @@
-//! Gets a hook's machine code: from the cache, or by compiling its file.
+//! Provides a hook's machine code: from the cache, or by compiling its file.
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Component;
@@ -24,7 +24,7 @@ pub(super) struct ModuleFile<'a> {
 }
 
 impl<'a> ModuleFile<'a> {
-    /// Reads the file only if the cache does not know its digest yet.
+    /// Reads the file only if the cache does not know its digest.
     pub(super) fn new(file: &'a HookFile, cache: Option<&Cache>) -> Result<Self, LaunchError> {
         if let Some(stamp) = cache.and_then(|cache| cache.stamp(file.identity)) {
             return Ok(Self { file, stamp });
@@ -39,7 +39,7 @@ impl<'a> ModuleFile<'a> {
         hexadecimal(&self.stamp.digest)
     }
 
-    /// Refuses the file if the settings ask for another digest.
+    /// Refuses the file if the settings pin another digest.
     pub(super) fn check(&self, expected: &str) -> Result<(), LaunchError> {
         let found = self.sha256();
         if found.eq_ignore_ascii_case(expected) {

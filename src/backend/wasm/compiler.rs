@@ -1,7 +1,7 @@
-//! Compiles hooks: in a process of its own if the host names a program for that, else in this process.
+//! Compiles hooks: in a separate process if the host names a program for it, otherwise in this process.
 //!
-//! A process of its own has a limit on its memory, can be ended at any time, and keeps a crash of the compiler and its
-//! memory out of the host. In this process only the caller's wait is limited: threads cannot be ended.
+//! A separate process has a memory limit and can be stopped at any time, and a crash of the compiler does not affect
+//! the host. In this process only the caller's wait is limited, because threads cannot be stopped.
 
 #[cfg(feature = "compiler")]
 mod inspect;
@@ -32,11 +32,11 @@ use crate::hook::error::LaunchError;
 use crate::limits::{Deadline, Limits};
 use crate::report::termination::Termination;
 
-/// The running program, also if its file has been replaced or removed.
+/// The running program, even if its file has been replaced or removed.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// How long the compiler has between SIGTERM and SIGKILL.
+/// The time between SIGTERM and SIGKILL for the compiler.
 const GRACE: Duration = Duration::from_secs(1);
-/// How much of its stderr is kept.
+/// How much of the compiler's stderr is kept.
 const STDERR: usize = 4 << 10;
 
 /// A program that compiles WebAssembly hooks in a process of its own.
@@ -91,9 +91,9 @@ impl Compiler {
 /// How a runtime compiles its hooks.
 pub(super) struct Compilation {
     compiler: Option<Compiler>,
-    /// Runs a compiler by its path.
+    /// Runs the compiler at a path.
     launcher: Arc<dyn Program>,
-    /// Runs the running program, which needs no trust in its file.
+    /// Runs the running program, whose file needs no trust check.
     own_launcher: Arc<dyn Program>,
     cancels: Vec<Cancel>,
 }
@@ -108,7 +108,7 @@ impl Compilation {
         Self { compiler, launcher, own_launcher, cancels }
     }
 
-    /// Whether there is a program that compiles.
+    /// Whether a separate program compiles.
     #[cfg(not(feature = "compiler"))]
     pub(super) fn has_compiler(&self) -> bool {
         self.compiler.is_some()

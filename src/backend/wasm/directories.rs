@@ -1,5 +1,5 @@
-//! Listing directories. wasmtime-wasi reads a directory as a whole, for a module again with every call. Here a listing is
-//! read piece by piece and takes no more memory than a piece.
+//! Lists directories. wasmtime-wasi reads a whole directory, and for a module again at each call. Here a listing is
+//! read in pieces and needs no more memory than a piece.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -26,7 +26,7 @@ use super::preview_1::MODULE as PREVIEW_1;
 use super::scratch::ScratchMemory;
 use super::store::StoreData;
 
-/// Entries that are read at once for a component.
+/// Entries read at once for a component.
 const BATCH: usize = 64;
 /// `errno`: a bad address, an illegal byte sequence, an error of the file system, too many open files.
 const FAULT: i32 = 21;
@@ -55,7 +55,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
     Ok(())
 }
 
-/// Lists a module's directory. `None` for what is no directory, which wasmtime-wasi answers.
+/// Lists a module's directory. `None` if it is not a directory: wasmtime-wasi answers that.
 async fn read_directory(
     caller: &mut Caller<'_, StoreData>,
     fd: i32,
@@ -98,7 +98,7 @@ async fn read_directory(
     Ok(Some(0))
 }
 
-/// The directory that WASI knows by this number.
+/// The directory with this WASI descriptor.
 fn directory(table: &mut ResourceTable, id: u64) -> Option<Arc<File>> {
     let is_it = |file: &File| file.metadata().is_ok_and(|found| identity(found.dev(), found.ino()) == id);
     table.iter_mut().find_map(|entry| match (entry as &dyn Any).downcast_ref() {
@@ -115,11 +115,11 @@ fn errno(error: &io::Error) -> i32 {
     }
 }
 
-/// A component's place in a directory.
+/// A component's position in a directory.
 pub(super) struct DirectoryStream {
-    /// `None` once an error has come up.
+    /// `None` after an error.
     listing: Option<Listing>,
-    /// Entries that were read already.
+    /// Entries that were already read.
     batch: VecDeque<DirectoryEntry>,
 }
 

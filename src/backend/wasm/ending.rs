@@ -1,4 +1,4 @@
-//! How a guest's call ended, in the report's terms.
+//! Converts the end of a guest's call to the report's terms.
 
 use std::path::Path;
 
@@ -14,29 +14,29 @@ use crate::hook::error::LaunchError;
 use crate::limits::Expired;
 use crate::report::termination::Termination;
 
-/// The longest panic message that is quoted, in characters.
+/// The maximum length of a quoted panic message, in characters.
 const LONGEST_MESSAGE: usize = 500;
 
 /// Why a guest ended before its program returned.
 pub(super) enum Failure {
-    /// While the instance was made. The module's own start function runs then too.
+    /// During instantiation, which includes the module's own start function.
     Instantiating(wasmtime::Error),
     Running(wasmtime::Error),
 }
 
-/// What is known about a call besides its failure.
+/// What is known about a call in addition to its failure.
 pub(super) struct Ended<'a> {
     /// The end of what the guest wrote to stderr.
     pub(super) stderr: &'a [u8],
     pub(super) quota: &'a MemoryQuota,
-    /// The limit on its memory, and the file that may change it.
+    /// The memory limit, and the settings file that can change it.
     pub(super) memory: usize,
     pub(super) settings_file: &'a Path,
     pub(super) notes: &'a mut Vec<String>,
 }
 
 impl Ended<'_> {
-    /// The termination of a guest that failed. What never ran is an error.
+    /// The termination of a guest that failed. An error means that it never ran.
     pub(super) fn failed(mut self, failure: Failure) -> Result<Termination, LaunchError> {
         let (error, began) = match failure {
             Failure::Instantiating(error) => (error, false),
@@ -74,7 +74,7 @@ impl Ended<'_> {
         }))
     }
 
-    /// What a trap was, in one clause.
+    /// A trap as a short phrase.
     fn trapped(&mut self, trap: Trap, backtrace: Option<&WasmBacktrace>) -> String {
         let stderr = String::from_utf8_lossy(self.stderr);
         if trap == Trap::UnreachableCodeReached {
@@ -96,7 +96,7 @@ impl Ended<'_> {
     }
 
     fn not_instantiated(&self, error: &wasmtime::Error) -> LaunchError {
-        // The need of a single memory was checked at load.
+        // The load has already checked the size of each single memory.
         if self.quota.exceeded {
             return refused(format!(
                 "its memories together need more than its limit from the start, {}: set `memory` in its settings",
@@ -104,7 +104,7 @@ impl Ended<'_> {
             ));
         }
         let what = "its instance could not be made";
-        // An error of the system is the host's fault. Anything else is a limit that the hook exceeds.
+        // A system error is the host's fault. Anything else is a limit that the hook exceeded.
         if error.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()) {
             return LaunchError::Host { what, why: format!("{}{}", one_line(error), Resources::limit_text()) };
         }
@@ -115,7 +115,7 @@ impl Ended<'_> {
         format!("limit {}; `memory` in {}", ByteSize(self.memory as u64), self.settings_file.display())
     }
 
-    /// Says that a guest that failed had been refused memory.
+    /// Notes that the failed guest was refused memory.
     fn note_memory(&mut self) {
         if self.quota.exceeded {
             let limit = self.limit();
@@ -135,7 +135,7 @@ impl Ended<'_> {
     }
 }
 
-/// The functions on the stack, `inner < outer < main`, from the guest's name section.
+/// The functions on the stack, as `inner < outer < main`, from the guest's name section.
 fn names(backtrace: Option<&WasmBacktrace>) -> String {
     let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
     let demangled = |name: &str| format!("{:#}", rustc_demangle::demangle(name));

@@ -1,4 +1,4 @@
-//! The wasmtime engines: one that compiles, and one that runs compiled hooks out of a pool of memories and stacks.
+//! The wasmtime engines: one that only compiles, and one that runs compiled hooks with a pool of memories and stacks.
 //!
 //! The number of concurrent calls is limited, so the pool is never exhausted.
 
@@ -11,32 +11,34 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use crate::backend::Calls;
 use crate::limits::Limits;
 
-/// WebAssembly hooks that run at once. One more waits, within its own time limit.
+/// The maximum number of sandboxed hooks that run at once. Further calls wait, within their own time limits.
 pub(super) const CONCURRENT_CALLS: usize = 128;
-/// Instances, memories and tables that all calls together may have. A reserved one costs nothing.
+/// Instances, memories and tables of all calls together. An unused one costs nothing.
 const SLOTS: u32 = 1024;
-/// Memories, tables or instances that one module or component may have.
+/// Memories, tables or instances of one module or component.
 const PER_MODULE: u32 = 16;
 const PER_COMPONENT: u32 = 200;
-/// Table elements that the pool has room for. [`Limits::table_elements`] is the limit that holds.
+/// The pool's room for table elements. [`Limits::table_elements`] is the actual limit.
 const LARGEST_TABLE: usize = 1 << 20;
-/// How much of a memory and of a table is cleared and kept for the next call. The rest goes back to the system.
+/// How much of a memory and of a table stays resident for the next call. The rest is returned to the system.
 const KEPT_MEMORY: usize = 256 << 10;
 const KEPT_TABLE: usize = 16 << 10;
-/// Stack for the host functions, beyond the guest's own limit.
+/// Stack for host functions, beyond the guest's limit.
 const HOST_STACK: usize = 1 << 20;
 
-/// Room for growth that a memory gets where addresses are scarce.
+/// Reserved growth of a memory where address space is limited.
 const SCARCE_GROWTH: u64 = 1 << 20;
-/// Functions that a trap names.
+/// The maximum number of functions in a trap's backtrace.
 pub(super) const NAMED_FRAMES: usize = 8;
 
-/// Whether limits on this process (setrlimit(2)) make memory scarce.
+/// Whether limits of this process (setrlimit(2)) make memory scarce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resources {
-    /// Each memory reserves 4 GiB of addresses, so that accesses need no checks, and starts from an image in a file.
+    /// Not limited. Each memory reserves 4 GiB of addresses, so accesses need no checks, and starts from an image in a
+    /// file.
     Ample,
-    /// The address space (`ulimit -v`) or the size of files (`ulimit -f`) is limited. A memory takes what it uses, and each
+    /// The address space (`ulimit -v`) or file size (`ulimit -f`) is limited. A memory takes what it uses, and each
+    /// access is checked.
     /// access is checked.
     Scarce,
 }
@@ -47,7 +49,7 @@ impl Resources {
         if is_limited(Resource::RLIMIT_AS) || is_limited(Resource::RLIMIT_FSIZE) { Self::Scarce } else { Self::Ample }
     }
 
-    /// The limit on the address space, in words that follow an error.
+    /// The limit on the address space, as the end of an error message.
     pub(super) fn limit_text() -> String {
         match getrlimit(Resource::RLIMIT_AS) {
             Ok((limit, _)) if limit != RLIM_INFINITY => {
@@ -83,13 +85,13 @@ fn config(resources: Resources) -> Config {
             .memory_reservation_for_growth(SCARCE_GROWTH)
             .memory_init_cow(false);
     }
-    // A trap names functions and no lines, and nothing unwinds through a guest, so these tables are not needed.
+    // Traps report functions without lines, and nothing unwinds through a guest, so these tables are not needed.
     config.epoch_interruption(true).generate_address_map(false).native_unwind_info(false);
     config
 }
 
-/// The engine that runs compiled hooks. It has a pool if one is worth its cost and the system can reserve the addresses
-/// (`ulimit -v` may forbid that).
+/// The engine that runs compiled hooks. It has a pool if that pays off and the system can reserve the addresses
+/// (`ulimit -v` may prevent that).
 pub(super) fn new(limits: &Limits, calls: Calls, resources: Resources) -> wasmtime::Result<Engine> {
     let mut config = config(resources);
     #[cfg(feature = "compiler")]
@@ -113,7 +115,7 @@ pub(super) fn new(limits: &Limits, calls: Calls, resources: Resources) -> wasmti
         .table_elements(limits.table_elements.max(LARGEST_TABLE))
         .max_core_instance_size(8 << 20)
         .max_component_instance_size(8 << 20)
-        // Clears only the pages that were written, if the kernel can tell.
+        // Clears only the written pages, if the kernel can tell.
         .pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEPT_MEMORY)
         .table_keep_resident(KEPT_TABLE);

@@ -1,4 +1,4 @@
-//! The one thread of the sandbox. It interrupts guests at their deadline and drives the timers of guests that sleep.
+//! The sandbox's only thread. It interrupts guests at their deadlines and drives the timers of sleeping guests.
 //!
 //! wasmtime interrupts a busy guest when its engine's epoch changes. The epoch changes only at the deadline of a running
 //! call. Each call then checks its own deadline, so one hook's timeout never ends another. While no call runs, the thread
@@ -32,9 +32,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Schedule {
-    /// When to interrupt, soonest first. The number tells calls with the same time apart.
+    /// When to interrupt, earliest first. The number distinguishes calls with the same time.
     marks: BTreeSet<(Instant, u64)>,
-    /// When the thread wakes up by itself.
+    /// When the thread wakes up next.
     wakes_at: Option<Instant>,
     stopping: bool,
 }
@@ -45,7 +45,7 @@ impl Shared {
     }
 }
 
-/// A call's entries in the schedule, removed on drop.
+/// A call's entries in the schedule. Removed on drop.
 pub(super) struct EpochGuard<'a> {
     shared: &'a Shared,
     marks: [Option<(Instant, u64)>; 2],
@@ -62,7 +62,7 @@ impl EpochTimer {
         let thread = Builder::new().name("hookvisor-clock".to_owned()).spawn(move || {
             let Some(reactor) = take(&its_reactor) else { return };
             reactor.block_on(interrupt(&its_shared, &engine));
-            // Blocking work that a guest left behind must not delay the host.
+            // Blocking work left by a guest must not delay the host.
             reactor.shutdown_background();
         });
         match thread {
@@ -102,7 +102,7 @@ impl EpochTimer {
 
 impl Drop for EpochGuard<'_> {
     fn drop(&mut self) {
-        // The thread need not know: it wakes up once and finds nothing to do.
+        // No need to tell the thread: it wakes up once for nothing.
         let mut times = self.shared.times();
         for mark in self.marks.iter().flatten() {
             times.marks.remove(mark);
@@ -115,7 +115,7 @@ impl Drop for EpochTimer {
         self.shared.times().stopping = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread left nothing behind that needs care.
+            // A panicked thread leaves nothing inconsistent.
             let _ = thread.join();
         }
     }

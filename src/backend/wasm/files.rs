@@ -1,10 +1,10 @@
-//! Opening paths in granted directories. A guest may open files and directories, and nothing else. It may open nothing that
-//! belongs to a process in procfs.
+//! Opens paths in granted directories. A guest may open files and directories only, and nothing in procfs that belongs
+//! to a process.
 //!
-//! Opening a FIFO waits for its other end on a thread that nothing can call back, and reading a terminal is no better. So a
-//! path is looked up first, by WASI and in the same sandbox, and what was opened is examined again. If somebody who may
-//! write the directory puts a FIFO there between the two, a thread waits until its other end is opened. The hook still ends
-//! at its deadline.
+//! Opening a FIFO blocks a thread until the other end is opened, and reading a terminal also blocks. So a path is first
+//! looked up by WASI in the same sandbox, and the opened file is checked again. Whoever can write to the directory
+//! could put a FIFO there between the two steps. Then one thread blocks until the other end is opened, and the hook
+//! still ends at its deadline.
 
 use std::any::Any;
 use std::fs::File;
@@ -103,8 +103,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
     Ok(())
 }
 
-/// The `errno` for a module's path that leads to something that may not be opened. A path that cannot be looked up is left
-/// to the open call, which fails.
+/// The `errno` for a module's path that must not be opened. If the lookup fails, the open call fails too and reports
+/// it.
 async fn refusal(
     caller: &mut Caller<'_, StoreData>,
     dir: i32,
@@ -131,7 +131,7 @@ async fn refusal(
     Ok(Some(NOT_PERMITTED))
 }
 
-/// Whether an open file must be closed again. Otherwise reading it does not wait.
+/// Whether an opened file must be closed again. Reading any other does not block.
 fn is_forbidden(file: &File) -> bool {
     procfs::is_of_a_process(file) || procfs::never_wait(file).is_err()
 }
@@ -153,7 +153,7 @@ fn addresses(data: &mut StoreData) -> Vec<usize> {
     open_files(data).map(|file| Arc::as_ptr(&file).addr()).collect()
 }
 
-/// The file that has been opened since, if a module has opened one.
+/// The file that was opened since then, if any.
 fn opened_since(data: &mut StoreData, before: &[usize]) -> Option<Arc<File>> {
     open_files(data).find(|file| !before.contains(&Arc::as_ptr(file).addr()))
 }
@@ -213,7 +213,7 @@ async fn set_times_at(
     data.filesystem().set_times_at(dir, lookup, path, accessed, modified).await
 }
 
-/// Refuses a component's path that leads to something that may not be opened.
+/// Refuses a component's path that must not be opened.
 async fn check(data: &mut StoreData, dir: &Resource<Descriptor>, lookup: PathFlags, path: &str) -> FsResult<()> {
     paths::check_length(path)?;
     let seen = data.filesystem().stat_at(borrowed(dir), lookup, path.to_owned()).await;

@@ -1,4 +1,4 @@
-//! What a hook may reach beyond its streams: the directories, programs and addresses in its settings.
+//! What a hook can reach beyond its streams: the directories, programs and addresses in its settings.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -17,7 +17,7 @@ use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Access, ConnectGrant, Names};
 use crate::hook::trust::Trust;
 
-/// Refuses a directory of a process, by which a guest could reach that.
+/// Refuses the directory of a process in procfs.
 pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError> {
     for directory in &settings.directories {
         if file::open_granted_directory(&directory.host, trust).is_ok_and(|held| procfs::is_of_a_process(&held)) {
@@ -47,7 +47,7 @@ pub(super) fn apply(
             refused(format!("its settings grant the directory {}, which cannot be used: {why}", place.display()))
         };
         for place in directory.places(names).map_err(|why| unusable(&directory.host, why))? {
-            // The directory that was checked, whatever its name leads to by now.
+            // The directory that was checked, wherever its path leads now.
             let held = match file::open_granted_directory(&place, trust) {
                 Err(OpenError::NotFound(_) | OpenError::NotADirectory) if directory.is_pattern() => continue,
                 held => held.map_err(|e| unusable(&place, e.to_string()))?,

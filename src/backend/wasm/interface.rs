@@ -1,5 +1,5 @@
-//! The host functions beyond WASI: commands and the log. Modules import them from `hookvisor`, components by the interfaces
-//! in `guest-sdk/wit`. `guest-sdk` documents both.
+//! The host functions beyond WASI: commands and the log. Modules import them from `hookvisor`, components through the
+//! interfaces in `guest-sdk/wit`. `guest-sdk` documents both.
 
 use bytes::Bytes;
 use wasmtime::component::{self, ComponentType, Lift, Lower, WasmList, WasmStr};
@@ -171,7 +171,7 @@ pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>)
     Ok(())
 }
 
-/// Copies a request that is within the limits. The error is a [`RequestError`], or the component's fault.
+/// Copies a request within the limits. The error is a [`RequestError`], or the component's fault.
 fn copied(store: &mut StoreContextMut<'_, StoreData>, parts: &RequestParts) -> wasmtime::Result<Request> {
     let (program, arguments, stdin) = parts;
     let program = program.to_str(&*store)?;

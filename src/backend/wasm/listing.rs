@@ -1,4 +1,4 @@
-//! Reads a directory piece by piece, so that neither a long listing nor a listing in many calls costs more than its length.
+//! Reads a directory in pieces. So neither a long listing nor one over many calls costs more than its length.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,13 +12,13 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-/// Listings that a module may have under way without reading them again from the beginning.
+/// The listings that a module can continue without starting again.
 const LISTINGS: usize = 8;
 /// A `dirent`, before the name.
 const DIRENT: usize = 24;
 /// The entries `.` and `..`.
 const DOTS: u64 = 2;
-/// An open directory that is being read.
+/// An open directory, read in part.
 pub(super) struct Listing {
     entries: OwningIter,
     device: u64,
@@ -76,7 +76,7 @@ pub(super) fn identity(device: u64, inode: u64) -> u64 {
 #[derive(Default)]
 pub(super) struct Listings(BTreeMap<i32, ModuleListing>);
 
-/// A module's place in a directory.
+/// A module's position in a directory.
 pub(super) struct ModuleListing {
     listing: Listing,
     /// The entry at the cookie, if it was read already.
@@ -89,7 +89,7 @@ impl Listings {
         self.0.remove(&fd)
     }
 
-    /// Forgets the listing of a descriptor that is closed or another's now.
+    /// Forgets the listing of a descriptor that was closed or reused.
     pub(super) fn forget(&mut self, fd: i32) {
         self.0.remove(&fd);
     }
@@ -103,7 +103,7 @@ impl Listings {
 }
 
 impl ModuleListing {
-    /// Goes on where the last call ended, or starts again and skips what was read.
+    /// Continues where the last call ended. Otherwise starts again and skips the entries before.
     pub(super) fn at(cookie: u64, kept: Option<Self>, directory: &File) -> io::Result<Self> {
         if let Some(kept) = kept.filter(|kept| kept.cookie == cookie) {
             return Ok(kept);

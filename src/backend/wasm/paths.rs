@@ -1,5 +1,5 @@
-//! The length of the paths that a guest passes to WASI. A path longer than the system's limit is refused before anything
-//! is copied or split.
+//! Limits the length of the paths that a guest passes to WASI. A path above the system's limit is refused before it is
+//! copied or split.
 
 use wasmtime::component::{self, Resource};
 use wasmtime::{Caller, Linker, StoreContextMut};
@@ -29,7 +29,7 @@ pub(super) fn check_length(path: &str) -> FsResult<()> {
     if path.len() > LONGEST_PATH { Err(ErrorCode::NameTooLong.into()) } else { Ok(()) }
 }
 
-/// The result for a component. An error that is not its own ends the component.
+/// The result for a component. A wasmtime error ends the component.
 pub(super) fn answer<T>(result: FsResult<T>) -> wasmtime::Result<(Result<T, ErrorCode>,)> {
     Ok((match result {
         Ok(value) => Ok(value),

@@ -1,4 +1,4 @@
-//! Loads compiled code: the one step of the sandbox that trusts bytes.
+//! Loads compiled code: the only step of the sandbox that trusts its input.
 #![expect(unsafe_code, reason = "wasmtime cannot verify machine code")]
 
 use wasmtime::component::Component;
@@ -15,7 +15,7 @@ pub(super) fn module(engine: &Engine, code: &CompiledCode) -> wasmtime::Result<M
         if let Ok(module) = unsafe { Module::deserialize_open_file(engine, file) } {
             return Ok(module);
         }
-        // Some file systems do not allow mapping a file as executable. A copy works there.
+        // Some file systems do not allow executable mappings. A copy works there.
     }
     let bytes = code.bytes()?;
     // SAFETY: as above.

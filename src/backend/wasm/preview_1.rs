@@ -1,5 +1,5 @@
-//! WASI preview 1: wasmtime-wasi's implementation, with own versions of `proc_exit` and of the functions that every guest
-//! calls.
+//! WASI preview 1: wasmtime-wasi's implementation, with our own `proc_exit` and our own versions of the most frequent
+//! functions.
 
 use std::ops::Range;
 
@@ -55,7 +55,7 @@ fn write_output(streams: &StandardStreams, memory: &mut [u8], fd: i32, vectors: 
 struct IoVectors(i32, i32);
 
 impl IoVectors {
-    /// The first buffer that is not empty. A call reads or writes one buffer, as in wasmtime-wasi.
+    /// The first buffer that is not empty. Like in wasmtime-wasi, a call reads or writes one buffer.
     fn first(&self, memory: &[u8]) -> Option<Range<usize>> {
         let (at, count) = (self.0.cast_unsigned() as usize, self.1.cast_unsigned() as usize);
         if !at.is_multiple_of(4) {
@@ -75,9 +75,9 @@ impl IoVectors {
 pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     wasmtime_wasi::p1::add_to_linker_async(linker, StoreData::preview_1)?;
     linker.allow_shadowing(true);
-    // wasmtime-wasi refuses a status above 125. A process may have any up to 255.
+    // wasmtime-wasi refuses a status above 125. A process may exit with up to 255.
     linker.func_wrap(MODULE, "proc_exit", |status: u32| -> wasmtime::Result<()> { Err(ProcExit(status).into()) })?;
-    // wasmtime-wasi copies all strings, one by one, in each of these.
+    // In each of these, wasmtime-wasi copies all strings one by one.
     linker.func_wrap(MODULE, "args_sizes_get", |mut caller: Caller<'_, StoreData>, count: u32, size: u32| {
         let (memory, data) = memory::with_data(&mut caller)?;
         Ok(data.arguments.write_sizes(memory, count, size))

@@ -1,4 +1,4 @@
-//! Files that only this user may write, and that get their name once they are complete.
+//! Files that only this user can write, and that get their name only when complete.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ pub(super) fn is_private(found: &Metadata, user: u32) -> bool {
     found.uid() == user && found.mode() & 0o022 == 0
 }
 
-/// A file without a name. It is gone with the process that writes it.
+/// A file without a name. It disappears if the process that writes it ends.
 pub(super) struct UnnamedFile(File);
 
 impl UnnamedFile {
@@ -30,14 +30,14 @@ impl UnnamedFile {
         self.0.write_all(bytes)
     }
 
-    /// Gives it this name, in place of the file that may have it.
+    /// Gives it this name, and replaces an existing file.
     pub(super) fn link(self, path: &Path) -> io::Result<()> {
         let link = || {
             let unnamed = format!("/proc/self/fd/{}", self.0.as_raw_fd());
             linkat(AT_FDCWD, Path::new(&unnamed), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)
         };
         match link() {
-            // Whoever reads the old entry has it open.
+            // Readers of the old entry keep it open.
             Err(Errno::EEXIST) => {
                 fs::remove_file(path)?;
                 Ok(link()?)

@@ -1,5 +1,5 @@
-//! Recognizes what belongs to a process in procfs: its memory, its environment, its descriptors. A hook never opens those,
-//! whatever its grants are, since one of the processes is the host.
+//! Recognizes files in procfs that belong to a process: its memory, environment and descriptors. Hooks never open them,
+//! whatever their grants are, since one of the processes is the host.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +13,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs, statfs};
 /// The inode of procfs's root (PROC_ROOT_INO).
 const ROOT: u64 = 1;
 
-/// Whether an open file or directory belongs to a process. If it cannot be told, it does.
+/// Whether an open file or directory belongs to a process. True if this cannot be determined.
 pub(super) fn is_of_a_process(file: &File) -> bool {
     match fstatfs(file) {
         Ok(found) if found.filesystem_type() != PROC_SUPER_MAGIC => false,
@@ -24,14 +24,14 @@ pub(super) fn is_of_a_process(file: &File) -> bool {
     }
 }
 
-/// For the path of something in procfs, which may be mounted anywhere.
+/// The same for a path within procfs, which may be mounted anywhere.
 fn is_below_a_process(path: &Path) -> bool {
     let mut ancestors: Vec<&Path> = path.ancestors().collect();
     ancestors.reverse();
     let is_procfs = |path: &Path| statfs(path).is_ok_and(|found| found.filesystem_type() == PROC_SUPER_MAGIC);
     let Some(mount) = ancestors.into_iter().find(|path| is_procfs(path)) else { return true };
     if !fs::metadata(mount).is_ok_and(|found| found.ino() == ROOT) {
-        // A part of procfs is mounted by itself.
+        // A part of procfs has its own mount.
         return true;
     }
     match path.strip_prefix(mount).map(|below| below.components().next()) {
@@ -43,7 +43,7 @@ fn is_below_a_process(path: &Path) -> bool {
     }
 }
 
-/// Makes a read that would wait, as of /proc/kmsg, fail at once. Other files are not affected.
+/// Makes reads fail that would block, such as of /proc/kmsg. Other files are not affected.
 pub(super) fn never_wait(file: &File) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
     fcntl(file, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;

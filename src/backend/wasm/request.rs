@@ -1,4 +1,5 @@
-//! A guest's request to run a command. What execve(2) could not take is refused while it is still in the guest's memory.
+//! A guest's request to run a command. A request that execve(2) could not take is refused while it is still in the
+//! guest's memory.
 
 use std::str;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 /// The longest path (`PATH_MAX`) and the longest argument (`MAX_ARG_STRLEN`), without the NUL byte.
 pub(super) const LONGEST_PATH: usize = 4095;
 const LONGEST_ARGUMENT: usize = (128 << 10) - 1;
-/// What all arguments may take together, with a pointer and a NUL byte for each: a quarter of the usual stack.
+/// The limit for all arguments together, with a pointer and a NUL byte for each: a quarter of the usual stack.
 const ALL_ARGUMENTS: usize = 2 << 20;
 const EACH_ARGUMENT: usize = 9;
 
@@ -18,7 +19,7 @@ pub(super) struct Request {
     pub(super) stdin: Bytes,
 }
 
-/// Why there is no request.
+/// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RequestError {
     #[error("a malformed command request")]
@@ -27,7 +28,7 @@ pub(super) enum RequestError {
     TooLarge(#[from] TooLarge),
 }
 
-/// No program can be given this.
+/// No program can take this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooLarge {
     #[error("a program name of {0} bytes is longer than any path")]
@@ -63,7 +64,7 @@ impl Request {
         let program = piece(&mut bytes).ok_or(RequestError::Malformed)?;
         let mut size = Size::add_program(program.len())?;
         let program = text(program)?;
-        // Each argument takes at least four bytes, so a false count ends soon.
+        // Each argument takes at least four bytes, so a wrong count ends soon.
         let count = number(&mut bytes).ok_or(RequestError::Malformed)?;
         let mut arguments = Vec::new();
         for _ in 0..count {

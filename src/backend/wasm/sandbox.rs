@@ -17,7 +17,7 @@ use crate::hook::error::LaunchError;
 use crate::limits::Limits;
 use crate::semaphore::Semaphore;
 
-/// The function at which a module's program starts.
+/// The start function of a module's program.
 pub(super) const START: &str = "_start";
 pub(super) const NO_START: &str = "it exports no function `_start`, so it is a library and not a program: build it as a \
                                    binary (in Rust, with a `fn main`)";
@@ -31,7 +31,7 @@ pub(super) struct Sandbox {
     module_imports: OnceLock<Result<Linker<StoreData>, LaunchError>>,
     component_imports: OnceLock<Result<component::Linker<StoreData>, LaunchError>>,
     pub(super) epoch: EpochTimer,
-    /// One place for each call that the engine has room for.
+    /// One slot for each call that the engine has room for.
     pub(super) slots: Semaphore,
 }
 
@@ -115,7 +115,7 @@ impl Sandbox {
         Ok(Linked::Component(command))
     }
 
-    /// Names every missing import, where wasmtime's own error names the first.
+    /// Names every missing import. wasmtime's own error names only the first.
     fn unlinked(&self, linker: &Linker<StoreData>, module: &Module, error: &wasmtime::Error) -> LaunchError {
         let mut store = Store::new(&self.engine, StoreData::empty());
         let missing: Vec<String> = module
@@ -130,7 +130,7 @@ impl Sandbox {
     }
 }
 
-/// What a module may import.
+/// What a module can import.
 pub(super) fn module_imports(engine: &Engine) -> wasmtime::Result<Linker<StoreData>> {
     let mut linker = Linker::new(engine);
     preview_1::add_to_linker(&mut linker)?;
@@ -150,8 +150,8 @@ pub(super) fn missing_imports(missing: &[String], wasi: &str) -> LaunchError {
     ))
 }
 
-/// Refuses at load what no call could allocate. Only the largest memory is known here. The sum of all memories is checked
-/// when an instance is made.
+/// Refuses a module that no call could instantiate. Only the largest memory is known here; the sum of all memories is
+/// checked at instantiation.
 fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Result<(), LaunchError> {
     let initial = needs.max_initial_memory_size.unwrap_or_default().saturating_mul(PAGE);
     if initial > memory as u64 {

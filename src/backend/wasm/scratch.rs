@@ -1,8 +1,8 @@
-//! Memory for calls of WASI preview 1 that the guest does not see.
+//! Memory for WASI preview 1 calls that the guest does not see.
 
 use wiggle::GuestMemory;
 
-/// `filetype`: `directory`, `regular_file` and `symbolic_link`, which is seen only where links are not followed.
+/// `filetype`: `directory`, `regular_file` and `symbolic_link`. The last appears only if links are not followed.
 const OPENABLE: [u8; 3] = [3, 4, 7];
 /// A `filestat`: its size, its alignment, and the offset of the `filetype` in it.
 const FILESTAT: usize = 64;

@@ -1,7 +1,7 @@
-//! What an earlier run found out about a module's file and its cache entry: the file's digest, and that the entry is
-//! complete. As long as both files are the same ones, unchanged, neither has to be read again as a whole.
+//! Records what an earlier run found out about a module's file and its cache entry: the file's digest, and that the
+//! entry is complete. While both files are unchanged, neither has to be read again.
 //!
-//! A stamp counts until the system restarts: what a crash leaves of a file may have the times that the file had before.
+//! A stamp is valid until the system restarts: after a crash, a damaged file may have its old times.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read};
@@ -33,17 +33,17 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// For a file that has just been read.
+    /// For a file that was just read.
     pub(super) fn new(module: Identity, digest: [u8; DIGEST_SIZE]) -> Self {
         Self { module, digest, entry: None }
     }
 
-    /// Whether this cache entry has been found complete.
+    /// Whether this cache entry is known to be complete.
     pub(super) fn vouches_for(&self, entry: Identity) -> bool {
         self.entry == Some(entry.to_bytes())
     }
 
-    /// The stamp of a module's file, if there is one that holds for it.
+    /// The stamp of a module's file, if it is still valid.
     pub(super) fn read(cache: &Path, user: u32, module: Identity) -> Option<Self> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
         let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path(cache, module)).ok()?;
@@ -60,7 +60,7 @@ impl Stamp {
         holds.then_some(Self { module, digest: digest.try_into().ok()?, entry: Some(entry.try_into().ok()?) })
     }
 
-    /// Keeps it, for an entry that has been found complete. That this may fail changes only how long the next run takes.
+    /// Stores it for an entry that is known to be complete. A failure only makes the next run slower.
     pub(super) fn write(&self, cache: &Path, entry: Identity) {
         if !self.module.is_settled() || !entry.is_settled() {
             return;
@@ -83,7 +83,7 @@ fn path(cache: &Path, module: Identity) -> PathBuf {
     cache.join(DIRECTORY).join(format!("{device:x}-{inode:x}-{}", env!("CARGO_PKG_VERSION")))
 }
 
-/// Writes a file whose name appears only once it is complete.
+/// Writes a file. Its name appears only when it is complete.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::NotFound)?;
     match DirBuilder::new().mode(0o700).create(directory) {
@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// The identity of a file that looks as if it had last been changed long ago. A file's real time of change cannot be
-    /// set, so only the identity says so.
+    /// The identity of a file that appears to be old. A file's real change time cannot be set, so only the identity is
+    /// changed.
     fn settled(path: &Path) -> Identity {
         let file = File::open(path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();

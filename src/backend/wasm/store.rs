@@ -15,11 +15,11 @@ use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
 use crate::capture::Capture;
 
-/// Instances, tables and memories that one call may have. A component of an interpreted language has some dozens.
+/// Instances, tables and memories of one call. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
-/// Directories that the report of a failed hook names as not granted.
+/// The maximum number of missing directories in the report of a failed hook.
 const UNGRANTED: usize = 3;
-/// Messages that one call may send to the log.
+/// The maximum number of log messages per call.
 const LOG_MESSAGES: u32 = 1000;
 
 /// One call's data.
@@ -32,11 +32,11 @@ pub(super) struct StoreData {
     pub(super) quota: MemoryQuota,
     commands: Option<Commands>,
     pub(super) listings: Listings,
-    /// Whether a module sees an empty root directory, since it is granted no directory.
+    /// Whether a module sees an empty root directory, because it has no granted directory.
     pub(super) has_empty_root: bool,
-    /// Directories below that root that the guest wanted to open something in.
+    /// The directories below that root in which the guest tried to open something.
     ungranted: BTreeSet<String>,
-    /// The last command's output, until the guest fetches it.
+    /// The last command's output, until the guest reads it.
     pub(super) response: Vec<u8>,
     hook: Arc<Path>,
     messages: u32,
@@ -67,7 +67,7 @@ impl StoreData {
         }
     }
 
-    /// For a store in which nothing runs.
+    /// For a store that runs nothing.
     pub(super) fn empty() -> Self {
         let output = || Output::new(Capture::beginning(0));
         Self::new(
@@ -95,14 +95,14 @@ impl StoreData {
         }
     }
 
-    /// Remembers that the guest wanted to open something in a directory that is not granted.
+    /// Remembers a directory that was not granted and that the guest tried to use.
     pub(super) fn wanted(&mut self, directory: String) {
         if self.ungranted.len() < UNGRANTED {
             self.ungranted.insert(directory);
         }
     }
 
-    /// Puts a guest's message into the host's log.
+    /// Writes a guest's message to the host's log.
     pub(super) fn log(&mut self, level: u32, message: &[u8]) {
         self.messages = self.messages.saturating_add(1);
         if self.messages > LOG_MESSAGES {
@@ -118,7 +118,7 @@ impl StoreData {
         }
     }
 
-    /// What the call used, notes for the report, and the directories that it lacked.
+    /// The call's usage, notes for the report, and missing directories.
     pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>, BTreeSet<String>) {
         let mut notes = self.commands.map(Commands::into_notes).unwrap_or_default();
         if let Some(dropped) = self.messages.checked_sub(LOG_MESSAGES).filter(|&dropped| dropped > 0) {
@@ -134,13 +134,13 @@ impl WasiView for StoreData {
     }
 }
 
-/// The memory that a guest may still allocate, over all its memories.
+/// The memory that a guest may still allocate, for all its memories together.
 pub(super) struct MemoryQuota {
     bytes: usize,
     table_elements: usize,
-    /// Whether the guest asked for more than was left.
+    /// Whether the guest asked for more.
     pub(super) exceeded: bool,
-    /// Why the host could not provide memory that the guest may have.
+    /// Why the host could not provide memory within the limit.
     pub(super) host_failure: Option<String>,
 }
 
@@ -163,7 +163,7 @@ impl ResourceLimiter for MemoryQuota {
     }
 
     fn memory_grow_failed(&mut self, error: wasmtime::Error) -> wasmtime::Result<()> {
-        // It is also called for what this limiter refuses.
+        // Also called for requests that this limiter refused.
         if !self.exceeded {
             self.host_failure = Some(error.root_cause().to_string());
         }

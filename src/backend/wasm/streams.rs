@@ -1,5 +1,5 @@
-//! A guest's stdin, stdout and stderr. They are always ready, so a guest never waits for them. They never fail: output past
-//! the limit is dropped and counted, as it is for a process.
+//! A guest's stdin, stdout and stderr. They are always ready, so a guest never waits for them. They never fail: as for
+//! a process, output beyond the limit is dropped and counted.
 
 use std::io;
 use std::pin::Pin;
@@ -14,15 +14,15 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use crate::capture::{Capture, Captured};
 
-/// Bytes that a guest may write at once.
+/// The maximum number of bytes in one write.
 pub(super) const WRITE_AT_ONCE: usize = 1 << 20;
 
-/// A module's streams, while they are still descriptors 0, 1 and 2.
+/// A module's streams, while they still have the descriptors 0, 1 and 2.
 pub(super) struct StandardStreams {
     pub(super) stdin: Stdin,
     pub(super) stdout: Output,
     pub(super) stderr: Output,
-    /// Cleared once the guest has closed or renumbered any descriptor.
+    /// Cleared when the guest closes or renumbers any descriptor.
     pub(super) in_place: bool,
 }
 

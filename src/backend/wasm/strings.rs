@@ -1,4 +1,4 @@
-//! A guest's arguments or environment, as WASI preview 1 passes them.
+//! A guest's arguments or environment in the form of WASI preview 1.
 
 /// `errno`: success, a bad address, a bad argument.
 const SUCCESS: u32 = 0;

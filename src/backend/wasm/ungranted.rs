@@ -1,5 +1,5 @@
-//! An empty root directory for a module that is granted no directory. Its libc would refuse every path by itself, and the
-//! report could not name what the hook asked for.
+//! An empty root directory for a module without granted directories. Otherwise its libc would refuse every path itself,
+//! and the report could not name the missing directory.
 
 use std::path::Path;
 
@@ -70,7 +70,7 @@ fn write(caller: &mut Caller<'_, StoreData>, at: i32, bytes: &[u8]) -> wasmtime:
     Ok(SUCCESS)
 }
 
-/// The directory that would have to be granted for this path below the root.
+/// The directory to grant for this path below the root.
 pub(super) fn directory_of(path: &str) -> String {
     let path = format!("/{}", path.trim_matches('/'));
     match Path::new(&path).parent().and_then(Path::to_str) {

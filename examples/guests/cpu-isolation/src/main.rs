@@ -1,14 +1,14 @@
-//! Processors for one guest alone: while it runs, the host's own processes keep off them.
+//! Reserves processors for one guest: the host's own processes leave them while it runs.
 //!
-//! It is for guests that are pinned (`<vcpu cpuset='2-7'>`). `HOST_CPUS` are the processors that the host keeps
-//! meanwhile, `ALL_CPUS` those that it has otherwise. `cpu-isolation.sh` is what this replaces, and
-//! `cpu-isolation.toml` all that it may run.
+//! For pinned guests (`<vcpu cpuset='2-7'>`). `HOST_CPUS` are the processors that the host keeps meanwhile, and
+//! `ALL_CPUS` those that it has otherwise. It replaces `cpu-isolation.sh`; `cpu-isolation.toml` lists everything that
+//! it may run.
 
 use std::error::Error;
 
 use hookvisor_guest::{Command, Event, Operation, Verdict, hook, setting};
 
-/// Where the host's own processes are.
+/// The units of the host's own processes.
 const UNITS: [&str; 3] = ["system.slice", "user.slice", "init.scope"];
 
 fn main() -> Verdict {
@@ -26,7 +26,7 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
     }
     let cpus = setting(name).ok_or_else(|| format!("{name} is not set"))?;
     for unit in UNITS {
-        // What has been done before a veto is undone by the `release` that follows it.
+        // After a veto, `release` undoes what was done before it.
         Command::new("systemctl")
             .args(["set-property", "--runtime", "--", unit, &format!("AllowedCPUs={cpus}")])
             .run()?;

@@ -1,9 +1,9 @@
-//! Huge pages for the guests that ask for them: reserved before the start, freed at the release.
+//! Reserves huge pages for guests that ask for them, and frees them at the release.
 //!
-//! Other guests' memory stays in one piece, since the pages are there only while they are needed. `hugepages.sh` is what
-//! this replaces, and `hugepages.toml` all that it may touch.
+//! The pages are reserved only while a guest needs them, so other memory is not fragmented. It replaces `hugepages.sh`;
+//! `hugepages.toml` lists everything that it may touch.
 //!
-//! Neither of them locks the pool: guests that start in the same instant may count each other's pages.
+//! Neither locks the pool: guests that start at the same moment may count each other's pages.
 
 use std::error::Error;
 use std::fs;
@@ -17,7 +17,7 @@ use hookvisor_guest::{Event, Operation, Verdict, granted, hook, setting};
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 const PAGE: u64 = 2 << 20;
 
-/// Where it is written down how many pages a guest has got, for `release` comes after a failed start too.
+/// The file with the guest's number of pages: `release` also comes after a failed start.
 const STATE: &str = "/run/hugepages";
 
 fn main() -> Verdict {
@@ -42,7 +42,7 @@ fn wants_huge_pages(domain: &Domain<'_>) -> bool {
 fn reserve(guest: &str, needed: u64) -> Result<Verdict, Box<dyn Error>> {
     let before = pool()?;
     set_pool(before + needed)?;
-    // The kernel takes the number and reserves what it finds.
+    // The kernel accepts any number, and reserves as many pages as it finds.
     let found = pool()?.saturating_sub(before);
     if found < needed {
         set_pool(before)?;
@@ -96,7 +96,7 @@ mod tests {
         guest_with("<memoryBacking><hugepages/></memoryBacking>")
     }
 
-    /// What `operation` does where the pool has 8 pages, and `reserved` is written down for the guest.
+    /// Runs `operation` with 8 pages in the pool and `reserved` recorded for the guest.
     fn run(operation: Operation, document: &str, reserved: Option<&str>) -> Seen {
         let harness = Harness::new(Event::new("web1", operation).with_document(document)).file(COUNT, "8\n");
         let harness = match reserved {

@@ -1,4 +1,4 @@
-//! Ports of the host that lead to a guest, as the guest's own metadata says:
+//! Forwards ports of the host to a guest, as the guest's metadata asks:
 //!
 //! ```xml
 //! <metadata>
@@ -8,8 +8,8 @@
 //! </metadata>
 //! ```
 //!
-//! Each guest has an nftables table of its own, which goes when the guest stops. `port-forward.sh` is what this
-//! replaces, and `port-forward.toml` all that it may run.
+//! Each guest has its own nftables table, which is removed when the guest stops. It replaces `port-forward.sh`;
+//! `port-forward.toml` lists everything that it may run.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -26,7 +26,7 @@ fn main() -> Verdict {
 
 fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
     let up = match event.operation() {
-        // A daemon that starts anew may find its guests running, and the rules gone.
+        // A restarted daemon may find its guests running but the rules gone.
         Operation::Started | Operation::Reconnect => true,
         Operation::Stopped => false,
         _ => return Ok(Verdict::proceed()),
@@ -36,7 +36,7 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
         return Ok(Verdict::proceed());
     }
     let table = table(&domain)?;
-    // Deleting what may not be there fails, so it is made first.
+    // Deleting a missing table fails, so add it first.
     let mut rules = format!("table ip {table}\ndelete table ip {table}\n");
     if up {
         write!(rules, "table ip {table} {{\nchain prerouting {{\n")?;
@@ -48,7 +48,7 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
     Ok(Verdict::proceed())
 }
 
-/// The guest's table, by its UUID: a name may hold what nft understands in another way.
+/// The guest's table, named by its UUID: a guest's name may contain nft syntax.
 fn table(domain: &Domain<'_>) -> Result<String, Box<dyn Error>> {
     let uuid = domain.uuid()?;
     if !uuid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
@@ -57,7 +57,7 @@ fn table(domain: &Domain<'_>) -> Result<String, Box<dyn Error>> {
     Ok(format!("guest-{uuid}"))
 }
 
-/// One rule for each port. Everything in it has been read as what it should be, so that no metadata makes other rules.
+/// One rule per port. Every value was parsed, so metadata cannot add other rules.
 fn forwards(domain: &Domain<'_>) -> Result<String, Box<dyn Error>> {
     let mut rules = String::new();
     let Some(ports) = domain.metadata(FORWARD) else { return Ok(rules) };

@@ -1,5 +1,5 @@
-//! Checks a binary before anything of it is compiled: what kind of program it is, what it exports and imports, and which
-//! proposals of WebAssembly it needs.
+//! Inspects a binary before it is compiled: the kind of program, its exports and imports, and the WebAssembly proposals
+//! that it needs.
 
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 use wasmtime::{Engine, Store};
@@ -12,7 +12,7 @@ use crate::hook::error::LaunchError;
 
 /// The import module of WASI preview 0.
 const PREVIEW_0: &str = "wasi_unstable";
-/// What a module exports that is initialized and then called function by function.
+/// The exports of a library module, which is initialized and then called function by function.
 const INITIALIZE: &str = "_initialize";
 const RUN: &str = "wasi:cli/run@0.2.";
 const RUN_0_3: &str = "wasi:cli/run@0.3.";
@@ -27,7 +27,7 @@ const PROVIDED: [(&str, &str); 8] = [
     ("hookvisor:hook/commands", "@0.1."),
     ("hookvisor:hook/logging", "@0.1."),
 ];
-/// What the sandbox does not have, and how to build without it.
+/// What the sandbox does not support, and how to build without it.
 const PROPOSALS: [(WasmFeatures, &str); 3] = [
     (
         WasmFeatures::THREADS.union(WasmFeatures::SHARED_EVERYTHING_THREADS),
@@ -46,7 +46,7 @@ const PROPOSALS: [(WasmFeatures, &str); 3] = [
     ),
 ];
 
-/// Refuses what could not run.
+/// Refuses a binary that cannot run.
 pub(super) fn inspect(engine: &Engine, binary: &[u8], layer: Layer) -> Result<(), LaunchError> {
     let found = Interface::of(binary).map_err(|error| refused(invalid(layer, &error.to_string())))?;
     match layer {
@@ -60,10 +60,10 @@ pub(super) fn invalid(layer: Layer, why: &str) -> String {
     format!("it is no valid WebAssembly {}, build or copy it again: {}", layer.name(), why.replace('\n', "; "))
 }
 
-/// What a binary exports and imports itself, and not the modules inside of it.
+/// The exports and imports of the binary itself, without those of nested modules.
 #[derive(Default)]
 struct Interface {
-    /// Pairs of a module and a name. A component's imports have a name alone.
+    /// Pairs of module and name. A component's imports have only a name.
     imports: Vec<(String, String)>,
     /// The names of functions and instances.
     exports: Vec<String>,
@@ -101,7 +101,7 @@ impl Interface {
                         found.exports.push(export?.name.name.to_owned());
                     }
                 }
-                // A module's code is the greatest part of it, and comes after the rest.
+                // The code is the largest part of a module, and comes last.
                 Payload::CodeSectionStart { .. } => break,
                 Payload::Version { encoding: Encoding::Module | Encoding::Component, .. } => {}
                 _ => {}
@@ -158,7 +158,7 @@ impl Interface {
     }
 }
 
-/// Validates the whole binary, and names the proposals that it needs and the sandbox does not have.
+/// Validates the whole binary. Names the required proposals that the sandbox does not support.
 fn check_proposals(binary: &[u8], layer: Layer) -> Result<(), LaunchError> {
     let validate = |features: WasmFeatures| Validator::new_with_features(features).validate_all(binary).map(drop);
     let all = WasmFeatures::all();
@@ -172,7 +172,7 @@ fn check_proposals(binary: &[u8], layer: Layer) -> Result<(), LaunchError> {
     Err(refused(needed.join("; ")))
 }
 
-/// About how much memory it takes to compile this binary, from measurements of the compiler.
+/// Estimates the memory for compiling this binary, from measurements of the compiler.
 pub(super) fn estimated_memory(binary: &[u8]) -> u64 {
     const EACH_FUNCTION: u64 = 5500;
     const EACH_BYTE: u64 = 24;

@@ -1,4 +1,4 @@
-//! What the compiler's client and its two ways of compiling share.
+//! Shared by the compiler's client and both ways of compiling.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use crate::backend::wasm::error::refused;
 use crate::hook::error::LaunchError;
 use crate::limits::Limits;
 
-/// Asks a program to compile, as its first argument.
+/// The first argument that makes a program compile.
 pub(super) const ARGUMENT: &str = "compile-module";
 /// The version of the protocol between the two processes: both must be the same build of the compiler.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The compiler's exit status if the module cannot be used. Its stdout then says why.
+/// The compiler's exit status for an unusable module. Its stdout then has the reason.
 pub(super) const REFUSED: u8 = 1;
 
 /// What a module is, by its binary's header.

@@ -1,5 +1,5 @@
-//! Compiling in this process. The caller waits no longer than its deadline. The compiler's threads cannot be ended: they
-//! finish what they do, and until then nothing else is compiled here.
+//! Compiles in this process. The caller waits at most until its deadline. The compiler's threads cannot be stopped.
+//! They finish their work, and until then nothing else is compiled here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::hook::error::LaunchError;
 use crate::limits::{Deadline, Expired, Limits};
 use crate::thread_waker::ThreadWaker;
 
-/// Compilers of this process that nobody waits for any more.
+/// Abandoned compilations in this process.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
 /// What the compiling thread and its caller share.

@@ -1,7 +1,7 @@
-//! The compiler's own process. It reads a binary from stdin and writes machine code to stdout.
+//! The separate compiler process. It reads a binary from stdin and writes machine code to stdout.
 //!
-//! It gives up what it does not need before it reads a byte that a stranger may have written: root's rights, more memory
-//! and time than its limits, and, before it compiles, every new descriptor.
+//! Before it reads untrusted input, it gives up root's rights and limits its memory and time. Before it compiles, it
+//! also gives up opening descriptors.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -17,11 +17,11 @@ use super::translate;
 use crate::backend::wasm::engine::Resources;
 use crate::hook::error::LaunchError;
 
-/// The user and group without rights of their own.
+/// The user and group without privileges.
 const NOBODY: u32 = 65534;
 const FAILED: u8 = 125;
 
-/// Runs to the end of the process, and returns its exit status.
+/// Runs the process to its end, and returns its exit status.
 pub(super) fn serve(arguments: impl Iterator<Item = OsString>) -> u8 {
     match compile(arguments) {
         Ok(code) => match io::stdout().lock().write_all(&code) {
@@ -37,7 +37,7 @@ pub(super) fn serve(arguments: impl Iterator<Item = OsString>) -> u8 {
 }
 
 fn failed(why: &str) -> u8 {
-    // The exit status says it as well.
+    // The exit status reports it too.
     let _ = writeln!(io::stderr(), "{why}");
     FAILED
 }
@@ -69,20 +69,20 @@ fn wrong(why: &str) -> LaunchError {
     LaunchError::Host { what: "the compiler cannot serve", why: why.to_owned() }
 }
 
-/// Limits this process for good.
+/// Limits this process permanently.
 fn restrict(memory: u64, seconds: u64) -> Result<(), Errno> {
     if geteuid().is_root() {
-        // A user namespace may not have this user.
+        // A user namespace may not map this user.
         let _ = setgroups(&[])
             .and_then(|()| setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY)))
             .and_then(|()| setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY)));
     }
     prctl::set_no_new_privs()?;
-    // After the change of user, which would clear it.
+    // Only after the change of user, which would clear it.
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     lower(Resource::RLIMIT_CORE, 0)?;
     lower(Resource::RLIMIT_DATA, memory)?;
-    // The host ends the process in time. This is for a host that is gone.
+    // The host stops the process in time. This limit is for a host that has ended.
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     lower(Resource::RLIMIT_CPU, seconds.saturating_add(1).saturating_mul(processors))
 }

@@ -1,4 +1,4 @@
-//! From a binary to machine code.
+//! Compiles a binary to machine code.
 
 use bytesize::ByteSize;
 
@@ -8,8 +8,8 @@ use crate::backend::wasm::engine::{self, Resources};
 use crate::backend::wasm::error::{no_engine, refused};
 use crate::hook::error::LaunchError;
 
-/// Compiles on all processors, with threads that end afterwards. By default wasmtime would start threads that stay.
-/// Refuses a binary whose estimated need is over `memory`.
+/// Compiles on all processors, with temporary threads. By default wasmtime would keep its threads. Refuses a binary
+/// whose estimate is above `memory`.
 pub(super) fn translate(
     binary: &[u8],
     layer: Layer,

@@ -1,8 +1,8 @@
-//! A hook that does what its first argument says: one source for the parity table, built both as a program and as a
-//! WebAssembly module.
+//! A hook that does what its first argument says. The same source is built as a program and as a WebAssembly module,
+//! for the parity table.
 //!
-//! The argument is a list of steps, `;` between them, each `name` or `name=value`. A hook whose own file name has an `@`
-//! takes the steps that follow it there instead, so that several hooks of one event can differ.
+//! The argument is a list of steps separated by `;`, each `name` or `name=value`. A hook whose file name has an `@`
+//! runs the steps after it instead, so that several hooks of one event can differ.
 
 use std::io::{self, Read, Write};
 use std::process;
@@ -60,7 +60,7 @@ fn take(name: &str, value: &str, arguments: &[String]) {
                 process::exit(5);
             }
         }
-        // All operations on a path of so many bytes.
+        // All operations on a path with this many bytes.
         "long-path" => {
             let path = &format!("/granted/{}", "x/".repeat(usize::try_from(number() / 2).unwrap_or(0)));
             let results = [
@@ -105,7 +105,7 @@ fn take(name: &str, value: &str, arguments: &[String]) {
         },
         "remove-all" => attempt(value, |path, _| std::fs::remove_dir_all(path)),
         "panic" => panic!("{value}"),
-        // More than can be had ends the program.
+        // Allocating more than allowed ends the program.
         "fill" => drop(std::hint::black_box(vec![1_u8; usize::try_from(number()).unwrap_or(usize::MAX)])),
         // Never closed.
         "hoard" => (0..).try_for_each(|_| std::fs::File::open(value).map(std::mem::forget)).unwrap_or_default(),
@@ -117,7 +117,7 @@ fn take(name: &str, value: &str, arguments: &[String]) {
     }
 }
 
-/// Tries something with the two paths of `FROM:TO`; a failure gives a status of its own.
+/// Tries an operation on the two paths of `FROM:TO`. A failure has its own status.
 fn attempt(paths: &str, how: impl Fn(&str, &str) -> io::Result<()>) {
     let (from, to) = paths.split_once(':').unwrap_or((paths, ""));
     if how(from, to).is_err() {
@@ -125,14 +125,14 @@ fn attempt(paths: &str, how: impl Fn(&str, &str) -> io::Result<()>) {
     }
 }
 
-/// Output past what is kept must never fail, so a write that does gives a status of its own.
+/// Output beyond the kept part must not fail, so a failed write has its own status.
 fn write_all(mut to: impl Write, bytes: &[u8]) {
     if to.write_all(bytes).and_then(|()| to.flush()).is_err() {
         process::exit(97);
     }
 }
 
-/// Copies the document, with every A of `A>B` made B.
+/// Copies the document, and replaces every A of `A>B` by B.
 fn replace(value: &str) {
     let mut document = String::new();
     match (value.split_once('>'), io::stdin().read_to_string(&mut document)) {

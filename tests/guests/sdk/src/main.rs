@@ -1,4 +1,4 @@
-//! A hook of the tests that uses what the SDK has, as the event's extra tells it: `<what>` or `<what>=<how>`.
+//! A test hook that uses the SDK. The event's extra argument selects what it does: `<what>` or `<what>=<how>`.
 
 use std::error::Error;
 
@@ -27,14 +27,14 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
             log::trace!("a trace");
             Verdict::proceed()
         }
-        // The words of a command, with `_` for a space within one, `%n` for a newline and `%0` for a NUL.
+        // The words of a command. `_` is a space within a word, `%n` a newline and `%0` a NUL.
         "run" => {
             let written = |word: &str| word.replace('_', " ").replace("%n", "\n").replace("%0", "\0");
             let mut words = how.split(' ').map(written);
             let mut command = Command::new(words.next().unwrap_or_default());
             Verdict::veto(told(command.args(words).stdin(event.document()?).output()))
         }
-        // A command with one argument of so many control characters, or with so many empty arguments.
+        // A command with one argument of this many control characters, or with this many empty arguments.
         "long" => Verdict::veto(told(Command::new("/bin/sh").arg("\u{1}".repeat(how.parse()?)).output())),
         "many" => Verdict::veto(told(Command::new("/bin/sh").args(vec![""; how.parse()?]).output())),
         "long-name" => Verdict::veto(told(Command::new("\u{1}".repeat(how.parse()?)).output())),
