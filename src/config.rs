@@ -297,7 +297,9 @@ impl Raw {
                 let to = match (to, path) {
                     (RawLogTo::File, Some(path)) => LogTo::File(beside(file, &path)),
                     (RawLogTo::File, None) => return Err("[log] to = \"file\" needs `file = \"…\"`".to_owned()),
-                    (_, Some(_)) => return Err("[log] has `file`, and does not say to = \"file\"".to_owned()),
+                    (_, Some(_)) => {
+                        return Err("[log] has `file` without to = \"file\": add it, or remove `file`".to_owned());
+                    }
                     (RawLogTo::Stderr, None) => LogTo::Stderr,
                     (RawLogTo::Journal, None) => LogTo::Journal,
                 };
@@ -392,6 +394,9 @@ mod tests {
         assert!(why("[history]\nkeep = 0").starts_with("line 2: "));
         assert!(why("[log]\nto = 'syslog'").starts_with("line 2: unknown variant `syslog`"));
         assert_eq!(why("[log]\nto = 'file'"), "[log] to = \"file\" needs `file = \"…\"`");
-        assert_eq!(why("[log]\nto = 'journal'\nfile = 'x'"), "[log] has `file`, and does not say to = \"file\"");
+        assert_eq!(
+            why("[log]\nto = 'journal'\nfile = 'x'"),
+            "[log] has `file` without to = \"file\": add it, or remove `file`"
+        );
     }
 }

@@ -48,16 +48,16 @@ impl DocumentFormat {
     pub(crate) fn refuse(&self, document: &[u8]) -> Result<(), String> {
         let text = |name: &str| {
             str::from_utf8(document)
-                .map_err(|e| format!("what it wrote is not {name}: byte {} is not UTF-8", e.valid_up_to() + 1))
+                .map_err(|e| format!("its output is not {name}: byte {} is not UTF-8", e.valid_up_to() + 1))
         };
         match self {
             Self::Xml => match roxmltree::Document::parse(text("XML")?) {
                 Ok(_) => Ok(()),
-                Err(error) => Err(format!("what it wrote is not XML: {error}")),
+                Err(error) => Err(format!("its output is not XML: {error}")),
             },
             Self::Json => match serde_json::from_str::<IgnoredAny>(text("JSON")?) {
                 Ok(_) => Ok(()),
-                Err(error) => Err(format!("what it wrote is not JSON: {error}")),
+                Err(error) => Err(format!("its output is not JSON: {error}")),
             },
             Self::Custom(accepts) => accepts(document),
         }
@@ -89,8 +89,8 @@ mod tests {
     #[test]
     fn what_is_not_well_formed_is_refused_with_its_place() {
         let why = |document: &[u8]| DocumentFormat::Xml.refuse(document).err().unwrap_or_default();
-        assert_eq!(why(b"no XML"), "what it wrote is not XML: unknown token at 1:1");
-        assert_eq!(why(b"<domain>\xff</domain>"), "what it wrote is not XML: byte 9 is not UTF-8");
+        assert_eq!(why(b"no XML"), "its output is not XML: unknown token at 1:1");
+        assert_eq!(why(b"<domain>\xff</domain>"), "its output is not XML: byte 9 is not UTF-8");
         for document in [
             "debug: here\n<domain/>",
             "<domain>",
@@ -101,7 +101,7 @@ mod tests {
             "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///etc/passwd'>]><a>&b;</a>",
             "<domain/>\0",
         ] {
-            assert!(why(document.as_bytes()).starts_with("what it wrote is not XML: "), "{document}");
+            assert!(why(document.as_bytes()).starts_with("its output is not XML: "), "{document}");
         }
     }
 
@@ -119,9 +119,9 @@ mod tests {
             assert_eq!(why(document.as_bytes()), "", "{document}");
         }
         for document in ["{", "{} {}", "{'a': 1}", "debug: here\n{}", "{\"a\": 1,}"] {
-            assert!(why(document.as_bytes()).starts_with("what it wrote is not JSON: "), "{document}");
+            assert!(why(document.as_bytes()).starts_with("its output is not JSON: "), "{document}");
         }
-        assert_eq!(why(b"\"\xff\""), "what it wrote is not JSON: byte 2 is not UTF-8");
+        assert_eq!(why(b"\"\xff\""), "its output is not JSON: byte 2 is not UTF-8");
         let (open, close) = ("[".repeat(1 << 20), "]".repeat(1 << 20));
         assert!(DocumentFormat::Json.refuse(open.as_bytes()).is_err());
         let _either_way = DocumentFormat::Json.refuse((open + &close).as_bytes());

@@ -14,7 +14,7 @@ use crate::stage::Stage;
 #[non_exhaustive]
 pub enum EventError {
     /// A field contains a byte that is not allowed in a hook's arguments or in a one-line report.
-    #[error("the {field} {value:?} contains {what}: hooks get it as one argument, and reports name it in one line")]
+    #[error("the {field} {value:?} contains {what}, which is not allowed in an event")]
     Unprintable {
         /// Which field: `object`, `operation`, `sub-operation` or `extra`.
         field: &'static str,
@@ -24,9 +24,7 @@ pub enum EventError {
         what: &'static str,
     },
     /// The driver's name is also a file name in the hooks directory, and this name is not a valid one.
-    #[error(
-        "{0:?} is not a driver's name: it may hold letters, digits, `-` and `_`, and begins with a letter or digit"
-    )]
+    #[error("{0:?} is not a driver's name: use letters, digits, `-` and `_`, and begin with a letter or digit")]
     Driver(String),
 }
 
@@ -231,8 +229,8 @@ mod tests {
         assert_eq!(
             [nul, newline].map(|e| e.err().map(|e| e.to_string()).unwrap_or_default()),
             [
-                "the object \"we\\0b\" contains a NUL byte: hooks get it as one argument, and reports name it in one line",
-                "the extra \"a\\nb\" contains a newline: hooks get it as one argument, and reports name it in one line",
+                "the object \"we\\0b\" contains a NUL byte, which is not allowed in an event",
+                "the extra \"a\\nb\" contains a newline, which is not allowed in an event",
             ]
         );
     }

@@ -59,7 +59,7 @@ pub(crate) fn finished(event: &Event, ended: &HookReport) {
     } else if !ended.decides {
         tracing::error!(
             target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
-            "{} (the guest runs already, so this does not veto)",
+            "{} (the guest is already running, so this does not veto)",
             String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
         );
     } else {

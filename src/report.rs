@@ -70,7 +70,7 @@ impl HookReport {
     pub(crate) fn remark(&self) -> String {
         match self.stderr.trim_ascii_end() {
             [] => String::new(),
-            stderr => format!(", and wrote to stderr: {}", String::from_utf8_lossy(stderr)),
+            stderr => format!(" and wrote to stderr: {}", String::from_utf8_lossy(stderr)),
         }
     }
 

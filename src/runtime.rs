@@ -505,7 +505,7 @@ impl Shared {
     fn refusal(&self, event: &Event, hooks: &HookSet) -> Option<String> {
         let driver = event.driver();
         if let Some(only) = self.only_driver.as_ref().filter(|only| *only != driver) {
-            return Some(format!("only the hooks of driver {only} are loaded, and not those of {driver}"));
+            return Some(format!("only the hooks of driver {only} are loaded, not those of {driver}"));
         }
         if !self.known_drivers.is_empty() && !self.known_drivers.iter().any(|known| known == driver) {
             let known = self.known_drivers.join(", ");

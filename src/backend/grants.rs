@@ -73,7 +73,7 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
         match HookFile::open(&command.program, trust) {
             Ok(file) if file.is_executable() => {}
             Ok(_) => return grants(format!("the program {program}, which is not executable")),
-            Err(LaunchError::NotFound(_)) => return grants(format!("the program {program}, which is not there")),
+            Err(LaunchError::NotFound(_)) => return grants(format!("the program {program}, which does not exist")),
             Err(why) => return grants(format!("the program {program}: {why}")),
         }
     }

@@ -103,7 +103,7 @@ impl Backend for Wasm {
         if file.size > limits.module_size {
             let (size, limit) = (ByteSize(file.size), ByteSize(limits.module_size));
             return Err(refused(format!(
-                "its size of {size} is over the limit for a module, {limit}: build it optimised and stripped"
+                "its size is {size}, but the limit for a module is {limit}: build it optimised and stripped"
             )));
         }
         backend::grants::check(settings, Kind::Wasm, self.trust)?;

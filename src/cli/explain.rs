@@ -82,9 +82,9 @@ fn details(explained: &ExplainedHook) -> Vec<(&'static str, String)> {
     if hook.state == HookState::Broken {
         return details;
     }
-    details.push(("limit", format!("{} of time", humantime::format_duration(hook.timeout))));
+    details.push(("timeout", format!("{}s", hook.timeout.as_secs_f64())));
     if hook.mode == Mode::Monitor {
-        details.push(("mode", "monitor: a failure is reported, and decides nothing".to_owned()));
+        details.push(("mode", "monitor: a failure is reported and does not veto".to_owned()));
     }
     details.extend(hook.may.iter().map(|may| ("may", may.clone())));
     details

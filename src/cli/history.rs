@@ -147,7 +147,7 @@ fn warn(record: &Record, entries: &mut Entries) -> anyhow::Result<()> {
         0 => {}
         torn => {
             let file = record.path().display();
-            complain(format!("hookvisor: {file}: {torn} incomplete lines are left out\n").as_bytes());
+            complain(format!("hookvisor: {file}: {torn} incomplete lines are skipped\n").as_bytes());
         }
     }
     Ok(())

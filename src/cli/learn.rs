@@ -57,7 +57,7 @@ pub(super) fn learn(args: Args) -> anyhow::Result<u8> {
     let hook = fs::canonicalize(&args.hook).with_context(|| format!("{} could not be found", args.hook.display()))?;
     if fs::read(&hook).is_ok_and(|bytes| bytes.starts_with(b"\0asm")) {
         bail!(
-            "{} is WebAssembly, which can do nothing but what is granted: its report names the lines to add",
+            "{} is WebAssembly, which can do only what is granted: its report names the lines to add",
             hook.display()
         );
     }
@@ -89,9 +89,9 @@ fn watched(hook: &Path, event: &Event, document: &[u8]) -> anyhow::Result<(ExitS
         }
         ran => ran.context("strace could not be run")?,
     };
-    let trace = String::from_utf8_lossy(&trace.context("what strace wrote could not be read")?).into_owned();
+    let trace = String::from_utf8_lossy(&trace.context("the output of strace could not be read")?).into_owned();
     if trace.is_empty() {
-        bail!("strace saw nothing: tracing may be forbidden here (kernel.yama.ptrace_scope, or a container)");
+        bail!("strace recorded nothing: tracing may be forbidden here (kernel.yama.ptrace_scope, or a container)");
     }
     Ok((status, trace))
 }
@@ -114,6 +114,6 @@ fn told(hook: &Path, status: ExitStatus) -> u8 {
             (128 + signal.unwrap_or_default(), format!("was killed by signal {}", signal.unwrap_or_default()))
         }
     };
-    complain(format!("hookvisor: {} {how}: the settings are of this run alone\n", hook.display()).as_bytes());
+    complain(format!("hookvisor: {} {how}: the settings cover only this run\n", hook.display()).as_bytes());
     u8::try_from(code).unwrap_or(u8::MAX)
 }

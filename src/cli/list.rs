@@ -65,25 +65,25 @@ pub(super) fn kind(hook: &HookInfo) -> &'static str {
 pub(super) fn details(hook: &HookInfo) -> String {
     let mut details = Vec::new();
     if !hook.event.is_empty() {
-        details.push(format!("for {} only", hook.event.join(" ")));
+        details.push(format!("only for {}", hook.event.join(" ")));
     }
     if let Some(operations) = &hook.operations {
-        details.push(format!("for the operations {} only", operations.join(", ")));
+        details.push(format!("only for operations {}", operations.join(", ")));
     }
     if let Some(operations) = &hook.not_operations {
-        details.push(format!("not for the operations {}", operations.join(", ")));
+        details.push(format!("not for operations {}", operations.join(", ")));
     }
     if let Some(objects) = &hook.objects {
-        details.push(format!("for the objects {} only", objects.join(", ")));
+        details.push(format!("only for objects {}", objects.join(", ")));
     }
     if !hook.may.is_empty() {
         details.push(format!("may {}", hook.may.join(", ")));
     }
     if hook.mode == Mode::Monitor {
-        details.push("in monitor mode, decides nothing".to_owned());
+        details.push("monitor mode: failures do not veto".to_owned());
     }
     if hook.state == HookState::Ready {
-        details.push(format!("within {}", humantime::format_duration(hook.timeout)));
+        details.push(format!("timeout {}s", hook.timeout.as_secs_f64()));
     }
     details.iter().fold(String::new(), |all, detail| all + "; " + detail)
 }

@@ -40,14 +40,14 @@ Created the hook {{name}}. To test and build it:
   {{target}}
   cargo build --release --target wasm32-wasip1
 
-To try it, in a hooks directory of its own:
+To try it in a separate hooks directory:
 
   install -D -m 0755 target/wasm32-wasip1/release/{{name}}.wasm hooks/qemu.d/50-{{name}}.wasm
   install -m 0644 {{name}}.toml hooks/qemu.d/50-{{name}}.toml
   hookvisor check --hooks hooks
   hookvisor run --hooks hooks qemu web1 start < guest.xml
 
-That guest may start, so nothing is printed. One with less memory may not:
+This guest may start, so nothing is printed. A guest with less memory is refused:
 
   sed s/2048/256/ guest.xml | hookvisor run --hooks hooks qemu web1 start
 ";
@@ -66,7 +66,7 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
     };
     let directory = Path::new(&args.name);
     match fs::create_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!("there is a {} here already", args.name),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!("{} already exists here", args.name),
         made => made.with_context(|| format!("the directory {} could not be created", args.name))?,
     }
     for (name, template) in FILES {
@@ -85,13 +85,13 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
 
 /// The SDK's absolute path, escaped for a TOML string.
 fn sdk_path(directory: &Path) -> anyhow::Result<String> {
-    let absolute = directory.canonicalize().with_context(|| format!("no SDK in {}", directory.display()))?;
+    let absolute = directory.canonicalize().with_context(|| format!("there is no SDK in {}", directory.display()))?;
     if !absolute.join("Cargo.toml").is_file() {
-        bail!("no SDK in {}: it has no Cargo.toml", directory.display());
+        bail!("there is no SDK in {}: it has no Cargo.toml", directory.display());
     }
     match absolute.to_str().filter(|path| !path.contains(char::is_control)) {
         Some(path) => Ok(path.replace('\\', "\\\\").replace('"', "\\\"")),
-        None => bail!("{} cannot stand in a Cargo.toml", absolute.display()),
+        None => bail!("{} cannot be written in a Cargo.toml", absolute.display()),
     }
 }
 
@@ -113,10 +113,12 @@ const TAKEN: &str = "\
 fn package_name(name: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) {
-        return Err("a hook's name is of lower-case letters, digits, `-` and `_`, and begins with a letter".to_owned());
+        return Err(
+            "a hook's name consists of lower-case letters, digits, `-` and `_`, and begins with a letter".to_owned()
+        );
     }
     if name.len() > 64 {
-        return Err("a hook's name has 64 characters at most".to_owned());
+        return Err("a hook's name has at most 64 characters".to_owned());
     }
     if TAKEN.split_whitespace().any(|taken| taken == name) {
         return Err("Rust or cargo uses this name itself".to_owned());

@@ -98,7 +98,8 @@ fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
         }
         if hook.stdout_dropped > 0 && (is_wanted || report.failures().next().is_some()) {
             let (path, dropped) = (hook.path.display(), hook.stdout_dropped);
-            let what = if is_wanted { "more than is kept" } else { "which nobody reads: --stdout shows it" };
+            let what =
+                if is_wanted { "which is more than the limit" } else { "which are dropped: use --stdout to see them" };
             complain(format!("note: {path} wrote {dropped} bytes to stdout, {what}\n").as_bytes());
         }
     }
@@ -110,7 +111,7 @@ fn remarks(report: &Report) -> Vec<u8> {
     let succeeded = report.hooks.iter().filter(|hook| hook.termination.is_success() && !hook.stderr.is_empty());
     let remark = |hook: &HookReport| {
         let beginning =
-            format!("Hook script {} {} succeeded, and wrote to stderr: ", hook.path.display(), report.event.driver());
+            format!("Hook script {} {} succeeded and wrote to stderr: ", hook.path.display(), report.event.driver());
         [beginning.as_bytes(), hook.stderr.trim_ascii_end(), b"\n"].concat()
     };
     succeeded.flat_map(remark).collect()

@@ -230,7 +230,7 @@ impl Convention {
         if self.check(&self.ended_by).is_err() || end.stage != Stage::Shutdown {
             let end = &self.ended_by;
             let why = format!(
-                "a guest's end is announced as {end:?}, which is not one of its shutdown operations: add it, or name another one in `ended_by`"
+                "`ended_by` is {end:?}, which is not one of its shutdown operations: add that operation, or name another one"
             );
             return Err(error(why));
         }

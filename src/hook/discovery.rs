@@ -117,7 +117,7 @@ pub enum LoadError {
         error: io::Error,
     },
     /// It kept changing while it was read.
-    #[error("the hooks directory {} changes while it is read: try again once that is done", path.display())]
+    #[error("the hooks directory {} keeps changing while it is read: try again later", path.display())]
     Changing {
         /// The hooks directory.
         path: PathBuf,
@@ -176,7 +176,7 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
             }
             None => findings
                 .strays
-                .push(stray(path, "is not called: hooks are named for their driver, or lie in <driver>.d")),
+                .push(stray(path, "is not called: hooks are named after their driver, or are in <driver>.d")),
             Some(driver) if only.is_some_and(|only| only != driver) => {}
             // `qemu` and `qemu.d` are one driver's.
             Some(driver) if findings.drivers.iter().any(|(seen, _)| seen == driver) => {}
@@ -202,8 +202,8 @@ pub(crate) fn is_libvirts(hooks: &Path) -> bool {
 fn beside_libvirts_hooks(path: &Path) -> String {
     match (path.metadata(), fs::read_link(path)) {
         (Ok(found), _) if found.is_dir() => "is not a hook: it is a directory, which hooks may use".to_owned(),
-        (Err(_), Ok(target)) => format!("is not a hook: it is a link to {}, which is not there", target.display()),
-        _ => "is not a hook: libvirt calls only files that are named for one of its drivers".to_owned(),
+        (Err(_), Ok(target)) => format!("is not a hook: it is a link to {}, which does not exist", target.display()),
+        _ => "is not a hook: libvirt calls only files that are named after one of its drivers".to_owned(),
     }
 }
 
@@ -224,7 +224,7 @@ fn ignored_files(findings: &mut Findings) {
         let why = match NOT_HOOKS.iter().find(|end| name.ends_with(end.as_bytes())) {
             Some(end) => format!("is not called: names that end in {end} are ignored"),
             None if name.starts_with(b".") => "is not called: names that begin with . are ignored".to_owned(),
-            None => "is not called: dpkg left it".to_owned(),
+            None => "is not called: dpkg keeps old files under such names".to_owned(),
         };
         findings.strays.push(stray(path, &why));
     }
@@ -249,11 +249,13 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
             }
         }
         Ok(_) => {
-            findings.strays.push(stray(directory, "is not called: it is a file, where a directory of hooks would be"));
+            findings
+                .strays
+                .push(stray(directory, "is not called: it is a file, but this name is for a directory of hooks"));
         }
         Err(error) if !is_absent(&error) => found.push(place(directory, Some(unexamined(&error)))),
         Err(_) if directory.symlink_metadata().is_ok() => {
-            let why = "it is a link to a directory that is not there: correct the link, or remove it";
+            let why = "it is a link to a directory that does not exist: correct the link, or remove it";
             found.push(place(directory, Some(why.to_owned())));
         }
         Err(_) => {}
@@ -307,7 +309,7 @@ fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Fou
             Err(error) if !is_absent(&error) => found.push(place(path, Some(unexamined(&error)))),
             _ if depth == 0 || depth == EVENT_DEPTH => found.push(place(path, None)),
             _ => {
-                let why = "is not called: hooks for one event lie in <object>/<operation>/<sub-operation>/";
+                let why = "is not called: per-event hooks are in <object>/<operation>/<sub-operation>/";
                 findings.strays.push(stray(path, why));
             }
         }
@@ -371,8 +373,8 @@ fn orphaned_settings(hooks: &Path, findings: &mut Findings) {
     directories.dedup();
     for path in directories.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.path()) {
         if path.extension() == Some(OsStr::new("toml")) && !expected.contains(&path) && !path.is_dir() {
-            let why = "is not read: no hook has this name; the settings of `x.wasm` are in `x.toml`, those of any other hook \
-                       in its whole name and `.toml`";
+            let why =
+                "is not read: its hook does not exist; `x.toml` is for `x.wasm` or `x`, and `x.sh.toml` is for `x.sh`";
             findings.strays.push(stray(path, why));
         }
     }

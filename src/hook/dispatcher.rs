@@ -22,7 +22,7 @@ pub(super) fn reason(general: &Path, driver: &str, trust: Trust) -> Option<Strin
         return None;
     }
     let name = general.display();
-    let runs = format!("{name} runs the directories for one event itself, and hookvisor does not run them again");
+    let runs = format!("{name} runs the per-event directories itself, so hookvisor does not run them");
     // Settings that cannot be read are a veto anyway.
     match Settings::of_hook(general, trust).ok()?.nested {
         Some(true) => return None,
@@ -36,7 +36,7 @@ pub(super) fn reason(general: &Path, driver: &str, trust: Trust) -> Option<Strin
     let evidence = evidence(std::str::from_utf8(&text).ok().filter(|text| text.starts_with("#!"))?, driver)?;
     let settings = super::settings::file_name(general);
     Some(format!(
-        "{runs}: its line {} is `{}`. If hookvisor is to run them, write `nested = true` to {}",
+        "{runs}: its line {} is `{}`. To have hookvisor run them, set `nested = true` in {}",
         evidence.line,
         evidence.text,
         settings.display()

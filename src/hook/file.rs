@@ -174,13 +174,13 @@ fn unexamined(error: &io::Error) -> OpenError {
 }
 
 fn not_a_file(what: &str) -> String {
-    format!("it is a {what}: put a regular file in its place, or take it away")
+    format!("it is a {what}: replace it with a regular file, or remove it")
 }
 
 fn open_error(path: &Path, error: io::Error) -> OpenError {
     match (error.kind(), fs::read_link(path)) {
         (io::ErrorKind::NotFound, Ok(target)) => OpenError::NotFound(format!(
-            "it is a link to {}, which is not there: correct the link, or remove it",
+            "it is a link to {}, which does not exist: correct the link, or remove it",
             target.display()
         )),
         (io::ErrorKind::NotFound, Err(_)) => OpenError::NotFound("there is no such file: check its name".to_owned()),

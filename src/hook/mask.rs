@@ -85,7 +85,7 @@ pub fn disable_hook(hook: &Path, disabled: &Disabled) -> Result<(), MaskError> {
     let failed = |error: io::Error| MaskError(format!("{path} could not be disabled: {error}"));
     if file::is_mask(&hook) {
         if aside.symlink_metadata().is_err() {
-            return Err(MaskError(format!("{path} is masked already, by a link to /dev/null")));
+            return Err(MaskError(format!("{path} is already masked by a link to /dev/null")));
         }
         return write_info(&info, disabled).map_err(failed);
     }

@@ -156,7 +156,7 @@ fn environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String
     let env = BTreeMap::<String, String>::deserialize(deserializer)?;
     for (name, value) in &env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-            return Err(de::Error::custom(format!("{name:?} cannot be a variable of the environment")));
+            return Err(de::Error::custom(format!("{name:?} cannot be the name of an environment variable")));
         }
     }
     Ok(env.into_iter().collect())
@@ -192,11 +192,11 @@ mod tests {
             "line 1: \"0s\": the duration must be greater than zero; write one like \"5s\" or \"1min 30s\""
         );
         assert!(error("timeout = 5").contains("line 1: invalid type: integer `5`, expected a string"));
-        assert_eq!(error("env = { \"A=B\" = \"\" }"), "line 1: \"A=B\" cannot be a variable of the environment");
+        assert_eq!(error("env = { \"A=B\" = \"\" }"), "line 1: \"A=B\" cannot be the name of an environment variable");
         assert!(error("objects = [\"[\"]").contains("unclosed character class"));
         assert_eq!(
             error("dir = [['/a', '/b', 'read-write']]"),
-            "line 1: invalid type: sequence, expected a table, its values by their keys"
+            "line 1: invalid type: sequence, expected a table with named keys"
         );
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, trust: Trust) -> Result<Opt
         return Ok(None);
     }
     let (file, found) = file::open_trusted(path, trust).map_err(|error| error.to_string())?;
-    let too_long = || format!("it is longer than {} MiB: remove what does not belong there", MAX_SIZE >> 20);
+    let too_long = || format!("it is larger than {} MiB: remove what does not belong in it", MAX_SIZE >> 20);
     if found.len() > MAX_SIZE {
         return Err(too_long());
     }

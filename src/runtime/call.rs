@@ -257,7 +257,7 @@ fn run(
         let passed_over = match &hook.loaded {
             Loaded::Skipped(reason) if !hook.is_overdue() => Some(reason.as_str()),
             _ if stage == Stage::Start && report.refused.is_some() => Some("it was not called: the event was refused"),
-            _ if stops && report.decision == Decision::Vetoed => Some("it was not called: a hook before it vetoed"),
+            _ if stops && report.decision == Decision::Vetoed => Some("it was not called: an earlier hook vetoed"),
             _ if report.was_cancelled() => Some("it was not called: the call was cancelled"),
             Loaded::Ready(_) | Loaded::Broken(_) | Loaded::Skipped(_) => None,
         };

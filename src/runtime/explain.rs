@@ -88,9 +88,9 @@ impl Explanation {
 
 fn failure(stage: Stage, after_veto: AfterVeto) -> &'static str {
     match (stage, after_veto) {
-        (Stage::Start, AfterVeto::RunAll) => "a hook that fails vetoes the event; the other hooks run all the same",
+        (Stage::Start, AfterVeto::RunAll) => "a hook that fails vetoes the event; the other hooks still run",
         (Stage::Start, AfterVeto::Stop) => "a hook that fails vetoes the event; the hooks after it are not called",
-        (Stage::Shutdown, _) => "a hook that fails is reported; it has happened, so nothing is undone",
+        (Stage::Shutdown, _) => "a hook that fails is reported; the event has already happened, so nothing is undone",
     }
 }
 
@@ -115,16 +115,16 @@ fn called(hook: &Hook, info: &HookInfo, event: &Event) -> (bool, String) {
         return (
             false,
             if has_operation {
-                format!("its settings narrow it to the objects {}", list(&info.objects))
+                format!("its settings limit it to the objects {}", list(&info.objects))
             } else {
-                format!("its settings narrow it to the operations {}", list(&info.operations))
+                format!("its settings limit it to the operations {}", list(&info.operations))
             },
         );
     }
     let reason = info.reason.clone().unwrap_or_default();
     match info.state {
         HookState::Skipped => (false, reason),
-        HookState::Broken => (true, format!("it cannot be run, and so fails: {reason}")),
+        HookState::Broken => (true, format!("it cannot be run, so it fails: {reason}")),
         HookState::Ready if info.event.is_empty() => (true, format!("it is a hook of {}", event.driver())),
         HookState::Ready => (true, format!("its directory is for {}", info.event.join(" "))),
     }
@@ -134,7 +134,7 @@ fn near_misses(directory: &Path, set: &HookSet, event: &Event) -> Vec<Skipped> {
     let mut misses: Vec<Skipped> = set.mistakes.iter().chain(&set.strays).chain(&set.dispatched).cloned().collect();
     for (driver, hooks) in &set.drivers {
         if driver != event.driver() && is_near(driver, event.driver()) {
-            let why = format!("has the hooks of driver {driver}, and the event is of {}", event.driver());
+            let why = format!("has hooks for driver {driver}, but the event is for {}", event.driver());
             misses.push(Skipped::new(directory.join(driver), why));
         }
         if driver != event.driver() {

@@ -59,7 +59,7 @@ impl Loader<'_> {
         let promised = Kind::of_name(&path);
         let kind = if file.kind() == Kind::Wasm { Kind::Wasm } else { promised };
         if !file.is_executable() {
-            let why = format!("it is not executable: run `chmod +x {}` if it is to be called", path.display());
+            let why = format!("it is not executable: run `chmod +x {}` to have it called", path.display());
             let (settings, loaded) = (Settings::default(), Loaded::Skipped(why));
             return Hook {
                 path: path.into(),
@@ -81,7 +81,7 @@ impl Loader<'_> {
             Ok(settings) if settings.nested.is_some() && !is_drivers_own(&path) => {
                 let file = settings::file_name(&path);
                 let why = format!(
-                    "its settings {} have `nested`, which is for the hook named for its driver: remove the line",
+                    "its settings {} have `nested`, which only the hook named after its driver can have: remove the line",
                     file.display()
                 );
                 (settings, Loaded::Broken(LaunchError::Refused(why)))
@@ -117,7 +117,7 @@ impl Loader<'_> {
         })?;
         settings.remove_grants();
         let note = format!(
-            "the grants in {} are ignored, since others than root could have written them ({untrusted}); \
+            "the grants in {} are ignored, since users other than root could have written them ({untrusted}); \
              `hookvisor exec --trust-grants` uses them",
             settings_file.display()
         );
@@ -134,7 +134,7 @@ impl Loader<'_> {
             Some(end) if end <= SystemTime::now() => match mask::enable_hook(path) {
                 // Another process may have been faster.
                 Err(error) if file::is_mask(path) => {
-                    let why = format!("{}, which is over, but {error}", disabled.words());
+                    let why = format!("{}, that time is over, but {error}", disabled.words());
                     Err((Loaded::Broken(LaunchError::Refused(why)), None))
                 }
                 _ => Ok(()),
@@ -146,13 +146,14 @@ impl Loader<'_> {
     fn make_ready(&self, file: HookFile, settings: &Settings) -> Result<Box<dyn Program>, LaunchError> {
         let kind = file.kind();
         if kind == Kind::Native && Kind::of_name(&file.path) == Kind::Wasm {
-            let why = "its name ends in .wasm, but it is no WebAssembly (it does not begin with \\0asm): build it again, or rename it";
+            let why = "its name ends in .wasm, but it is not WebAssembly (it does not begin with \\0asm): \
+                       build it again, or rename it";
             return Err(LaunchError::Refused(why.to_owned()));
         }
         match self.backends.iter().find(|backend| backend.kind() == kind) {
             Some(backend) => backend.load(file, settings, self.limits),
             None => Err(LaunchError::Refused(
-                "it is a WebAssembly module: this build of hookvisor supports only native hooks".to_owned(),
+                "it is a WebAssembly module: this hookvisor was built without WebAssembly".to_owned(),
             )),
         }
     }
@@ -177,7 +178,7 @@ fn not_a_hook(path: &Path, trust: Trust) -> Option<&'static str> {
     let head = HookFile::open(path, trust).ok()?.head;
     let first_line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
     if first_line.starts_with(b"#!") && first_line.trim_ascii_end().ends_with(b"/false") {
-        return Some("is not a hook: its first line says that other scripts read it");
+        return Some("is not a hook: its first line says that other scripts include it");
     }
     let is_program = [b"#!".as_slice(), b"\x7fELF", b"\0asm"].iter().any(|magic| head.starts_with(magic));
     (!is_program).then_some("is not a hook: it is not executable, and neither a script nor a program")

@@ -33,11 +33,11 @@ static void events(void)
     event = event_of("native", "a\xff", "start");
     refused(&event, "`event.object` is not UTF-8: \"a\xef\xbf\xbd\"");
     event = event_of("../native", "web", "start");
-    refused(&event, "\"../native\" is not a driver's name: it may hold letters, digits, `-` and `_`, and begins with a letter "
+    refused(&event, "\"../native\" is not a driver's name: use letters, digits, `-` and `_`, and begin with a letter "
                     "or digit");
     event = event_of("native", "web", "start");
     event.extra = "a\nb";
-    refused(&event, "the extra \"a\\nb\" contains a newline: hooks get it as one argument, and reports name it in one line");
+    refused(&event, "the extra \"a\\nb\" contains a newline, which is not allowed in an event");
     event = event_of("native", "web", "start");
     event.document_length = 5;
     refused(&event, "the document is NULL, but `document_length` is 5");

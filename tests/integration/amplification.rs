@@ -29,11 +29,11 @@ fn an_oversized_command_request_is_refused_before_it_is_copied() {
             hooks.file("qemu.d/10-sdk.toml", "[[command]]\nprogram = '/bin/sh'\nargs = ['*']\n", 0o644);
             let with = |extra: &str| Event::new("qemu", "web1", "start").unwrap().with_extra(extra).unwrap();
             for (step, said, note) in [
-                ("long=12000000", "an argument of 12000000 bytes", "an argument of 12000000 bytes"),
-                ("long=131072", "an argument of 131072 bytes", "an argument of 131072 bytes"),
-                ("long-name=5000000", "a program name of 5000000 bytes", "a program name of 5000000 bytes"),
-                ("long-name=4096", "a program name of 4096 bytes", "a program name of 4096 bytes"),
-                ("many=1000000", "more arguments than", "more arguments than"),
+                ("long=12000000", "an argument has 12000000 bytes", "an argument has 12000000 bytes"),
+                ("long=131072", "an argument has 131072 bytes", "an argument has 131072 bytes"),
+                ("long-name=5000000", "the program name has 5000000 bytes", "the program name has 5000000 bytes"),
+                ("long-name=4096", "the program name has 4096 bytes", "the program name has 4096 bytes"),
+                ("many=1000000", "there are too many arguments", "there are too many arguments"),
             ] {
                 let (report, peak) = peak(&hooks, &with("status=0"), &with(step));
                 let words = stderr(&report);

@@ -138,7 +138,7 @@ fn a_program_that_the_system_cannot_execute() {
     let hooks = Hooks::new();
     executable(&hooks.path().join(DRIVER), b"\x7fELF, and not even that");
     let ran = start(&hooks);
-    let said = "it is damaged, or a program for another kind of machine: build it or copy it again";
+    let said = "it is damaged, or built for another kind of machine: build or copy it again";
     let entry = format!("Hook script execution failed: Hook script DIR/test test could not be run: {said}\n");
     assert_eq!(ran, Ran { status: 126, stdout: String::new(), stderr: entry });
 }
@@ -271,7 +271,7 @@ mod wasm {
         let hooks = Hooks::new();
         module(&hooks.path().join(DRIVER), FITS);
         assert_eq!(start(&hooks), Ran { status: 0, stdout: String::new(), stderr: String::new() });
-        assert_eq!(hooks.call(&["list"]).stdout, "test     wasm   DIR/test; within 1m 30s\n");
+        assert_eq!(hooks.call(&["list"]).stdout, "test     wasm   DIR/test; timeout 90s\n");
     }
 }
 
@@ -284,9 +284,9 @@ fn modules_in_a_build_for_native_hooks_only() {
     ];
     assert_snapshot!(table("test.d/10-policy.wasm", cases), @r"
     a module (126)
-        it is a WebAssembly module: this build of hookvisor supports only native hooks
+        it is a WebAssembly module: this hookvisor was built without WebAssembly
     a script (126)
-        its name ends in .wasm, but it is no WebAssembly (it does not begin with \0asm): build it again, or rename it
+        its name ends in .wasm, but it is not WebAssembly (it does not begin with \0asm): build it again, or rename it
     ");
 }
 
@@ -451,7 +451,7 @@ fn an_empty_hooks_directory_has_nothing_to_say() {
 fn a_hook_that_is_not_executable_is_passed_over_and_that_is_told() {
     let hooks = Hooks::new();
     hooks.file(DRIVER, "#!/bin/sh\nexit 1\n", 0o644);
-    let why = "it is not executable: run `chmod +x DIR/test` if it is to be called";
+    let why = "it is not executable: run `chmod +x DIR/test` to have it called";
     let skipped =
         Ran { status: 0, stdout: String::new(), stderr: format!("hookvisor: hook DIR/test is skipped: {why}\n") };
     assert_eq!(start(&hooks), skipped);
@@ -475,8 +475,8 @@ fn settings_without_a_hook_are_told() {
     let checked = hooks.call(&["check"]);
     assert_eq!(checked.status, 0);
     assert_snapshot!(checked.stdout, @r"
-    ok       native DIR/test.d/10-check.sh; within 1m 30s
-    ignored         DIR/test.d/10-check.toml is not read: no hook has this name; the settings of `x.wasm` are in `x.toml`, those of any other hook in its whole name and `.toml`
+    ok       native DIR/test.d/10-check.sh; timeout 90s
+    ignored         DIR/test.d/10-check.toml is not read: its hook does not exist; `x.toml` is for `x.wasm` or `x`, and `x.sh.toml` is for `x.sh`
     1 ok, 0 would fail, 0 skipped
     ");
 }
@@ -499,10 +499,7 @@ fn exec_of_a_file_that_is_not_there() {
 #[test]
 fn arguments_that_no_hook_can_be_given() {
     let nul = Event::new("test", "we\0b", "start").map(drop).unwrap_err().to_string();
-    assert_eq!(
-        nul,
-        r#"the object "we\0b" contains a NUL byte: hooks get it as one argument, and reports name it in one line"#
-    );
+    assert_eq!(nul, r#"the object "we\0b" contains a NUL byte, which is not allowed in an event"#);
 
     let hooks = Hooks::new().script(DRIVER, "exit 0");
     let module = hooks.path().join("module");

@@ -299,7 +299,7 @@ mod wasm {
     fn check_and_list_tell_a_module_and_its_rights() {
         let hooks = Hooks::new().copy("test.d/20-policy.wasm", wasm_probe());
         hooks.file("test.d/20-policy.toml", "memory = \"32MiB\"\nenv = { MODE = \"strict\" }\n", 0o644);
-        let details = "DIR/test.d/20-policy.wasm; may see the variable MODE, use 32.0 MiB of memory; within 1m 30s\n";
+        let details = "DIR/test.d/20-policy.wasm; may see the variable MODE, use 32.0 MiB of memory; timeout 90s\n";
         assert_eq!(hooks.call(&["list"]), ran(0, &format!("test     wasm   {details}"), ""));
         assert_eq!(
             hooks.call(&["check"]),
@@ -382,7 +382,7 @@ fn the_log_tells_as_much_as_it_is_asked_for() {
     assert_snapshot!(log("debug"), @r"
     hookvisor: hook DIR/test is loaded
     hookvisor: hook DIR/test.d/10-broken cannot be run and fails when it is called: it is neither a program nor a script: a script begins with a line such as `#!/bin/sh`
-    hookvisor: DIR/a stray is not called: hooks are named for their driver, or lie in <driver>.d
+    hookvisor: DIR/a stray is not called: hooks are named after their driver, or are in <driver>.d
     ");
 }
 

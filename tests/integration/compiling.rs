@@ -85,43 +85,41 @@ fn what_could_never_run_is_refused_before_it_is_compiled() {
         ),
         (
             functions(ENDLESS, Some(("env", "emscripten_notify"))),
-            "it imports what nothing provides: env.emscripten_notify; a hook may import WASI preview 1 \
-             (wasi_snapshot_preview1) and what hookvisor-guest does",
+            "it has unknown imports: env.emscripten_notify; a hook can import only WASI preview 1 (wasi_snapshot_preview1) and the functions of hookvisor-guest",
         ),
         (
             wat("(module (func (export \"_initialize\")) (func (export \"run\")))"),
-            "it is a reactor: it exports `_initialize` and no `_start`, so it is a library and not a program: build it as a \
+            "it is a reactor: it exports `_initialize` and no `_start`, so it is a library, not a program: build it as a \
              command (with clang, without -mexec-model=reactor; in Rust, as a binary)",
         ),
         (
             wat("(module (func (export \"run\")))"),
-            "it exports no function `_start`, so it is a library and not a program: build it as a binary (in Rust, with a \
+            "it exports no function `_start`, so it is a library, not a program: build it as a binary (in Rust, with a \
              `fn main`)",
         ),
         (
             wat(&format!("(module (tag $e) {start} (func (throw $e)))")),
-            "it uses WebAssembly exceptions, which hookvisor does not run: build it without them (with clang, \
+            "it uses WebAssembly exceptions, which hookvisor does not support: build it without them (with clang, \
              -fno-exceptions; in Rust, -C panic=abort)",
         ),
         (
             wat(&format!("(module (memory 1 1 shared) {start} (func (atomic.fence)))")),
-            "it uses threads, which a hook does not have: build it without them (for wasm32-wasip1 and not \
+            "it uses threads, which hookvisor does not support: build it without them (for wasm32-wasip1 and not \
              wasm32-wasip1-threads; with clang, without -pthread)",
         ),
         (
             wat(&format!("(module (type $s (struct)) {start} (func (drop (struct.new $s))))")),
-            "it uses WebAssembly garbage collection, which hookvisor does not run: build it for WASI in a language that \
+            "it uses WebAssembly garbage collection, which hookvisor does not support: build it for WASI in a language that \
              brings its own memory management (Rust, C, Go, Python)",
         ),
         (
             wat("(component (import \"wasi:http/types@0.2.0\" (instance)) (instance $i) \
                  (export \"wasi:cli/run@0.2.0\" (instance $i)))"),
-            "it imports what nothing provides: wasi:http/types@0.2.0; a hook may import WASI 0.2 and what \
-             hookvisor-guest does",
+            "it has unknown imports: wasi:http/types@0.2.0; a hook can import only WASI 0.2 and the functions of hookvisor-guest",
         ),
         (
             wat("(component)"),
-            "it exports no `wasi:cli/run`, so it is a library and not a program: build it as a command (in Rust, as a \
+            "it exports no `wasi:cli/run`, so it is a library, not a program: build it as a command (in Rust, as a \
              binary for wasm32-wasip2)",
         ),
     ] {

@@ -20,9 +20,9 @@ fn run_list_and_check_go_by_the_configuration() {
     let config = "hooks = 'srv'\n[limits]\ntimeout = '20s'\n[drivers.qemu]\ntimeout = '150ms'\n";
     let listed = configured(config, &["list"]);
     assert_eq!((listed.status, listed.stderr.as_str()), (0, ""));
-    assert!(listed.stdout.contains("DIR/srv/network; within 20s"), "{}", listed.stdout);
-    assert!(listed.stdout.contains("DIR/srv/qemu; within 150ms"), "{}", listed.stdout);
-    assert!(configured(config, &["check"]).stdout.contains("within 150ms"));
+    assert!(listed.stdout.contains("DIR/srv/network; timeout 20s"), "{}", listed.stdout);
+    assert!(listed.stdout.contains("DIR/srv/qemu; timeout 0.15s"), "{}", listed.stdout);
+    assert!(configured(config, &["check"]).stdout.contains("timeout 0.15s"));
 
     let ran = configured(config, &["run", "qemu", "web1", "start"]);
     assert_eq!(ran.status, 124);
@@ -58,7 +58,7 @@ fn a_hook_can_be_switched_off_or_left_out_of_operations() {
     assert_eq!(hooks.call(&["run", "qemu", "web1", "stopped"]).status, 0);
     let checked = hooks.call(&["check"]).stdout;
     assert!(checked.contains("DIR/qemu.d/10-off: `enabled = false` in DIR/qemu.d/10-off.toml\n"), "{checked}");
-    assert!(checked.contains("not for the operations stopped, release"), "{checked}");
+    assert!(checked.contains("not for operations stopped, release"), "{checked}");
 }
 
 #[test]
@@ -72,10 +72,11 @@ fn a_setting_decides_who_runs_the_directories_for_one_event() {
     };
     let checked = |settings: &str| hooks(settings).call(&["check"]).stdout;
     let by_itself = checked("");
-    let why = "note: DIR/qemu runs the directories for one event itself, and hookvisor does not run them again: its line 2 is `[ !";
+    let why =
+        "note: DIR/qemu runs the per-event directories itself, so hookvisor does not run them: its line 2 is `[ !";
     assert!(by_itself.contains(why) && !by_itself.contains("10-own"), "{by_itself}");
     assert!(checked("nested = true\n").contains("ok       native DIR/qemu.d/web1/start/begin/10-own"));
-    assert!(checked("nested = false\n").contains("not run them again: `nested = false` in DIR/qemu.toml\n"));
+    assert!(checked("nested = false\n").contains("not run them: `nested = false` in DIR/qemu.toml\n"));
     let ran = hooks("nested = true\n").call(&["run", "--format", "json", "qemu", "web1", "start"]);
     let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["hooks"].as_array().unwrap().len(), 2);
@@ -84,7 +85,11 @@ fn a_setting_decides_who_runs_the_directories_for_one_event() {
     hooks.file("qemu.d/10-a.toml", "nested = false\n", 0o644);
     let ran = hooks.call(&["run", "qemu", "web1", "start"]);
     assert_eq!(ran.status, 126);
-    assert!(ran.stderr.contains("have `nested`, which is for the hook named for its driver"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("have `nested`, which only the hook named after its driver can have"),
+        "{}",
+        ran.stderr
+    );
 }
 
 /// libvirt calls nothing but what is named for a driver; what else is there is told in a line each.
@@ -120,7 +125,7 @@ fn libvirts_own_directory_is_listed_as_libvirt_sees_it() {
 fn what_a_hook_writes_to_stdout_is_noted_or_passed_on() {
     let hooks = Hooks::new().script("qemu", "echo checked; [ \"$2\" != stopped ]").script("network", "exit 0");
     let ran = hooks.call(&["run", "qemu", "web1", "stopped"]);
-    let note = "\nnote: DIR/qemu wrote 8 bytes to stdout, which nobody reads: --stdout shows it\n";
+    let note = "\nnote: DIR/qemu wrote 8 bytes to stdout, which are dropped: use --stdout to see them\n";
     assert!(ran.stderr.ends_with(note) && ran.stdout.is_empty(), "{ran:?}");
     assert_eq!(hooks.call(&["run", "qemu", "web1", "start"]).stderr, "", "a success is silent");
     let ran = hooks.call(&["run", "--stdout", "qemu", "web1", "start"]);

@@ -79,7 +79,7 @@ fn a_filter_rewrites_json_and_nothing_else() {
         assert_eq!((unchanged.decision, document(&unchanged)), (Decision::Proceed, None));
         let broken = runtime.run(&Event::new("vmm", "broken", "configure").unwrap().with_document("{}"));
         assert_eq!((broken.decision, document(&broken)), (Decision::Vetoed, None));
-        assert!(broken.to_string().contains("was refused: what it wrote is not JSON: "), "{broken}");
+        assert!(broken.to_string().contains("was refused: its output is not JSON: "), "{broken}");
         // The operation is no filter under the generic convention.
         assert!(!event("configure").is_filter());
     }
@@ -179,7 +179,7 @@ fn a_convention_that_cannot_be_used_is_refused_with_the_place() {
         assert!(matches!(error, LoadError::Convention(_)));
         error.to_string()
     };
-    let end = "a guest's end is announced as \"stopped\", which is not one of its shutdown operations: add it, or name another one in `ended_by`";
+    let end = "`ended_by` is \"stopped\", which is not one of its shutdown operations: add that operation, or name another one";
     assert_eq!(
         why(Convention::new("vmm").operation("start", Operation::start()).closed()),
         format!("the convention of driver \"vmm\": {end}")

@@ -83,7 +83,7 @@ fn what_cannot_be_disabled_or_enabled_is_told_and_left_alone() {
     assert!(said(&["disable", "test.d"]).contains("DIR/test.d is a directory: name one hook"));
     assert!(said(&["enable", "test.d/10-no"]).contains("DIR/test.d/10-no is not disabled"));
     symlink("/dev/null", hooks.path().join("test.d/20-mask")).unwrap();
-    assert!(said(&["disable", "test.d/20-mask"]).contains("is masked already, by a link to /dev/null"));
+    assert!(said(&["disable", "test.d/20-mask"]).contains("is already masked by a link to /dev/null"));
     assert!(said(&["enable", "test.d/20-mask"]).contains("the link to /dev/null was made by hand"));
     assert_eq!(hooks.switch(&["disable", "test.d/10-no", "--until", "yesterday"]).status, 2);
     // A package has put a new file in its place.

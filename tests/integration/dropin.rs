@@ -94,8 +94,7 @@ fn standard_output_is_for_a_filters_document_alone() {
     let root = Root::new().hook("qemu.d/10-a", "echo");
     assert_eq!(root.call("restore"), said(0, "", ""), "white space leaves the document as it was");
     let root = root.hook("qemu.d/20-b", "echo 'restoring web1'");
-    let refused = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/20-b qemu was refused: what it \
-                   wrote is not XML: unknown token at 1:1\n";
+    let refused = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/20-b qemu was refused: its output is not XML: unknown token at 1:1\n";
     assert_eq!(root.call("restore"), said(1, "", refused));
 }
 

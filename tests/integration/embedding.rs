@@ -53,7 +53,7 @@ fn a_cancelled_process_is_ended_with_its_group_and_the_call_returns() {
         assert_eq!(terminations(&report), ["cancelled"]);
         let said = report.to_string().replace(&hooks.path().display().to_string(), "DIR");
         assert_eq!(said, "Hook script execution failed: Hook script DIR/test.d/10-waits test was interrupted: said");
-        assert_eq!(report.skipped[0].reason, "it was not called: a hook before it vetoed");
+        assert_eq!(report.skipped[0].reason, "it was not called: an earlier hook vetoed");
         assert!(!hooks.path().join("test.d/20-next.bak").exists());
         let background = fs::read_to_string(hooks.path().join("test.d/10-waits.pid.bak")).unwrap();
         wait_for_the_end_of(background.trim());

@@ -54,11 +54,11 @@ fn the_stage_says_what_a_failure_means() {
     let second = |arguments: &[&str]| hooks.call(arguments).stdout.lines().nth(1).map(str::to_owned).unwrap();
     assert_eq!(
         second(&["explain", "qemu", "web1", "prepare"]),
-        "a hook that fails vetoes the event; the other hooks run all the same"
+        "a hook that fails vetoes the event; the other hooks still run"
     );
     assert_eq!(
         second(&["explain", "qemu", "web1", "release"]),
-        "a hook that fails is reported; it has happened, so nothing is undone"
+        "a hook that fails is reported; the event has already happened, so nothing is undone"
     );
     assert_eq!(
         second(&["explain", "mydaemon", "web1", "start"]),

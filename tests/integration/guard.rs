@@ -284,7 +284,7 @@ fn without_a_guardian_no_hook_is_launched() {
                 report
             })
             .collect();
-        let why = "could not be run: could not start the guardian process (end_with_host): could not make a pipe: Too many open files";
+        let why = "could not be run: could not start the guardian process (end_with_host): could not create a pipe: Too many open files";
         let unguarded = reports.iter().find(|report| report.to_string().contains(why));
         let unguarded = unguarded.unwrap_or_else(|| panic!("{reports:?}"));
         assert_eq!((unguarded.decision, unguarded.exit_status()), (Decision::Vetoed, 125));

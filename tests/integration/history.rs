@@ -62,7 +62,7 @@ fn a_veto_can_be_read_later_word_for_word() {
     assert!(lines[0].contains("test     web2         start -          vetoed"), "{shown}");
     assert!(lines[1].contains("asked by hookvisor run"), "{shown}");
     assert!(lines[2].starts_with("failed     native DIR/test.d/10-xyzzy") && lines[2].contains("  sha256 "), "{shown}");
-    assert_eq!(lines[3], "skipped           DIR/test.d/20-other: it was not called: a hook before it vetoed");
+    assert_eq!(lines[3], "skipped           DIR/test.d/20-other: it was not called: an earlier hook vetoed");
     assert_eq!(lines[4].to_owned() + "\n", said);
     let events = hooks.events();
     assert_eq!(events.len(), 4);

@@ -266,9 +266,9 @@ fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
         ("tables without end", text("(module (import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32)))
             (table $t 1 funcref) (memory (export \"memory\") 1)
             (func (export \"_start\") (loop $again (br_if $again (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) (call $exit (i32.const 9))))"), End::Exit(9)),
-        ("a large table from the start", text("(module (table 200000 funcref) (func (export \"_start\")))"), End::Refused("its table of 200000 elements is over the limit")),
-        ("a large memory from the start", text("(module (memory 2000) (func (export \"_start\")))"), End::Refused("set `memory` in its settings")),
-        ("two memories over the limit together", text("(module (memory 600) (memory 600) (func (export \"_start\")))"), End::Refused("its memories together need more than its limit from the start, 64.0 MiB: set `memory`")),
+        ("a large table from the start", text("(module (table 200000 funcref) (func (export \"_start\")))"), End::Refused("its table has 200000 elements, but the limit is")),
+        ("a large memory from the start", text("(module (memory 2000) (func (export \"_start\")))"), End::Refused("raise `memory` in its settings")),
+        ("two memories over the limit together", text("(module (memory 600) (memory 600) (func (export \"_start\")))"), End::Refused("its memories together need more than its limit at the start, 64.0 MiB: raise `memory`")),
         ("memories of two instances", text("(component (core module $m (memory 600)) (core instance (instantiate $m)) (core instance (instantiate $m))
             (core module $r (func (export \"run\") (result i32) i32.const 0)) (core instance $i (instantiate $r))
             (func $run (result (result)) (canon lift (core func $i \"run\"))) (instance $e (export \"run\" (func $run)))
@@ -290,18 +290,18 @@ fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
         ("division by zero", call("", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"), End::Trap("integer divide by zero")),
         ("a command request of nothing", returned(COMMAND, "(call $command_run (i32.const 0) (i32.const 0) (i32.const 0))"), End::Trap("a malformed command request")),
         ("a command request that lies", returned(COMMAND, "(i32.store (i32.const 4) (i32.const -1)) (call $command_run (i32.const 0) (i32.const 12) (i32.const 0))"), End::Trap("a malformed command request")),
-        ("a command request outside of memory", returned(COMMAND, "(call $command_run (i32.const 65000) (i32.const 65000) (i32.const 0))"), End::Trap("outside of the guest's memory")),
+        ("a command request outside of memory", returned(COMMAND, "(call $command_run (i32.const 65000) (i32.const 65000) (i32.const 0))"), End::Trap("outside the guest's memory")),
         ("a command that is not listed", returned(COMMAND, "(i32.store (i32.const 0) (i32.const 4)) (i32.store (i32.const 4) (i32.const 0x6873202f)) (call $command_run (i32.const 0) (i32.const 16) (i32.const 64))"), End::Exit(1)),
         ("an answer to a place outside of memory", returned(COMMAND, "(call $command_run (i32.const 2048) (i32.const 12) (i32.const 65535))"), End::Trap("out of bounds")),
         ("a response that is not there", returned(RESPONSE, "(call $command_response (i32.const 0) (i32.const 100))"), End::Exit(1)),
-        ("a log message outside of memory", call(LOG, "(call $log (i32.const 1) (i32.const -1) (i32.const 100)) unreachable"), End::Trap("outside of the guest's memory")),
+        ("a log message outside of memory", call(LOG, "(call $log (i32.const 1) (i32.const -1) (i32.const 100)) unreachable"), End::Trap("outside the guest's memory")),
         ("a log message of no text", call(LOG, "(i32.store (i32.const 0) (i32.const -1)) (call $log (i32.const 99) (i32.const 0) (i32.const 4)) (call $proc_exit (i32.const 9))"), End::Exit(9)),
         ("messages without end", call(LOG, "(loop $again (call $log (i32.const 5) (i32.const 0) (i32.const 4)) (br $again))"), End::TimedOut),
         ("a status without end", call("", "(call $proc_exit (i32.const -1))"), End::Exit(255)),
-        ("a truncated module", module("", "")[..40].to_vec(), End::Refused("it is no valid WebAssembly module")),
+        ("a truncated module", module("", "")[..40].to_vec(), End::Refused("it is not a valid WebAssembly module")),
         ("a module of nothing but its header", b"\0asm\x01\0\0\0".to_vec(), End::Refused("it exports no function `_start`")),
         ("a start with parameters", text("(module (func (export \"_start\") (param i32)))"), End::Refused("it exports no function `_start`")),
-        ("a name that is no UTF-8", b"\0asm\x01\0\0\0\x07\x06\x01\x02\xff\xfe\0\0".to_vec(), End::Refused("it is no valid WebAssembly module")),
+        ("a name that is no UTF-8", b"\0asm\x01\0\0\0\x07\x06\x01\x02\xff\xfe\0\0".to_vec(), End::Refused("it is not a valid WebAssembly module")),
         ("deep nesting", text(&format!("(module (func (export \"_start\") {}{} unreachable))", "(block ".repeat(5000), ")".repeat(5000))), End::Trap("unreachable")),
         ("many functions", text(&format!("(module {} (func (export \"_start\") unreachable))", "(func)".repeat(100_000))), End::Trap("unreachable")),
         ("shared memory", text("(module (memory 1 1 shared) (func (export \"_start\")))"), End::Refused("threads")),
@@ -371,7 +371,7 @@ fn what_is_no_file_is_not_opened_and_nothing_waits_for_it() {
             for name in ["fifo", "link-to-fifo", "below/../fifo", "socket"] {
                 let report = world.run(&format!("open=/granted/{name}"));
                 assert!(matches!(report.hooks[0].termination, Termination::Exited(4 | 1)), "{name}: {report}");
-                let note = format!("it was refused {name:?}: a hook can open files and directories, and nothing else");
+                let note = format!("it was refused {name:?}: a hook can open only files and directories");
                 assert_eq!(report.hooks[0].notes, [note]);
                 let report = world.run(&format!("write=/granted/{name}:x"));
                 assert!(matches!(report.hooks[0].termination, Termination::Exited(5 | 1)), "{name}: {report}");
@@ -401,5 +401,5 @@ fn a_module_past_the_size_limit_is_refused_unread() {
     limits.module_size = 1000;
     let runtime = world.hooks.builder().limits(limits).build().unwrap();
     let report = runtime.run(&event("exit=0", "start"));
-    assert!(report.to_string().contains(" is over the limit for a module, 1000 B"), "{report}");
+    assert!(report.to_string().contains(", but the limit for a module is 1000 B"), "{report}");
 }

@@ -189,7 +189,7 @@ fn what_is_dangerous_or_cannot_be_granted_is_told() {
     let hooks = with_state("sh -c 'exit 0'; chmod 600 STATE/mm; kill -0 1; exit 3");
     let ran = hooks.learn(None, "prepare");
     assert_eq!(ran.status, 3);
-    assert!(ran.stderr.contains("10-hook exited with 3: the settings are of this run alone"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("10-hook exited with 3: the settings cover only this run"), "{}", ran.stderr);
     assert!(ran.stdout.contains("# warning: sh can run or write more than its arguments show"), "{}", ran.stdout);
     assert!(
         ran.stdout.contains("# not granted: a signal to another process: run a command that sends it"),

@@ -129,8 +129,7 @@ fn a_restored_guest_runs_with_what_the_hooks_made_of_its_document() {
         world.settings(name, "operations = ['restore']");
         let error = world.try_virsh(&["start", "web1"]).unwrap_err();
         let refused = format!(
-            "Hook script execution failed: Hook script /etc/hookvisor/hooks/{name} qemu was refused: what it wrote is not \
-             XML: unknown token at 1:1"
+            "Hook script execution failed: Hook script /etc/hookvisor/hooks/{name} qemu was refused: its output is not XML: unknown token at 1:1"
         );
         assert!(error.contains(&refused), "{error}");
         assert_eq!(world.guests(), [""; 0]);

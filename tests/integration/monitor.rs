@@ -56,7 +56,7 @@ fn run_monitor_takes_every_hook_so_and_the_record_says_would_veto() {
     let history = ["history", "--record", &record, "--decision", "would-veto"];
     let shown = hooks.ran(crate::support::program::hookvisor().args(history)).stdout;
     assert!(shown.lines().next().unwrap().contains("proceed") && shown.contains(said.trim_end()), "{shown}");
-    assert!(hooks.call(&["list"]).stdout.contains("DIR/test; within"));
+    assert!(hooks.call(&["list"]).stdout.contains("DIR/test; timeout"));
     hooks.file("test.toml", "mode = 'monitor'\n", 0o644);
-    assert!(hooks.call(&["list"]).stdout.contains("DIR/test; in monitor mode, decides nothing"));
+    assert!(hooks.call(&["list"]).stdout.contains("DIR/test; monitor mode: failures do not veto"));
 }

@@ -156,7 +156,7 @@ fn a_hook_that_somebody_is_still_writing_is_waited_for_and_then_refused() {
     assert!(
         report
             .to_string()
-            .ends_with("could not be run: a process still has it open for writing: try again once it is written"),
+            .ends_with("could not be run: a process still has it open for writing: try again when it is closed"),
         "{report}"
     );
     drop(writing);
@@ -254,7 +254,9 @@ fn a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller() {
             assert_eq!((report.decision, report.exit_status()), (decision, status));
             let pid = fs::read_to_string(pidfile).unwrap().trim().to_owned();
             let note = |stream| {
-                format!("a background process still holds its {stream}, and was not waited for: sleep (pid {pid})")
+                format!(
+                    "a background process still holds its {stream} open, and hookvisor did not wait for it: sleep (pid {pid})"
+                )
             };
             assert_eq!(report.hooks[0].notes, [note("stdout"), note("stderr")]);
             Leftovers::assert_none_since(&before, "a daemon");
@@ -352,7 +354,9 @@ fn a_filter_whose_stdout_is_still_held_is_rejected() {
         assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 1), "{wrote}: {report}");
         let why = "its document may be incomplete: a background process kept its stdout open after it exited";
         assert_eq!(report.hooks[0].termination, Termination::Rejected(why.to_owned()), "{wrote}");
-        let held = format!("a background process still holds its stdout, and was not waited for: sleep (pid {pid})");
+        let held = format!(
+            "a background process still holds its stdout open, and hookvisor did not wait for it: sleep (pid {pid})"
+        );
         assert_eq!(report.hooks[0].notes, [held], "{wrote}");
     }
 }

@@ -67,7 +67,7 @@ fn a_new_hook_builds_tests_and_runs_by_the_commands_that_are_printed() {
     assert!(said.contains("3 passed; 0 failed"), "{said}");
     assert!(
         said.contains(
-            "/hooks/qemu.d/50-my-policy.wasm; for the operations prepare, start only; may see the variable MIN_MEMORY_MIB;"
+            "/hooks/qemu.d/50-my-policy.wasm; only for operations prepare, start; may see the variable MIN_MEMORY_MIB;"
         ),
         "{said}"
     );
@@ -106,8 +106,8 @@ fn what_is_there_is_left_alone() {
 fn a_mistake_makes_nothing() {
     let here = TempDir::new().unwrap();
     for (arguments, status, why) in [
-        ("Policy", 2, "a hook's name is of lower-case letters"),
-        ("../policy", 2, "a hook's name is of lower-case letters"),
+        ("Policy", 2, "a hook's name consists of lower-case letters"),
+        ("../policy", 2, "a hook's name consists of lower-case letters"),
         ("fn", 2, "Rust or cargo uses this name itself"),
         ("policy --sdk /nowhere", 125, "no SDK in /nowhere: No such file"),
         ("policy --sdk /", 125, "no SDK in /: it has no Cargo.toml"),

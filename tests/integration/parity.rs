@@ -274,7 +274,7 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
             Hooks::new().copy("qemu.d/10@stdout=no XML;stderr=as asked\\n", first).copy("qemu.d/20@cat", second);
         let report = garbage.runtime().run(&migrate);
         assert_eq!((report.decision, report.exit_status(), report.document.as_ref()), (Decision::Vetoed, 1, None));
-        let refused = "qemu was refused: what it wrote is not XML: unknown token at 1:1: as asked";
+        let refused = "qemu was refused: its output is not XML: unknown token at 1:1: as asked";
         assert!(report.to_string().ends_with(refused), "{report}");
 
         // In any other operation stdout means nothing.

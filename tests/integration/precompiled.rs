@@ -40,8 +40,7 @@ fn only_what_was_compiled_beforehand_runs() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(126), "{said}");
     let remedy = format!(
-        "could not be run: it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile \
-         --cache {}` of a full build of the same version",
+        "could not be run: it is not in the cache, and this hookvisor has no compiler: run `hookvisor compile --cache {}` with a full build of the same version",
         cache.display()
     );
     assert!(said.contains(&remedy), "{said}");

@@ -72,7 +72,7 @@ fn a_grant_that_cannot_be_honoured_is_told_at_load_and_vetoes() {
             "[[dir]]\nhost = '/etc/passwd'",
             "its settings grant the directory /etc/passwd, which cannot be used: it is not a directory",
         ),
-        ("[[command]]\nprogram = '/no/such'", "its settings grant the program /no/such, which is not there"),
+        ("[[command]]\nprogram = '/no/such'", "its settings grant the program /no/such, which does not exist"),
         ("[[command]]\nprogram = '/etc/passwd'", "its settings grant the program /etc/passwd, which is not executable"),
         (
             "[[connect]]\nto = '127.0.0.1:1'",
@@ -397,7 +397,7 @@ fn running_out_of_memory_names_the_limit_and_the_setting() {
         // A guest that copes with it says so itself.
         let report = run(&hooks, "grow=40000000");
         let note =
-            format!("it asked for more memory than it may have (limit 16.0 MiB; `memory` in {})", file.display());
+            format!("it asked for more memory than it can have (limit 16.0 MiB; `memory` in {})", file.display());
         assert_ne!(report.exit_status(), 0);
         assert_eq!(report.hooks[0].notes, [note]);
     }
@@ -433,7 +433,7 @@ fn a_path_that_no_grant_covers_is_named_with_the_lines_that_would_allow_it() {
     };
     let file = hooks.path().join("test.toml");
     let expected = format!(
-        "it may open nothing in /etc; to allow it, add to {}:\n    [[dir]]\n    host = \"/etc\"",
+        "it is not granted the directory /etc; to allow it, add to {}:\n    [[dir]]\n    host = \"/etc\"",
         file.display()
     );
     assert_eq!(note("show=/etc/hostname;exit=1"), expected);

@@ -20,7 +20,7 @@ fn a_driver_whose_hooks_were_not_loaded_vetoes() {
     let hooks = Hooks::new().script("a", "exit 0").script("b", "exit 1");
     let runtime = hooks.builder().only_driver("a").build().unwrap();
     assert_eq!(refused(&runtime, &event_of("a")).0, Decision::Proceed);
-    let why = "only the hooks of driver a are loaded, and not those of b".to_owned();
+    let why = "only the hooks of driver a are loaded, not those of b".to_owned();
     assert_eq!(refused(&runtime, &event_of("b")), (Decision::Vetoed, 125, why));
 }
 
@@ -93,7 +93,7 @@ fn what_looks_misplaced_or_misspelt_is_found() {
     let mistake = |path: &str, why: &str| (1, format!("MISTAKE DIR/{path} {why}\n"));
     assert_eq!(
         found(Hooks::new().script("10-check.sh", "exit 1")),
-        mistake("10-check.sh", "is not called: hooks are named for their driver, or lie in <driver>.d")
+        mistake("10-check.sh", "is not called: hooks are named after their driver, or are in <driver>.d")
     );
     assert_eq!(
         found(Hooks::new().script("10-check", "exit 1")),
@@ -101,10 +101,7 @@ fn what_looks_misplaced_or_misspelt_is_found() {
     );
     assert_eq!(
         found(Hooks::new().script("qemu.d/web1/10-check", "exit 1")),
-        mistake(
-            "qemu.d/web1/10-check",
-            "is not called: hooks for one event lie in <object>/<operation>/<sub-operation>/"
-        )
+        mistake("qemu.d/web1/10-check", "is not called: per-event hooks are in <object>/<operation>/<sub-operation>/")
     );
     assert_eq!(
         found(Hooks::new().script("qemu.d/web1/start/begin/more/10-check", "exit 1")),
@@ -112,7 +109,7 @@ fn what_looks_misplaced_or_misspelt_is_found() {
     );
     assert_eq!(
         found(Hooks::new().script("qemu.d", "exit 1")),
-        mistake("qemu.d", "is not called: it is a file, where a directory of hooks would be")
+        mistake("qemu.d", "is not called: it is a file, but this name is for a directory of hooks")
     );
     assert_eq!(
         found(Hooks::new().script("qemud.d/10-check", "exit 1")),
@@ -181,7 +178,7 @@ fn two_hooks_do_not_share_settings() {
 #[test]
 fn what_a_successful_hook_writes_to_stderr_is_logged_and_shown_on_request() {
     let hooks = Hooks::new().script("test", "echo 'MODE: unbound variable' >&2; exit 0");
-    let said = "succeeded, and wrote to stderr: MODE: unbound variable";
+    let said = "succeeded and wrote to stderr: MODE: unbound variable";
     assert_eq!(hooks.call(&["run", "test", "web1", "start"]).stderr, "");
     assert!(hooks.call(&["run", "--verbose", "test", "web1", "start"]).stderr.contains(said));
     let mut logged = hooks.command("run");

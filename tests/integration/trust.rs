@@ -184,7 +184,7 @@ fn settings_that_a_user_could_have_written_grant_nothing_to_exec() {
     let (status, text) = exec(&[]);
     assert_ne!(status, Some(0), "{text}");
     assert!(text.contains("do not list this command"), "{text}");
-    assert!(text.contains("are ignored, since others than root could have written them"), "{text}");
+    assert!(text.contains("are ignored, since users other than root could have written them"), "{text}");
     let (_, text) = exec(&["--trust-grants"]);
     assert!(!text.contains("are ignored") && !text.contains("do not list this command"), "{text}");
 }

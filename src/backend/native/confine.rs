@@ -86,7 +86,7 @@ impl Confinement {
         let user = settings.user.as_deref().map(|name| user(name).map_err(|why| refused(&why))).transpose()?;
         let sockets = Sockets { tcp: !settings.connections.is_empty(), unix: false };
         let filter = filter::base(support, sockets)
-            .map_err(|error| LaunchError::Host { what: "could not make a seccomp filter", why: error.to_string() })?;
+            .map_err(|error| LaunchError::Host { what: "could not create a seccomp filter", why: error.to_string() })?;
         let executes: Vec<PathBuf> =
             needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
         let own = |program: &Path| program.canonicalize().is_ok_and(|program| executes.contains(&program));
@@ -165,7 +165,7 @@ impl Confinement {
             signals: !self.support.signals(),
             first_program: program.as_ptr().expose_provenance() as u64,
         };
-        let failed = |errno| host_error("could not make a pair of sockets", errno);
+        let failed = |errno| host_error("could not create a pair of sockets", errno);
         let (receive, send) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
         let gate = filter::gate(self.support, questions);
@@ -258,7 +258,7 @@ impl Shim {
                  this system does not have"
                     .to_owned(),
             ),
-            errno => host_error("could not make the file system for a confined hook's commands", errno),
+            errno => host_error("could not create the file system for a confined hook's commands", errno),
         })
     }
 }

@@ -17,6 +17,6 @@ pub(super) fn host_error(what: &'static str, errno: Errno) -> LaunchError {
 
 pub(super) fn c_string(value: &OsStr) -> Result<CString, LaunchError> {
     CString::new(value.as_bytes()).map_err(|_| {
-        LaunchError::Refused(format!("{} contains a NUL byte, which no program can be given", value.display()))
+        LaunchError::Refused(format!("{} contains a NUL byte, which cannot be passed to a program", value.display()))
     })
 }

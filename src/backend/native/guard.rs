@@ -133,7 +133,7 @@ impl Guarded {
 
     fn dismiss(&mut self) {
         if let Some(guardian) = self.guardian.take() {
-            tracing::warn!("the guardian process (end_with_host) has ended or does not answer: it is replaced");
+            tracing::warn!("the guardian process (end_with_host) has ended or does not answer: replacing it");
             // What it knows is out of date, so it must not reach its end of file.
             guardian.kill();
         }

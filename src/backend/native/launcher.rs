@@ -154,7 +154,7 @@ impl Launcher {
         let file =
             HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
         let cancel_events: Vec<BorrowedFd<'_>> =
-            call.deadline.cancel_events().map_err(|errno| host_error("could not make an event descriptor", errno))?;
+            call.deadline.cancel_events().map_err(|errno| host_error("could not create an event descriptor", errno))?;
         let start =
             Start { path: call.path, head: &file.head, arguments: call.arguments, env: call.env, directory: c"/" };
         let executes = confinement.map(|confinement| confinement.executes(call.path, self.search()));
@@ -197,10 +197,10 @@ impl Launcher {
                 errno.desc()
             )),
             Errno::ETXTBSY => {
-                LaunchError::Refused("a process still has it open for writing: try again once it is written".to_owned())
+                LaunchError::Refused("a process still has it open for writing: try again when it is closed".to_owned())
             }
             Errno::ENOEXEC => LaunchError::Refused(
-                "it is damaged, or a program for another kind of machine: build it or copy it again".to_owned(),
+                "it is damaged, or built for another kind of machine: build or copy it again".to_owned(),
             ),
             Errno::EACCES => LaunchError::Refused(format!(
                 "{what}: {}: check its permissions, and that its file system is not mounted noexec",

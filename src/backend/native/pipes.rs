@@ -38,7 +38,7 @@ pub(super) fn create() -> Result<(ParentEnds, ChildEnds), LaunchError> {
         let child = ChildEnds { stdin: stdin_read, stdout: stdout_write, stderr: stderr_write };
         Ok((parent, child))
     };
-    make().map_err(|errno| host_error("could not make a pipe", errno))
+    make().map_err(|errno| host_error("could not create a pipe", errno))
 }
 
 /// Writes the document to a hook's stdin.

@@ -89,7 +89,7 @@ const EXEC_WAIT_MS: u16 = 1000;
 pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     let host = |what| move |errno| SpawnError::Host { what, errno };
     let (error_read, error_write) =
-        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(host("could not make a pipe"))?;
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(host("could not create a pipe"))?;
     let (argv, envp) = (pointers(launch.argv), pointers(launch.envp));
     let [stdin, stdout, stderr, error] = [launch.stdin, launch.stdout, launch.stderr, error_write].map(above_assigned);
     let moved = host("could not move a descriptor");
@@ -121,7 +121,7 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
         }
     }
     steps.push(Step::Execute { program: launch.program, argv: &argv, envp: &envp });
-    let child = child::start(&steps, error.as_fd()).map_err(host("could not make a process"))?;
+    let child = child::start(&steps, error.as_fd()).map_err(host("could not create a process"))?;
     drop((stdin, stdout, stderr, error));
 
     let Some([number, errno @ ..]) = failure(error_read) else { return Ok(child) };

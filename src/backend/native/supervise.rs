@@ -130,8 +130,8 @@ impl<'a> Supervisor<'a> {
 
     fn signal_group(&mut self, signal: Signal) {
         self.attendant.iter().for_each(|attendant| attendant.signal(signal));
-        const UNREACHABLE: &str = "processes of its group may be left: the host has reaped the hook itself, and Linux \
-                                   before 6.9 has no safe way to signal its group then";
+        const UNREACHABLE: &str = "processes of its group may still run: the host reaped the hook itself, and after that, Linux \
+                                   before 6.9 has no safe way to signal the group";
         if self.child.process().signal_group(signal) == Signalled::Unreachable
             && !self.notes.iter().any(|note| note == UNREACHABLE)
         {
@@ -226,7 +226,7 @@ impl<'a> Supervisor<'a> {
 }
 
 fn held_note(stream: &str, pipe: BorrowedFd<'_>) -> String {
-    let held = format!("a background process still holds its {stream}, and was not waited for");
+    let held = format!("a background process still holds its {stream} open, and hookvisor did not wait for it");
     match pipe_holders::of_pipe(pipe).as_slice() {
         [] => held,
         holders => format!("{held}: {}", holders.join(", ")),

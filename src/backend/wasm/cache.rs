@@ -143,7 +143,7 @@ impl Cache {
             .ok()?;
         let found = file.metadata().ok()?;
         if !found.is_file() || !is_private(&found, self.user) || found.len() > LARGEST {
-            tracing::warn!("cache entry {} is not to be trusted, and is not used", path.display());
+            tracing::warn!("cache entry {} cannot be trusted and is not used", path.display());
             return None;
         }
         let entry = Identity::of(&found);
@@ -156,7 +156,7 @@ impl Cache {
             Ok(_) if !is_known => stamp.write(&self.directory, entry),
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!("cache entry {} is damaged, and is not used: {error}", path.display());
+                tracing::warn!("cache entry {} is damaged and is not used: {error}", path.display());
             }
         }
         verified.ok()
@@ -169,7 +169,7 @@ impl Cache {
         }
         let path = self.directory.join(&key.0);
         if let Err(error) = self.write(&path, code) {
-            tracing::info!("compiled code could not be kept in {}: {error}", path.display());
+            tracing::info!("compiled code could not be saved in {}: {error}", path.display());
         }
     }
 

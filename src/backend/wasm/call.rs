@@ -58,7 +58,7 @@ impl Program for WasmHook {
         let _permit = match self.sandbox.slots.take(&call.deadline) {
             Ok(permit) => permit,
             Err(expired) => {
-                let notes = vec!["it waited for its turn among many hooks, and did not get it in time".to_owned()];
+                let notes = vec!["timed out waiting for a free slot: too many sandboxed hooks ran at once".to_owned()];
                 let termination = expired.into();
                 return Ok(Completion {
                     termination,
@@ -96,7 +96,7 @@ impl Program for WasmHook {
             let file = self.settings_file.display();
             notes.extend(ungranted.iter().map(|directory| {
                 format!(
-                    "it may open nothing in {directory}; to allow it, add to {file}:{}",
+                    "it is not granted the directory {directory}; to allow it, add to {file}:{}",
                     lines_to_grant_directory(directory)
                 )
             }));
@@ -142,7 +142,7 @@ impl WasmHook {
 
 fn panicked(panic: &(dyn Any + Send)) -> LaunchError {
     let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    let why = why.unwrap_or("it does not say why").replace('\n', "; ");
+    let why = why.unwrap_or("no reason given").replace('\n', "; ");
     LaunchError::Host { what: "the sandbox has failed", why }
 }
 

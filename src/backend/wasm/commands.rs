@@ -69,7 +69,9 @@ impl Commands {
             self.note(format!("{}: {note}", path.display()));
         }
         match ended.termination {
-            Termination::Lost(why) => Err(CommandError::Failed(format!("{} ended unseen: {why}", path.display()))),
+            Termination::Lost(why) => {
+                Err(CommandError::Failed(format!("the exit status of {} is unavailable: {why}", path.display())))
+            }
             _ => Ok(ended),
         }
     }

@@ -46,7 +46,7 @@ impl<'a> ModuleFile<'a> {
             return Ok(());
         }
         Err(refused(format!(
-            "its SHA-256 is {found}, and its settings want {expected}: put the right module back, or correct `sha256` there"
+            "its SHA-256 is {found}, but its settings require {expected}: restore the right module, or correct `sha256`"
         )))
     }
 
@@ -54,7 +54,7 @@ impl<'a> ModuleFile<'a> {
         let mut bytes = Vec::new();
         self.file.each_piece(|piece| bytes.extend_from_slice(piece))?;
         if Sha256::digest(&bytes).as_slice() != self.stamp.digest {
-            return Err(refused("it was changed while it was loaded: load the hooks again"));
+            return Err(refused("it changed while it was loaded: reload the hooks"));
         }
         Ok(bytes)
     }
@@ -103,7 +103,7 @@ impl CodeSource<'_> {
         }
         let code = self.compile(T::LAYER, sandbox.resources, &key, file)?;
         let loaded = T::load(&sandbox.engine, &code);
-        loaded.map_err(|e| refused(format!("it was compiled, and could not be loaded: {}", one_line(&e))))
+        loaded.map_err(|e| refused(format!("its compiled code could not be loaded: {}", one_line(&e))))
     }
 
     fn compile(
@@ -117,8 +117,8 @@ impl CodeSource<'_> {
         if !self.compilation.has_compiler() {
             let into = self.cache.map(|cache| format!(" --cache {}", cache.directory().display())).unwrap_or_default();
             return Err(LaunchError::NotCompiled(format!(
-                "it has not been compiled yet, and this build of hookvisor has no compiler: run `hookvisor compile{into}` \
-                 of a full build of the same version"
+                "it is not in the cache, and this hookvisor has no compiler: run `hookvisor compile{into}` with \
+                 a full build of the same version"
             )));
         }
         let job = Job { hook: &file.file.path, binary: file.bytes()?, layer, resources };

@@ -122,7 +122,7 @@ impl Compilation {
             #[cfg(feature = "compiler")]
             None => local::run(job, limits, &deadline),
             #[cfg(not(feature = "compiler"))]
-            None => Err(refused("this build of hookvisor has no compiler")),
+            None => Err(refused("this hookvisor has no compiler")),
         }
     }
 
@@ -152,7 +152,7 @@ impl Compilation {
         });
         let failed = |why: String| LaunchError::Host { what: "the compiler's process failed", why };
         let ended = ended.map_err(|error| match error {
-            LaunchError::NotFound(_) => failed(format!("there is no {}", program.display())),
+            LaunchError::NotFound(_) => failed(format!("{} does not exist", program.display())),
             other => failed(format!("{} could not be run: {other}", program.display())),
         })?;
         let stderr = String::from_utf8_lossy(&ended.stderr.bytes);

@@ -68,7 +68,7 @@ impl Ended<'_> {
         }
         Termination::Exited(u8::try_from(status).unwrap_or_else(|_| {
             self.notes.push(format!(
-                "it asked for the exit status {status}, which is more than a process has; 255 stands for it"
+                "it asked for the exit status {status}, but the largest is 255, which is reported instead"
             ));
             u8::MAX
         }))
@@ -99,11 +99,11 @@ impl Ended<'_> {
         // The load has already checked the size of each single memory.
         if self.quota.exceeded {
             return refused(format!(
-                "its memories together need more than its limit from the start, {}: set `memory` in its settings",
+                "its memories together need more than its limit at the start, {}: raise `memory` in its settings",
                 ByteSize(self.memory as u64)
             ));
         }
-        let what = "its instance could not be made";
+        let what = "it could not be instantiated";
         // A system error is the host's fault. Anything else is a limit that the hook exceeded.
         if error.chain().any(|cause| cause.is::<std::io::Error>() || cause.is::<rustix::io::Errno>()) {
             return LaunchError::Host { what, why: format!("{}{}", one_line(error), Resources::limit_text()) };
@@ -119,11 +119,11 @@ impl Ended<'_> {
     fn note_memory(&mut self) {
         if self.quota.exceeded {
             let limit = self.limit();
-            self.notes.push(format!("it asked for more memory than it may have ({limit})"));
+            self.notes.push(format!("it asked for more memory than it can have ({limit})"));
         }
         if let Some(why) = &self.quota.host_failure {
             let limit = Resources::limit_text();
-            self.notes.push(format!("the host had no memory for it: {why}{limit}"));
+            self.notes.push(format!("the host could not provide memory for it: {why}{limit}"));
         }
     }
 

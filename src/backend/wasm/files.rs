@@ -27,8 +27,8 @@ use super::store::StoreData;
 use super::{memory, paths, procfs, ungranted};
 
 /// Why a path was refused.
-const NOT_A_FILE: &str = "a hook can open files and directories, and nothing else";
-const OF_A_PROCESS: &str = "it belongs to a process, and no hook may open that";
+const NOT_A_FILE: &str = "a hook can open only files and directories";
+const OF_A_PROCESS: &str = "it belongs to a process, and hooks cannot open such files";
 /// `errno.perm`
 const NOT_PERMITTED: i32 = 63;
 type SetTimes = (i32, i32, i32, i32, i64, i64, i32);

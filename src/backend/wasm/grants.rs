@@ -23,7 +23,7 @@ pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError
         if file::open_granted_directory(&directory.host, trust).is_ok_and(|held| procfs::is_of_a_process(&held)) {
             let host = directory.host.display();
             return Err(refused(format!(
-                "its settings grant the directory {host}, which belongs to a process: no hook may reach that"
+                "its settings grant the directory {host}, which belongs to a process: hooks cannot access processes"
             )));
         }
     }

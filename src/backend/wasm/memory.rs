@@ -38,7 +38,7 @@ pub(super) fn slice<'a>(caller: &'a mut Caller<'_, StoreData>, at: u32, len: u32
     let memory = exported(caller)?;
     let (at, len) = (at as usize, len as usize);
     let bytes = memory.data(&*caller).get(at..).and_then(|rest| rest.get(..len));
-    bytes.ok_or_else(|| format_err!("{len} bytes at {at} lie outside of the guest's memory"))
+    bytes.ok_or_else(|| format_err!("{len} bytes at {at} are outside the guest's memory"))
 }
 
 /// Four bytes of the memory at an aligned address.

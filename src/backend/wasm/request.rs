@@ -31,11 +31,11 @@ pub(super) enum RequestError {
 /// No program can take this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TooLarge {
-    #[error("a program name of {0} bytes is longer than any path")]
+    #[error("the program name has {0} bytes and is too long")]
     Program(usize),
-    #[error("an argument of {0} bytes is longer than a program can be given")]
+    #[error("an argument has {0} bytes and is too long")]
     Argument(usize),
-    #[error("there are more arguments than a program can be given")]
+    #[error("there are too many arguments")]
     Arguments,
 }
 

@@ -19,7 +19,7 @@ use crate::semaphore::Semaphore;
 
 /// The start function of a module's program.
 pub(super) const START: &str = "_start";
-pub(super) const NO_START: &str = "it exports no function `_start`, so it is a library and not a program: build it as a \
+pub(super) const NO_START: &str = "it exports no function `_start`, so it is a library, not a program: build it as a \
                                    binary (in Rust, with a `fn main`)";
 pub(super) const PREVIEW_1_NAME: &str = "WASI preview 1 (wasi_snapshot_preview1)";
 /// The size of a WebAssembly memory page.
@@ -104,13 +104,13 @@ impl Sandbox {
         component.initialize_copy_on_write_image().map_err(no_image)?;
         let unlinked = |e| {
             refused(format!(
-                "it could not be linked: {}; a hook may import WASI 0.2 and what guest-sdk/wit defines",
+                "it could not be linked: {}; a hook can import only WASI 0.2 and the interfaces in guest-sdk/wit",
                 one_line(&e)
             ))
         };
         let linked = self.component_imports()?.instantiate_pre(component).map_err(unlinked)?;
         let command = CommandPre::new(linked).map_err(|e| {
-            refused(format!("it exports no `wasi:cli/run`, so it is a library and not a program: {}", one_line(&e)))
+            refused(format!("it exports no `wasi:cli/run`, so it is a library, not a program: {}", one_line(&e)))
         })?;
         Ok(Linked::Component(command))
     }
@@ -145,7 +145,7 @@ pub(super) fn module_imports(engine: &Engine) -> wasmtime::Result<Linker<StoreDa
 /// Refuses imports that nothing provides.
 pub(super) fn missing_imports(missing: &[String], wasi: &str) -> LaunchError {
     refused(format!(
-        "it imports what nothing provides: {}; a hook may import {wasi} and what hookvisor-guest does",
+        "it has unknown imports: {}; a hook can import only {wasi} and the functions of hookvisor-guest",
         missing.join(", ")
     ))
 }
@@ -157,16 +157,16 @@ fn check_needs(needs: &ResourcesRequired, memory: usize, limits: &Limits) -> Res
     if initial > memory as u64 {
         let (needs, limit) = (ByteSize(initial), ByteSize(memory as u64));
         return Err(refused(format!(
-            "it needs {needs} of memory from the start, and its limit is {limit}: set `memory` in its settings"
+            "it needs {needs} of memory at the start, but its limit is {limit}: raise `memory` in its settings"
         )));
     }
     if let Some(size) = needs.max_initial_table_size.filter(|&size| size > limits.table_elements as u64) {
         let limit = limits.table_elements;
-        return Err(refused(format!("its table of {size} elements is over the limit, {limit}")));
+        return Err(refused(format!("its table has {size} elements, but the limit is {limit}")));
     }
     Ok(())
 }
 
 fn no_image(error: wasmtime::Error) -> LaunchError {
-    LaunchError::Host { what: "could not keep the initial image of its memory", why: one_line(&error) }
+    LaunchError::Host { what: "could not prepare the initial image of its memory", why: one_line(&error) }
 }

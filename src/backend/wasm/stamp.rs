@@ -73,7 +73,7 @@ impl Stamp {
         bytes.extend_from_slice(&boot);
         bytes.extend_from_slice(&xxh3_128(&bytes).to_le_bytes());
         if let Err(error) = replace(&path(cache, self.module), &bytes) {
-            tracing::debug!("no stamp in {}: {error}", cache.display());
+            tracing::debug!("could not write a stamp in {}: {error}", cache.display());
         }
     }
 }

@@ -91,7 +91,7 @@ impl StoreData {
     /// Notes in the report that the guest could not open this path.
     pub(super) fn note_unopened(&mut self, path: &str, why: &str) {
         if let Some(commands) = &mut self.commands {
-            commands.note(format!("it was refused {path:?}: {why}"));
+            commands.note(format!("it could not open {path:?}: {why}"));
         }
     }
 

@@ -169,7 +169,7 @@ impl Learned {
             text.push('\n');
             comment(&mut text, &directory.reasons);
             if host == "/" || host == "/etc" || host == "/tmp" || host == "/proc" || host == "/dev" {
-                let _ = writeln!(text, "# warning: {host} has far more in it than this hook needs");
+                let _ = writeln!(text, "# warning: {host} contains far more than this hook needs");
             }
             let _ = writeln!(text, "[[dir]]\nhost = {}", quoted(host));
             if directory.access == Access::ReadWrite {
@@ -184,7 +184,7 @@ impl Learned {
             if DANGEROUS.contains(&name) || DANGEROUS.contains(&base) {
                 let _ = writeln!(
                     text,
-                    "# warning: {name} can run or write more than its arguments show: grant a program of its own instead"
+                    "# warning: {name} can run or write more than its arguments show: grant a program made for this hook instead"
                 );
             }
             if arguments.iter().any(|argument| changes(argument)) {
@@ -280,7 +280,7 @@ host = "/sys/kernel/mm/hugepages"
 access = "read-write"
 
 # at qemu web1 start
-# warning: sh can run or write more than its arguments show: grant a program of its own instead
+# warning: sh can run or write more than its arguments show: grant a program made for this hook instead
 # an argument may be another next time: replace it with { regex = "…" } or "*"
 [[command]]
 program = "/bin/sh"

@@ -135,7 +135,7 @@ fn is_glob(text: &str) -> bool {
 fn below(places: &[PathBuf], component: &str, names: Names<'_>) -> Result<Vec<PathBuf>, String> {
     for (placeholder, name) in [("{object}", names.object), ("{operation}", names.operation)] {
         if component.contains(placeholder) && (name.is_empty() || name.starts_with('.') || name.contains(['/', '\0'])) {
-            return Err(format!("the name {name:?} cannot be put into the path of a directory"));
+            return Err(format!("the name {name:?} cannot be used in the path of a directory"));
         }
     }
     if !is_glob(component) {
@@ -299,7 +299,7 @@ impl<'de> Visitor<'de> for PatternVisitor {
         let Table { regex } = Table::deserialize(MapAccessDeserializer::new(map))?;
         if let Some(name) = ["{object}", "{operation}"].into_iter().find(|name| regex.contains(name)) {
             return Err(de::Error::custom(format!(
-                "{regex:?}: {name} is not replaced in a regular expression: use it in a text of its own"
+                "{regex:?}: {name} is not replaced in a regular expression: use it in a plain string"
             )));
         }
         // By itself, since the brackets that are put around it would make a whole of `a)|(b`. And anchored, so that of

@@ -28,7 +28,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Keys<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table, its values by their keys")
+        f.write_str("a table with named keys")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {

@@ -69,7 +69,7 @@ fn check_all(runtime: &Runtime) {
     let report = runtime.call(&event("leaves", "start")).limits(limits).run();
     assert_eq!(report.exit_status(), 124, "{report}");
     let member = String::from_utf8(report.hooks[0].stderr.clone()).unwrap();
-    let unreachable = report.hooks[0].notes.iter().any(|note| note.starts_with("processes of its group may be left"));
+    let unreachable = report.hooks[0].notes.iter().any(|note| note.starts_with("processes of its group may still run"));
     assert!(!unreachable || version() < (6, 9), "{report:?}");
     if unreachable {
         // Its number may be a stranger's by now, so it is told and not done.

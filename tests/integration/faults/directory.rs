@@ -60,7 +60,7 @@ fn a_directory_that_never_rests_is_told_and_changes_nothing() {
             said = runtime.reload().err();
             said.is_some()
         });
-        let expected = "changes while it is read: try again once that is done";
+        let expected = "keeps changing while it is read: try again later";
         assert!(said.unwrap().to_string().ends_with(expected));
     });
     assert_eq!(runtime.run(&event("web1", "start")).exit_status(), 3);

@@ -19,7 +19,7 @@ pub(super) fn limited<T>(resource: Resource, to: u64, body: impl FnOnce() -> T) 
     result
 }
 
-const NO_PROCESS: &str = "could not be run: could not make a process: no more processes or threads are allowed here \
+const NO_PROCESS: &str = "could not be run: could not create a process: no more processes or threads are allowed here \
                           (`ulimit -u`, or the limit of its cgroup)";
 
 #[test]
@@ -74,7 +74,7 @@ const NO_DESCRIPTOR: &str = "Too many open files";
 /// wasmtime keeps the reason to itself where it is a module's memory that cannot be kept.
 fn is_clear(said: &str) -> bool {
     said.contains(NO_DESCRIPTOR)
-        || said.ends_with("could not keep the initial image of its memory: cannot create a memfd")
+        || said.ends_with("could not prepare the initial image of its memory: cannot create a memfd")
 }
 
 #[test]

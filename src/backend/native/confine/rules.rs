@@ -48,7 +48,7 @@ pub(super) fn ruleset(
         Ok(rules.ruleset)
     };
     let ruleset = make()
-        .map_err(|error| LaunchError::Host { what: "could not make its Landlock rules", why: error.to_string() })?;
+        .map_err(|error| LaunchError::Host { what: "could not create its Landlock rules", why: error.to_string() })?;
     Option::<OwnedFd>::from(ruleset).ok_or_else(|| LaunchError::Refused("this kernel has no Landlock".to_owned()))
 }
 

@@ -63,7 +63,7 @@ impl Step<'_> {
     pub(super) fn failed(&self) -> &'static str {
         match self {
             Self::DefaultSignals | Self::UnblockSignals => "could not reset its signals",
-            Self::OwnGroup => "could not make its process group",
+            Self::OwnGroup => "could not create its process group",
             Self::Announce(_) => "could not be announced to the guardian process",
             Self::Directory(_) => "could not enter its directory",
             Self::Restrict(restriction) => restriction.failed(),

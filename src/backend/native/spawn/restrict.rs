@@ -40,7 +40,7 @@ impl Restriction<'_> {
     /// What could not be done, as a fragment that fits "confining it failed: …".
     pub(crate) fn failed(&self) -> &'static str {
         match self {
-            Self::MountNamespace => "could not make a mount namespace (this needs CAP_SYS_ADMIN)",
+            Self::MountNamespace => "could not create a mount namespace (this needs CAP_SYS_ADMIN)",
             Self::Attach { .. } | Self::Cover { .. } | Self::Detach { .. } => {
                 "could not cover the programs that its settings grant"
             }

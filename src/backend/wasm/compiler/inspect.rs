@@ -31,17 +31,17 @@ const PROVIDED: [(&str, &str); 8] = [
 const PROPOSALS: [(WasmFeatures, &str); 3] = [
     (
         WasmFeatures::THREADS.union(WasmFeatures::SHARED_EVERYTHING_THREADS),
-        "it uses threads, which a hook does not have: build it without them (for wasm32-wasip1 and not \
+        "it uses threads, which hookvisor does not support: build it without them (for wasm32-wasip1 and not \
          wasm32-wasip1-threads; with clang, without -pthread)",
     ),
     (
         WasmFeatures::EXCEPTIONS.union(WasmFeatures::LEGACY_EXCEPTIONS),
-        "it uses WebAssembly exceptions, which hookvisor does not run: build it without them (with clang, \
+        "it uses WebAssembly exceptions, which hookvisor does not support: build it without them (with clang, \
          -fno-exceptions; in Rust, -C panic=abort)",
     ),
     (
         WasmFeatures::GC.union(WasmFeatures::GC_TYPES),
-        "it uses WebAssembly garbage collection, which hookvisor does not run: build it for WASI in a language that brings \
+        "it uses WebAssembly garbage collection, which hookvisor does not support: build it for WASI in a language that brings \
          its own memory management (Rust, C, Go, Python)",
     ),
 ];
@@ -57,7 +57,7 @@ pub(super) fn inspect(engine: &Engine, binary: &[u8], layer: Layer) -> Result<()
 }
 
 pub(super) fn invalid(layer: Layer, why: &str) -> String {
-    format!("it is no valid WebAssembly {}, build or copy it again: {}", layer.name(), why.replace('\n', "; "))
+    format!("it is not a valid WebAssembly {} (build or copy it again): {}", layer.name(), why.replace('\n', "; "))
 }
 
 /// The exports and imports of the binary itself, without those of nested modules.
@@ -123,7 +123,7 @@ impl Interface {
         }
         if !self.exports.iter().any(|name| name == START) {
             return Err(refused(if self.exports(INITIALIZE) {
-                "it is a reactor: it exports `_initialize` and no `_start`, so it is a library and not a program: build it \
+                "it is a reactor: it exports `_initialize` and no `_start`, so it is a library, not a program: build it \
                  as a command (with clang, without -mexec-model=reactor; in Rust, as a binary)"
             } else {
                 sandbox::NO_START
@@ -146,7 +146,7 @@ impl Interface {
                 // wasmtime's WASI 0.3 is experimental and gets no security fixes.
                 "it is a component of WASI 0.3, and hookvisor runs WASI 0.2: build it for that (in Rust, for wasm32-wasip2)"
             } else {
-                "it exports no `wasi:cli/run`, so it is a library and not a program: build it as a command (in Rust, as a \
+                "it exports no `wasi:cli/run`, so it is a library, not a program: build it as a command (in Rust, as a \
                  binary for wasm32-wasip2)"
             }));
         }

@@ -45,10 +45,10 @@ fn failed(why: &str) -> u8 {
 fn compile(arguments: impl Iterator<Item = OsString>) -> Result<Vec<u8>, LaunchError> {
     let arguments: Vec<String> = arguments.map(|argument| argument.to_string_lossy().into_owned()).collect();
     let [version, layer, resources, memory, seconds] = &arguments[..] else {
-        return Err(wrong("it is started by hookvisor alone"));
+        return Err(wrong("only hookvisor can start it"));
     };
     if version != VERSION {
-        return Err(wrong(&format!("it is of version {VERSION}, and hookvisor is {version}: use the same version")));
+        return Err(wrong(&format!("its version is {VERSION}, but hookvisor has {version}: use the same version")));
     }
     let layer = [Layer::Module, Layer::Component].into_iter().find(|found| found.name() == layer);
     let resources = [Resources::Ample, Resources::Scarce].into_iter().find(|found| found.name() == resources);
