@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_is_woken_once_and_whoever_has_left_is_not() {
+    fn waiters_are_woken_once_and_former_waiters_are_not() {
         let (cancel, stays, leaves, late) =
             (Cancel::new(), Arc::<Count>::default(), Arc::<Count>::default(), Arc::<Count>::default());
         let _stays = cancel.wakes(Arc::clone(&stays).into());
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn its_descriptor_is_readable_from_the_cancellation_on_whenever_it_was_made() {
+    fn its_descriptor_becomes_readable_whenever_it_was_created() {
         let (before, after) = (Cancel::new(), Cancel::new());
         assert_eq!(is_readable(&before), Ok(false));
         before.cancel();

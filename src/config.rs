@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line() {
+    fn a_mistake_is_reported_with_its_line() {
         let why = |text: &str| read(text).err().unwrap_or_default();
         assert!(why("[drivers.qemu]\ntimeuot = '5s'").starts_with("line 2: unknown field `timeuot`"));
         assert!(why("hook = '/srv'").starts_with("line 1: unknown field `hook`, expected one of"));

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_nested_beyond_all_measure_ends_nothing_but_itself() {
+    fn a_deeply_nested_document_is_refused_safely() {
         let (open, close) = ("<a>".repeat(1 << 20), "</a>".repeat(1 << 20));
         assert!(DocumentFormat::Xml.refuse(open.as_bytes()).is_err());
         let _either_way = DocumentFormat::Xml.refuse((open + &close).as_bytes());

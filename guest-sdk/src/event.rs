@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_happened_cannot_be_vetoed() {
+    fn past_events_cannot_be_vetoed() {
         let stage = |object: &str, operation: &str| Event::new(object, operation).stage();
         for operation in ["prepare", "start", "started", "migrate", "reconnect", "port-created", "pre-stop", "resize"] {
             assert_eq!(stage("web1", operation), Stage::Start, "{operation}");

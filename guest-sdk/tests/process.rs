@@ -24,7 +24,7 @@ const TESTS: [Test; 9] = [
     ("a new document goes to stdout alone", a_new_document_goes_to_stdout_alone),
     ("a new document that cannot be written vetoes", a_new_document_that_cannot_be_written_vetoes),
     ("the log goes to stderr", the_log_goes_to_stderr),
-    ("a document that nobody asks for is left alone", a_document_that_nobody_asks_for_is_left_alone),
+    ("a document that nobody asks for is left alone", a_document_that_is_not_requested_is_not_read),
     ("a call without an operation vetoes", a_call_without_an_operation_vetoes),
 ];
 
@@ -145,7 +145,7 @@ fn the_log_goes_to_stderr() -> TestResult {
     Ok(())
 }
 
-fn a_document_that_nobody_asks_for_is_left_alone() -> TestResult {
+fn a_document_that_is_not_requested_is_not_read() -> TestResult {
     let output = given(&vec![b'x'; 5_000_000], &["web1", "0"])?;
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
     Ok(())

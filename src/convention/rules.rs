@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_has_happened_is_in_the_shutdown_stage_of_the_generic_convention() {
+    fn only_past_events_are_in_the_generic_shutdown_stage() {
         let generic = Convention::new("podman");
         for operation in ["prepare", "start", "started", "pre-stop", "resize", "", "Stopped"] {
             assert_eq!(generic.rule(operation).stage, Stage::Start, "{operation}");
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_that_fits_holds() {
+    fn the_longest_matching_name_wins() {
         let convention = Convention::new("vmm")
             .operation("disk-*", Operation::shutdown())
             .operation("disk-at*", Operation::start())

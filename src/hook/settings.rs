@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line() {
+    fn a_mistake_is_reported_with_its_line() {
         assert!(
             error("timeout = \"5s\"\ntimeuot = \"5s\"\n")
                 .starts_with("line 2: unknown field `timeuot`, expected one of")

@@ -108,7 +108,7 @@ fn huge(path: &Path, beginning: &[u8]) {
 }
 
 #[test]
-fn what_is_no_file_or_no_program() {
+fn unusable_hook_files() {
     let cases: &[Case] = &[
         ("a directory", 126, |path| fs::create_dir(path).unwrap()),
         ("a dangling link", 127, |path| symlink("/no/such", path).unwrap()),
@@ -144,7 +144,7 @@ fn a_program_that_the_system_cannot_execute() {
 }
 
 #[test]
-fn settings_that_cannot_be_followed() {
+fn invalid_settings() {
     let cases: &[Case] = &[
         ("an unknown key", 126, |hook| settings(hook, "timeout = \"5s\"\ntimeuot = \"5s\"\n")),
         ("a string without an end", 126, |hook| settings(hook, "timeout = \"5s\n")),
@@ -235,7 +235,7 @@ mod wasm {
 
     /// Without a cache a hook takes longer to load, and that is all; only who asks for one has to hear of it.
     #[test]
-    fn a_cache_that_cannot_be_one() {
+    fn unusable_cache_directories() {
         let hooks = Hooks::new();
         module(&hooks.path().join(DRIVER), FITS);
         hooks.file("test.d/cache~", "", 0o644);
@@ -267,7 +267,7 @@ mod wasm {
     }
 
     #[test]
-    fn a_module_is_known_by_its_magic_and_not_by_its_name() {
+    fn a_module_is_recognized_by_its_magic_number() {
         let hooks = Hooks::new();
         module(&hooks.path().join(DRIVER), FITS);
         assert_eq!(start(&hooks), Ran { status: 0, stdout: String::new(), stderr: String::new() });
@@ -292,8 +292,8 @@ fn modules_in_a_build_for_native_hooks_only() {
 
 /// Root runs only what root alone could have written; other users run their own files as they are.
 #[test]
-fn what_others_could_have_written() {
-    if !needs_root("what_others_could_have_written") {
+fn files_that_others_could_have_written() {
+    if !needs_root("files_that_others_could_have_written") {
         return;
     }
     let files: &[Case] = &[
@@ -357,8 +357,8 @@ fn what_others_could_have_written() {
 
 /// A user's own rights count, which root, who may do anything, has to give up to see.
 #[test]
-fn what_this_user_may_not_use() {
-    if !needs_root("what_this_user_may_not_use") {
+fn files_that_this_user_cannot_use() {
+    if !needs_root("files_that_this_user_cannot_use") {
         return;
     }
     let hooks = Hooks::new();
@@ -403,7 +403,7 @@ fn another_s_directory(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_hooks_directory_that_is_none() {
+fn unusable_hooks_directories() {
     let hooks = Hooks::new();
     let said = |what: &str, name: &str| {
         let path = hooks.path().join(name);
@@ -439,7 +439,7 @@ fn a_hooks_directory_that_is_none() {
 }
 
 #[test]
-fn an_empty_hooks_directory_has_nothing_to_say() {
+fn an_empty_hooks_directory_prints_nothing() {
     let hooks = Hooks::new();
     assert_eq!(start(&hooks), Ran { status: 0, stdout: String::new(), stderr: String::new() });
     assert_eq!(hooks.call(&["list"]), Ran { status: 0, stdout: String::new(), stderr: String::new() });
@@ -448,7 +448,7 @@ fn an_empty_hooks_directory_has_nothing_to_say() {
 }
 
 #[test]
-fn a_hook_that_is_not_executable_is_passed_over_and_that_is_told() {
+fn a_hook_that_is_not_executable_is_skipped_and_reported() {
     let hooks = Hooks::new();
     hooks.file(DRIVER, "#!/bin/sh\nexit 1\n", 0o644);
     let why = "it is not executable: run `chmod +x DIR/test` to have it called";
@@ -469,7 +469,7 @@ fn a_hook_that_is_not_executable_is_passed_over_and_that_is_told() {
 }
 
 #[test]
-fn settings_without_a_hook_are_told() {
+fn settings_without_a_hook_are_reported() {
     let hooks = Hooks::new().script("test.d/10-check.sh", "exit 0");
     hooks.file("test.d/10-check.toml", "timeout = \"5s\"\n", 0o644);
     let checked = hooks.call(&["check"]);
@@ -482,7 +482,7 @@ fn settings_without_a_hook_are_told() {
 }
 
 #[test]
-fn exec_of_a_file_that_is_not_there() {
+fn exec_of_a_missing_file() {
     let hooks = Hooks::new();
     hooks.file("file", "", 0o644);
     let said = |name: &str| {
@@ -497,7 +497,7 @@ fn exec_of_a_file_that_is_not_there() {
 }
 
 #[test]
-fn arguments_that_no_hook_can_be_given() {
+fn arguments_that_cannot_be_passed() {
     let nul = Event::new("test", "we\0b", "start").map(drop).unwrap_err().to_string();
     assert_eq!(nul, r#"the object "we\0b" contains a NUL byte, which is not allowed in an event"#);
 
@@ -558,7 +558,7 @@ fn usage_errors() {
 }
 
 #[test]
-fn a_standard_input_that_cannot_be_read_is_no_empty_document() {
+fn an_unreadable_standard_input_is_not_an_empty_document() {
     let hooks = Hooks::new().script(DRIVER, "exit 0");
     hooks.file("written~", "", 0o644);
     let run = "hookvisor run --hooks \"$HOOKS\" test web1 start";
@@ -575,7 +575,7 @@ fn a_standard_input_that_cannot_be_read_is_no_empty_document() {
 }
 
 #[test]
-fn a_standard_output_that_is_full_is_a_failure_and_one_that_nobody_reads_is_not() {
+fn a_full_standard_output_is_a_failure_and_a_closed_one_is_not() {
     let hooks = Hooks::new().script("qemu", "cat").script(DRIVER, "echo said; exit 3");
     let full = "hookvisor: standard output could not be written: No space left on device (os error 28)\n";
     for command in [

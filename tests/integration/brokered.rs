@@ -62,7 +62,7 @@ fn runs(what: &str) -> bool {
 }
 
 #[test]
-fn what_is_not_listed_just_so_is_refused() {
+fn commands_that_are_not_listed_exactly_are_refused() {
     for target in TARGETS {
         let hooks = hook(target, "");
         let granted = told(&hooks, "/bin/echo guest any_thing web1 42");
@@ -105,7 +105,7 @@ fn what_is_not_listed_just_so_is_refused() {
 }
 
 #[test]
-fn a_command_gets_nothing_of_the_host_s_environment_or_the_hook_s() {
+fn a_command_inherits_no_environment_of_host_or_hook() {
     for target in TARGETS {
         let hooks = hook(target, "env = { SECRET = 'of the hook' }");
         assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "the host has a variable that would be seen");
@@ -118,8 +118,8 @@ fn a_command_gets_nothing_of_the_host_s_environment_or_the_hook_s() {
 }
 
 #[test]
-fn a_command_ends_with_the_hook_s_time_and_so_does_its_group() {
-    alone("brokered::a_command_ends_with_the_hook_s_time_and_so_does_its_group", || {
+fn a_command_and_its_group_end_at_the_hook_s_timeout() {
+    alone("brokered::a_command_and_its_group_end_at_the_hook_s_timeout", || {
         for target in TARGETS {
             let hooks = hook(target, "");
             told(&hooks, "/bin/sh -c true");
@@ -143,8 +143,8 @@ fn a_command_ends_with_the_hook_s_time_and_so_does_its_group() {
 }
 
 #[test]
-fn a_command_s_output_is_bounded_and_what_it_leaves_unread_is_no_error() {
-    alone("brokered::a_command_s_output_is_bounded_and_what_it_leaves_unread_is_no_error", || {
+fn a_command_s_output_is_bounded_and_unread_input_is_no_error() {
+    alone("brokered::a_command_s_output_is_bounded_and_unread_input_is_no_error", || {
         for target in TARGETS {
             let hooks = hook(target, "memory = '512MiB'");
             told(&hooks, "/bin/sh -c true");
@@ -164,8 +164,8 @@ fn a_command_s_output_is_bounded_and_what_it_leaves_unread_is_no_error() {
 }
 
 #[test]
-fn a_background_process_of_a_command_holds_up_nobody() {
-    alone("brokered::a_background_process_of_a_command_holds_up_nobody", || {
+fn a_background_process_of_a_command_is_not_waited_for() {
+    alone("brokered::a_background_process_of_a_command_is_not_waited_for", || {
         for target in TARGETS {
             let hooks = hook(target, "");
             told(&hooks, "/bin/sh -c true");

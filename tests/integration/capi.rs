@@ -13,7 +13,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const PROGRAMS: [&str; 5] = ["verdicts", "misuse", "threads", "process", "control"];
 
 #[test]
-fn a_c_program_is_answered_right() {
+fn a_c_program_gets_the_right_answers() {
     let world = World::of_both_kinds();
     for name in PROGRAMS {
         world.run(Tool::None, &program(name, Tool::None), VERSION);
@@ -57,7 +57,7 @@ fn it_can_be_unloaded() {
 }
 
 #[test]
-fn the_header_is_that_of_the_source() {
+fn the_header_matches_the_source() {
     let mut cargo = Command::new(env!("CARGO"));
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     cargo.current_dir(ROOT).args(["run", "--quiet", "--locked", "--package", "header", "--target-dir"]).arg(target);
@@ -67,12 +67,12 @@ fn the_header_is_that_of_the_source() {
 }
 
 #[test]
-fn cpp_takes_the_header() {
+fn the_header_compiles_as_cpp() {
     let mut compiler = Command::new("g++");
     compiler.current_dir(ROOT).args(["-Wall", "-Wextra", "-Werror", "-pedantic", "-std=c++11", "-fsyntax-only"]);
     compiler.args(["-Iinclude", "-include", "hookvisor.h", "-x", "c++", "/dev/null"]);
     if compiler.output().is_err() {
-        return skip("capi::cpp_takes_the_header", "g++ is not installed");
+        return skip("capi::the_header_compiles_as_cpp", "g++ is not installed");
     }
     succeed(&mut compiler);
 }

@@ -145,7 +145,7 @@ fn a_changed_document_goes_to_standard_output() {
 }
 
 #[test]
-fn what_is_not_said_of_an_event_is_as_the_driver_has_it() {
+fn omitted_fields_of_an_event_get_the_driver_s_defaults() {
     let hooks = Hooks::new();
     let body = "echo \"$*\" >&2; exit 1";
     let hooks =
@@ -191,7 +191,7 @@ fn furnished() -> Hooks {
 }
 
 #[test]
-fn list_tells_what_is_called_in_its_order() {
+fn list_shows_the_hooks_in_call_order() {
     let hooks = furnished();
     let listed = hooks.call(&["list"]);
     assert_eq!((listed.status, listed.stderr.as_str()), (0, ""));
@@ -199,7 +199,7 @@ fn list_tells_what_is_called_in_its_order() {
 }
 
 #[test]
-fn check_tells_what_would_happen_to_every_file() {
+fn check_reports_on_every_file() {
     let hooks = furnished();
     let checked = hooks.call(&["check"]);
     assert_eq!((checked.status, checked.stderr.as_str()), (1, ""));
@@ -234,7 +234,7 @@ fn list_and_check_have_the_same_json() {
 }
 
 #[test]
-fn the_hooks_for_one_event_run_for_it_alone() {
+fn per_event_hooks_run_only_for_their_event() {
     let hooks =
         Hooks::new().script("qemu.d/web1/prepare/begin/10-isolate", "exit 3").script("qemu.d/10-general", "exit 0");
     let status = |event: &[&str]| hooks.call(&[&["run", "qemu"], event].concat()).status;
@@ -245,7 +245,7 @@ fn the_hooks_for_one_event_run_for_it_alone() {
 }
 
 #[test]
-fn exec_hands_on_arguments_document_output_and_status() {
+fn exec_passes_on_arguments_document_output_and_status() {
     let hooks = Hooks::new().script("hook", r#"printf '<%s>' "$@"; cat; echo "$MODE $#" >&2; exit 5"#);
     hooks.file("hook.toml", "env = { MODE = \"strict\" }\n", 0o644);
     let mut command = hooks.command("exec");
@@ -296,7 +296,7 @@ mod wasm {
     }
 
     #[test]
-    fn check_and_list_tell_a_module_and_its_rights() {
+    fn check_and_list_show_a_module_and_its_rights() {
         let hooks = Hooks::new().copy("test.d/20-policy.wasm", wasm_probe());
         hooks.file("test.d/20-policy.toml", "memory = \"32MiB\"\nenv = { MODE = \"strict\" }\n", 0o644);
         let details = "DIR/test.d/20-policy.wasm; may see the variable MODE, use 32.0 MiB of memory; timeout 90s\n";
@@ -309,7 +309,7 @@ mod wasm {
 
     /// The names of hookvisor's threads, as a hook of its sees them.
     #[test]
-    fn native_hooks_alone_never_make_an_engine() {
+    fn native_hooks_never_create_an_engine() {
         let look = "cat /proc/$PPID/task/*/comm >&2; exit 1";
         let threads = |hooks: &Hooks| {
             let ran = hooks.call(&["run", DRIVER, "web1", "start"]);
@@ -325,7 +325,7 @@ mod wasm {
 
     /// A pool of instances reserves more addresses than anything else does.
     #[test]
-    fn a_command_makes_no_pool_for_its_one_event() {
+    fn a_single_event_creates_no_pool() {
         let hooks = Hooks::new()
             .copy("test.d/10.wasm", wasm_probe())
             .script("test.d/20", "grep VmSize: /proc/$PPID/status >&2");
@@ -359,7 +359,7 @@ fn help() {
 }
 
 #[test]
-fn asked_for_nothing_it_says_what_there_is_to_ask_for() {
+fn without_arguments_it_prints_the_help() {
     let hooks = Hooks::new();
     let version = hooks.ran(hookvisor().arg("--version"));
     assert_eq!(version, ran(0, concat!("hookvisor ", env!("CARGO_PKG_VERSION"), "\n"), ""));
@@ -370,7 +370,7 @@ fn asked_for_nothing_it_says_what_there_is_to_ask_for() {
 }
 
 #[test]
-fn the_log_tells_as_much_as_it_is_asked_for() {
+fn the_log_level_decides_what_is_logged() {
     let hooks = Hooks::new().script(DRIVER, "exit 0");
     hooks.file("test.d/10-broken", "exit 0\n", 0o755);
     hooks.file("a stray", "", 0o644);
@@ -388,7 +388,7 @@ fn the_log_tells_as_much_as_it_is_asked_for() {
 
 /// At a terminal nobody means to type a document, and a hook that is quick says nothing of itself.
 #[test]
-fn at_a_terminal_there_is_no_document_to_wait_for() {
+fn at_a_terminal_no_document_is_read() {
     let hooks = Hooks::new().script(DRIVER, "cat >&2; exit 1");
     let terminal = openpty(None, None).unwrap();
     let mut command = Command::new("sh");

@@ -74,7 +74,7 @@ fn limits(time: Duration, memory: u64) -> Limits {
 }
 
 #[test]
-fn what_could_never_run_is_refused_before_it_is_compiled() {
+fn modules_that_cannot_run_are_refused_before_they_are_compiled() {
     let began = Instant::now();
     let start = "(func (export \"_start\"))";
     for (module, expected) in [
@@ -134,8 +134,8 @@ fn what_could_never_run_is_refused_before_it_is_compiled() {
 }
 
 #[test]
-fn compiling_in_a_process_of_its_own_is_limited_in_time_and_memory() {
-    alone("compiling::compiling_in_a_process_of_its_own_is_limited_in_time_and_memory", || {
+fn compiling_in_a_separate_process_is_limited_in_time_and_memory() {
+    alone("compiling::compiling_in_a_separate_process_is_limited_in_time_and_memory", || {
         let hooks = hooks_with(functions(ENDLESS, None));
         let build = |limits| Runtime::builder(hooks.path()).limits(limits).compiler(hookvisor()).build().unwrap();
         let before = Leftovers::before();
@@ -182,7 +182,7 @@ fn compiling_in_the_host_s_process_is_limited_too() {
 }
 
 #[test]
-fn what_a_process_of_its_own_has_compiled_runs_and_is_cached() {
+fn code_from_a_separate_compiler_runs_and_is_cached() {
     for probe in [wasm_probe(), wasm_component_probe()] {
         let hooks = Hooks::new().copy(DRIVER, probe);
         let cache = tempfile::tempdir().unwrap();
@@ -241,8 +241,8 @@ fn a_signal_ends_the_program_and_its_compiler() {
 }
 
 #[test]
-fn a_compiler_that_is_killed_is_no_crash_of_the_host() {
-    alone("compiling::a_compiler_that_is_killed_is_no_crash_of_the_host", || {
+fn a_killed_compiler_does_not_crash_the_host() {
+    alone("compiling::a_killed_compiler_does_not_crash_the_host", || {
         let hooks = hooks_with(functions(ENDLESS, None));
         std::thread::scope(|scope| {
             let runtime = scope.spawn(|| Runtime::builder(hooks.path()).compiler(hookvisor()).build().unwrap());
@@ -263,7 +263,7 @@ fn a_compiler_that_is_killed_is_no_crash_of_the_host() {
 
 #[test]
 #[ignore = "a measurement"]
-fn the_cost_of_compiling_in_a_process_of_its_own() {
+fn the_cost_of_compiling_in_a_separate_process() {
     let small = module_that_exits(0);
     for (what, module) in [("a module of 100 bytes", small), ("the probe", std::fs::read(wasm_probe()).unwrap())] {
         let hooks = hooks_with(module);

@@ -16,7 +16,7 @@ fn configured(config: &str, subcommand: &[&str]) -> Ran {
 }
 
 #[test]
-fn run_list_and_check_go_by_the_configuration() {
+fn run_list_and_check_use_the_configuration() {
     let config = "hooks = 'srv'\n[limits]\ntimeout = '20s'\n[drivers.qemu]\ntimeout = '150ms'\n";
     let listed = configured(config, &["list"]);
     assert_eq!((listed.status, listed.stderr.as_str()), (0, ""));
@@ -62,7 +62,7 @@ fn a_hook_can_be_switched_off_or_left_out_of_operations() {
 }
 
 #[test]
-fn a_setting_decides_who_runs_the_directories_for_one_event() {
+fn a_setting_decides_who_runs_the_per_event_directories() {
     let nested = "qemu.d/web1/start/begin/10-own";
     let dispatcher = "[ ! -d \"${0%/*}/qemu.d/$1/$2\" ] || run-parts \"${0%/*}/qemu.d/$1/$2/$3\"";
     let hooks = |settings: &str| {

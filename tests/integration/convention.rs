@@ -86,7 +86,7 @@ fn a_filter_rewrites_json_and_nothing_else() {
 }
 
 #[test]
-fn a_closed_list_vetoes_what_is_not_on_it_and_calls_no_hook() {
+fn a_closed_list_vetoes_unlisted_operations_and_calls_no_hook() {
     let hooks = Hooks::new().script("vmm", ": > \"$0.called.bak\"");
     for runtime in both(&hooks) {
         let report = runtime.start(&event("craete")).into_result().unwrap_err().into_report();
@@ -172,7 +172,7 @@ fn the_document_of_a_filter_can_be_checked_by_the_host() {
 }
 
 #[test]
-fn a_convention_that_cannot_be_used_is_refused_with_the_place() {
+fn an_invalid_convention_is_refused_with_its_place() {
     let hooks = Hooks::new();
     let why = |convention| {
         let error = Runtime::builder(hooks.path()).convention(convention).build().unwrap_err();

@@ -60,7 +60,7 @@ fn hooks_are_asked_before_a_start_and_told_after_the_end() {
 }
 
 #[test]
-fn its_own_client_prints_the_answer_and_fails_with_a_no() {
+fn its_client_prints_the_answer_and_fails_on_a_no() {
     let hooks = hooks("[ $1 != bad ] || { printf 'first\\n\\nlast\\n' >&2; exit 3; }");
     let daemon = Daemon::of(&hooks, &[]);
     let (started, said) = daemon.ctl(&["start", "web1", "sleep", "-s", "3600"]);
@@ -73,7 +73,7 @@ fn its_own_client_prints_the_answer_and_fails_with_a_no() {
 }
 
 #[test]
-fn the_end_of_a_guest_that_exits_by_itself_is_told_and_its_process_group_goes_with_it() {
+fn when_a_guest_exits_its_hooks_are_told_and_its_process_group_ends() {
     let hooks = hooks("");
     let guest = hooks.file("guest", "#!/bin/sh\nsleep 3600 & echo $! > \"$0.child\"\n", 0o755);
     let daemon = Daemon::of(&hooks, &[]);
@@ -86,7 +86,7 @@ fn the_end_of_a_guest_that_exits_by_itself_is_told_and_its_process_group_goes_wi
 }
 
 #[test]
-fn starts_of_different_guests_run_side_by_side_and_take_their_names() {
+fn starts_of_different_guests_run_in_parallel_and_reserve_their_names() {
     // Each start ends only if the other has begun.
     let both = format!(": > \"$dir/began-$1\"; [ $2 = stopped ] || {{ {}; {}; }}", until("began-a"), until("began-b"));
     let hooks = hooks(&both);
@@ -104,7 +104,7 @@ fn starts_of_different_guests_run_side_by_side_and_take_their_names() {
 }
 
 #[test]
-fn no_more_hooks_run_at_once_than_the_option_says() {
+fn the_option_limits_how_many_hooks_run_at_once() {
     let hooks = hooks(&format!(": > \"$dir/began-$1\"; {}", until("go")));
     let daemon = Daemon::of(&hooks, &["--max-hooks", "1"]);
     thread::scope(|scope| {
@@ -124,7 +124,7 @@ fn no_more_hooks_run_at_once_than_the_option_says() {
 }
 
 #[test]
-fn sighup_loads_the_hooks_again_while_old_ones_run_and_keeps_them_if_it_cannot() {
+fn sighup_reloads_the_hooks_and_keeps_the_old_ones_on_failure() {
     let hooks = hooks(&format!("[ $1 != slow ] || [ $2 = stopped ] || {{ : > \"$dir/began\"; {}; }}", until("go")));
     let daemon = Daemon::of(&hooks, &[]);
     let new = |hooks: &Hooks| calls(hooks).into_iter().filter(|call| call.starts_with("new")).collect::<Vec<_>>();
@@ -174,7 +174,7 @@ fn sigterm_ends_every_guest_tells_its_hooks_and_leaves_nothing() {
 }
 
 #[test]
-fn sigterm_gives_up_a_start_whose_hook_hangs() {
+fn sigterm_cancels_a_start_whose_hook_hangs() {
     let hooks = hooks("[ $2 = stopped ] || { sleep 3600 & echo $! > \"$dir/child\"; echo $$ > \"$dir/hook\"; wait; }");
     let mut daemon = Daemon::of(&hooks, &[]);
     let mut client = daemon.client();
@@ -211,7 +211,7 @@ fn a_killed_daemon_leaves_no_hook_and_the_next_one_takes_its_socket() {
 }
 
 #[test]
-fn of_two_daemons_one_gets_the_socket_and_what_is_no_socket_stays() {
+fn only_one_daemon_gets_the_socket_and_other_files_stay() {
     let hooks = hooks("");
     let first = Daemon::of(&hooks, &[]);
     let mut second = Daemon::spawn(&hooks, &[]);
@@ -228,7 +228,7 @@ fn of_two_daemons_one_gets_the_socket_and_what_is_no_socket_stays() {
 }
 
 #[test]
-fn what_is_no_command_is_refused_and_the_rest_of_the_clients_go_on() {
+fn invalid_commands_are_refused_and_other_clients_go_on() {
     let hooks = hooks("");
     let daemon = Daemon::of(&hooks, &[]);
     let usage = "no a command is: start NAME PROGRAM [ARG…], stop NAME, or list";
@@ -281,7 +281,7 @@ fn fifty_clients_at_once_are_each_answered_their_own() {
 }
 
 #[test]
-fn of_too_many_clients_the_last_is_turned_away() {
+fn a_client_above_the_limit_is_turned_away() {
     let hooks = hooks("");
     let daemon = Daemon::of(&hooks, &[]);
     let mut clients: Vec<_> = (0..256).map(|_| daemon.client()).collect();
@@ -325,7 +325,7 @@ fn its_guests_have_no_signal_blocked() {
 }
 
 #[test]
-fn the_guests_of_a_killed_daemon_are_reconnected_and_the_ends_of_the_others_are_told() {
+fn the_next_daemon_reconnects_running_guests_and_reports_ended_ones() {
     let hooks = hooks("[ \"$2 $1\" != 'reconnect unwanted' ] || exit 3");
     let mut killed = Daemon::of(&hooks, &[]);
     let [stays, unwanted, ends] = ["stays", "unwanted", "ends"].map(|name| killed.start(name, "sleep 3600"));
@@ -353,7 +353,7 @@ fn the_guests_of_a_killed_daemon_are_reconnected_and_the_ends_of_the_others_are_
 }
 
 #[test]
-fn a_process_that_has_a_guest_s_number_by_now_is_left_alone() {
+fn a_process_that_reuses_a_guest_s_number_is_left_alone() {
     let hooks = hooks("");
     let mut other = std::process::Command::new("sleep").arg("3600").spawn().unwrap();
     let state = format!(

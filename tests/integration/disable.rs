@@ -70,7 +70,7 @@ fn a_hook_that_is_a_link_stays_one() {
 }
 
 #[test]
-fn what_cannot_be_disabled_or_enabled_is_told_and_left_alone() {
+fn a_failure_to_disable_or_enable_is_reported_and_changes_nothing() {
     let hooks = vetoing();
     let said = |arguments: &[&str]| {
         let before = names(&hooks);

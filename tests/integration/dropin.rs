@@ -99,7 +99,7 @@ fn standard_output_is_for_a_filters_document_alone() {
 }
 
 #[test]
-fn a_document_that_libvirt_does_not_get_is_no_success() {
+fn a_document_that_does_not_reach_libvirt_is_a_failure() {
     let root = Root::new().hook("qemu", "cat");
     let qemu = root.path("etc/libvirt/hooks/qemu").display().to_string();
     for stdout in [">/dev/full", "1</dev/null"] {
@@ -112,7 +112,7 @@ fn a_document_that_libvirt_does_not_get_is_no_success() {
 }
 
 #[test]
-fn what_keeps_hookvisor_itself_from_its_work_is_a_veto() {
+fn a_failure_of_hookvisor_itself_is_a_veto() {
     let wrong = |root: Root| {
         let (status, stdout, stderr) = root.call("prepare");
         assert_eq!((status, stdout.as_str()), (125, ""), "{stderr}");
@@ -179,7 +179,7 @@ fn the_configured_limits_hold_where_a_hook_has_none() {
 
 /// Nothing that a daemon may have inherited changes what its hooks are.
 #[test]
-fn no_variable_points_hookvisor_elsewhere() {
+fn no_environment_variable_changes_the_paths() {
     let root = Root::new().hook("qemu", "exit 3");
     let mut called = root.qemu();
     for name in ["HOOKVISOR_HOOKS", "HOOKVISOR_CONFIG", "HOOKVISOR_ROOT", "HOME", "XDG_CONFIG_HOME"] {
@@ -257,9 +257,9 @@ fn the_journal_gets_the_fields_of_each_call() {
 }
 
 #[test]
-fn a_journal_that_is_not_there_is_told() {
+fn a_missing_journal_is_reported() {
     if Path::new("/run/systemd/journal/socket").exists() {
-        return skip("dropin::a_journal_that_is_not_there_is_told", "this machine has a journal");
+        return skip("dropin::a_missing_journal_is_reported", "this machine has a journal");
     }
     let (status, _, stderr) = Root::new().config("[log]\nto = 'journal'\n").call("start");
     assert_eq!(status, 0);

@@ -99,7 +99,7 @@ fn a_cancelled_module_is_ended_whatever_it_does() {
 }
 
 #[test]
-fn all_hooks_of_a_call_together_get_the_time_that_it_has() {
+fn the_time_limit_of_a_call_covers_all_its_hooks() {
     let hooks = Hooks::new().script("test.d/10-slow", "exec sleep 3600").script("test.d/20-late", "echo called >&2");
     let runtime = hooks.runtime();
     let began = Instant::now();
@@ -119,7 +119,7 @@ fn all_hooks_of_a_call_together_get_the_time_that_it_has() {
 }
 
 #[test]
-fn no_more_hooks_run_at_once_than_the_host_allows_and_each_gets_its_turn() {
+fn max_in_flight_is_never_exceeded_and_every_hook_gets_a_slot() {
     // Each says how many there are, itself among them, while it runs.
     let body = "mkdir \"$0.now.$1.bak\"; ls -d \"$0\".now.*.bak | wc -l >> \"$0.seen.bak\"; sleep 0.01; rmdir \"$0.now.$1.bak\"";
     let hooks = Hooks::new().script(DRIVER, body);
@@ -139,7 +139,7 @@ fn no_more_hooks_run_at_once_than_the_host_allows_and_each_gets_its_turn() {
 }
 
 #[test]
-fn a_turn_that_does_not_come_in_time_is_a_veto() {
+fn a_slot_that_does_not_come_in_time_is_a_veto() {
     let hooks = Hooks::new().script(DRIVER, ": > \"$0.bak\"; exec sleep 3600");
     let one = NonZeroUsize::MIN;
     let (cancel, runtime) = (Cancel::new(), hooks.builder().max_in_flight(one).build().unwrap());
@@ -158,7 +158,7 @@ fn a_turn_that_does_not_come_in_time_is_a_veto() {
 }
 
 #[test]
-fn the_end_of_an_admitted_guest_is_told_once_however_it_comes() {
+fn the_shutdown_hooks_of_a_guest_run_exactly_once() {
     let hooks = recording();
     let runtime = hooks.runtime();
     let start = |guest: &str| event(guest, "start").with_document("<guest/>\n");
@@ -184,15 +184,15 @@ fn the_end_of_an_admitted_guest_is_told_once_however_it_comes() {
 }
 
 #[test]
-fn a_vetoed_start_has_no_guest_and_so_no_end() {
+fn a_vetoed_start_runs_no_shutdown_hooks() {
     let hooks = Hooks::new().script(DRIVER, "echo \"$2\" >> \"$0.log\"; echo no >&2; exit 3");
     let veto = hooks.runtime().admit(&event("web1", "start")).expect_err("it is vetoed");
     assert_eq!((veto.report().exit_status(), recorded(&hooks).as_str()), (3, "start\n"));
 }
 
 #[test]
-fn async_calls_leave_their_worker_free_and_end_their_hooks_when_nobody_waits() {
-    alone("embedding::async_calls_leave_their_worker_free_and_end_their_hooks_when_nobody_waits", || {
+fn async_calls_do_not_block_a_worker_and_cancel_their_hooks_on_drop() {
+    alone("embedding::async_calls_do_not_block_a_worker_and_cancel_their_hooks_on_drop", || {
         let hooks = Hooks::new()
             .script(DRIVER, "if [ \"$1\" = waits ]; then : > \"$0.bak\"; exec sleep 3600; fi; exit ${1#exit}");
         let runtime: Runtime = hooks.runtime();
@@ -225,8 +225,8 @@ fn async_calls_leave_their_worker_free_and_end_their_hooks_when_nobody_waits() {
 }
 
 #[test]
-fn what_operators_see_is_told_in_order() {
-    alone("embedding::what_operators_see_is_told_in_order", operators_see_it);
+fn the_log_has_every_step_in_order() {
+    alone("embedding::the_log_has_every_step_in_order", operators_see_it);
 }
 
 fn operators_see_it() {
@@ -250,11 +250,11 @@ fn operators_see_it() {
             line.split("duration_us=").next().unwrap_or_default().trim().to_owned()
         })
         .collect();
-    insta::assert_snapshot!("what_operators_see_is_told_in_order", lines.join("\n"));
+    insta::assert_snapshot!("the_log_has_every_step_in_order", lines.join("\n"));
 }
 
 #[test]
-fn calls_are_counted_by_what_they_were_and_how_they_ended() {
+fn metrics_count_calls_by_event_and_termination() {
     use crate::support::recorder::Recorder;
     let hooks = Hooks::new().script("test.d/10-fine", ":").script("test.d/20-veto", "exit 3");
     let recorder = Recorder::default();

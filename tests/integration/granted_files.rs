@@ -82,7 +82,7 @@ fn a_long_directory_costs_the_host_no_more_than_its_length() {
 }
 
 #[test]
-fn what_belongs_to_a_process_is_out_of_reach_below_any_grant() {
+fn files_of_processes_are_never_accessible() {
     let grants = "[[dir]]\nhost = '/proc'\naccess = 'read-write'\n[[dir]]\nhost = '/'\nguest = '/host'\n";
     for hooks in probes(grants) {
         let own = std::process::id();
@@ -121,7 +121,7 @@ fn what_belongs_to_a_process_is_out_of_reach_below_any_grant() {
 }
 
 #[test]
-fn a_file_that_would_have_a_reader_wait_does_not() {
+fn reading_a_blocking_file_fails_at_once() {
     for hooks in probes("[[dir]]\nhost = '/proc'\n") {
         let began = Instant::now();
         // It ends by an error where the kernel's messages end, or at once for whoever may not read them.

@@ -79,8 +79,8 @@ fn be_host() -> bool {
 }
 
 #[test]
-fn hooks_of_a_killed_host_end_with_it_if_it_has_chosen_so() {
-    const SELF: &str = "guard::hooks_of_a_killed_host_end_with_it_if_it_has_chosen_so";
+fn hooks_end_with_a_killed_host_if_it_asked_for_that() {
+    const SELF: &str = "guard::hooks_end_with_a_killed_host_if_it_asked_for_that";
     if be_host() {
         return;
     }
@@ -152,8 +152,8 @@ fn a_guardian_that_is_killed_is_replaced_while_hooks_run() {
 }
 
 #[test]
-fn a_stranger_who_has_the_number_of_a_hook_that_ended_is_not_killed() {
-    const SELF: &str = "guard::a_stranger_who_has_the_number_of_a_hook_that_ended_is_not_killed";
+fn a_process_that_reuses_an_ended_hook_s_number_is_not_killed() {
+    const SELF: &str = "guard::a_process_that_reuses_an_ended_hook_s_number_is_not_killed";
     if be_host() {
         return;
     }

@@ -92,7 +92,7 @@ impl World {
 }
 
 #[test]
-fn what_lies_outside_of_a_grant_cannot_be_reached() {
+fn nothing_outside_a_grant_is_accessible() {
     let world = World::new();
     let before = world.files();
     let outside = [
@@ -346,8 +346,8 @@ fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
 }
 
 #[test]
-fn descriptors_are_not_the_guest_s_to_exhaust() {
-    alone("hostile::descriptors_are_not_the_guest_s_to_exhaust", || {
+fn a_guest_cannot_exhaust_the_host_s_descriptors() {
+    alone("hostile::a_guest_cannot_exhaust_the_host_s_descriptors", || {
         let world = World::new();
         let before = Leftovers::before();
         let report = world.run("hoard=/granted/file");
@@ -358,8 +358,8 @@ fn descriptors_are_not_the_guest_s_to_exhaust() {
 }
 
 #[test]
-fn what_is_no_file_is_not_opened_and_nothing_waits_for_it() {
-    alone("hostile::what_is_no_file_is_not_opened_and_nothing_waits_for_it", || {
+fn special_files_are_not_opened_and_never_block() {
+    alone("hostile::special_files_are_not_opened_and_never_block", || {
         let world = World::new();
         symlink("fifo", world.at("granted/link-to-fifo")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(world.at("granted/socket")).unwrap();

@@ -47,7 +47,7 @@ const RELEASE: &str = "HOOKVISOR_TEST_RELEASE";
 
 /// Runs in the machine alone.
 #[test]
-fn in_there_the_kernel_is_the_one_that_was_asked_for() {
+fn the_machine_runs_the_requested_kernel() {
     if let Ok(release) = std::env::var(RELEASE) {
         let running = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
         assert!(running.starts_with(&format!("{release}.")), "{running}");

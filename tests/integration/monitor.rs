@@ -5,7 +5,7 @@ use hookvisor::{Decision, Event, Mode};
 use crate::support::{DRIVER, Hooks, event};
 
 #[test]
-fn a_monitored_hook_decides_nothing_and_is_reported() {
+fn a_monitored_hook_is_reported_but_cannot_veto() {
     let hooks = Hooks::new()
         .script("test.d/10-new", "echo 'no owner' >&2; exit 3")
         .script("test.d/20-other", "exit 0")
@@ -47,7 +47,7 @@ fn a_monitored_filter_leaves_the_document_as_it_was() {
 }
 
 #[test]
-fn run_monitor_takes_every_hook_so_and_the_record_says_would_veto() {
+fn run_monitor_applies_to_every_hook_and_the_record_says_would_veto() {
     let hooks = Hooks::new().script(DRIVER, "exit 3");
     let record = hooks.path().join(".history").display().to_string();
     let ran = hooks.call(&["run", "--monitor", "--record", &record, DRIVER, "web1", "start"]);

@@ -115,7 +115,7 @@ fn it_leads_a_process_group_of_its_own() {
 }
 
 #[test]
-fn an_exec_that_fails_is_never_taken_for_the_hooks_own_status() {
+fn a_failed_exec_is_never_reported_as_the_hook_s_own_status() {
     let exited = |status: u8| {
         let report = start(&Hooks::new().script(DRIVER, &format!("exit {status}")));
         (report.hooks[0].termination.clone(), report.exit_status())
@@ -189,8 +189,8 @@ fn is_running(pid: &str) -> bool {
 }
 
 #[test]
-fn out_of_time_the_whole_process_group_is_asked_to_end() {
-    alone("native::out_of_time_the_whole_process_group_is_asked_to_end", || {
+fn at_the_timeout_the_whole_process_group_gets_sigterm() {
+    alone("native::at_the_timeout_the_whole_process_group_gets_sigterm", || {
         let hooks = Hooks::new().script(DRIVER, "sleep 3600 & echo $! >&2; trap 'echo asked >&2; exit 0' TERM; wait");
         let runtime = hooks.impatient_runtime();
         let before = Leftovers::before();
@@ -207,8 +207,8 @@ fn out_of_time_the_whole_process_group_is_asked_to_end() {
 }
 
 #[test]
-fn what_does_not_end_when_asked_is_killed_after_the_grace() {
-    alone("native::what_does_not_end_when_asked_is_killed_after_the_grace", || {
+fn processes_that_ignore_sigterm_are_killed_after_the_grace_period() {
+    alone("native::processes_that_ignore_sigterm_are_killed_after_the_grace_period", || {
         let stubborn =
             "trap '' TERM; (trap '' TERM; sleep 3600) & echo $! >&2; echo ready >&2; while :; do sleep 3600; done";
         let stopped = "sleep 3600 & echo $! >&2; kill -STOP $$";
@@ -237,8 +237,8 @@ fn what_does_not_end_when_asked_is_killed_after_the_grace() {
 }
 
 #[test]
-fn a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller() {
-    alone("native::a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller", || {
+fn a_background_process_that_keeps_stderr_open_does_not_delay_the_caller() {
+    alone("native::a_background_process_that_keeps_stderr_open_does_not_delay_the_caller", || {
         // A daemon as they are made: a second fork, a session of its own, stderr kept.
         let daemon = "(setsid sleep 3600 & echo $! > PIDFILE) &\nwait; exit STATUS";
         for (status, decision) in [(0, Decision::Proceed), (3, Decision::Vetoed)] {
@@ -267,7 +267,7 @@ fn a_background_process_that_holds_its_stderr_does_not_hold_up_the_caller() {
 }
 
 #[test]
-fn a_background_process_that_floods_does_not_either() {
+fn a_background_process_that_floods_stderr_does_not_delay_the_caller() {
     let hooks = Hooks::new().script(DRIVER, "(exec setsid yes >&2) & exit 5");
     let began = Instant::now();
     let report = start(&hooks);
@@ -302,8 +302,8 @@ fn a_host_that_does_not_ignore_sigpipe_survives_a_hook_that_does_not_read() {
 }
 
 #[test]
-fn many_threads_get_each_their_own_answer() {
-    alone("native::many_threads_get_each_their_own_answer", || {
+fn many_threads_each_get_their_own_answer() {
+    alone("native::many_threads_each_get_their_own_answer", || {
         let hooks = Hooks::new().script(DRIVER, r#"cat >&2; exit "$1""#);
         let runtime = hooks.runtime();
         let before = Leftovers::before();
@@ -362,14 +362,14 @@ fn a_filter_whose_stdout_is_still_held_is_rejected() {
 }
 
 #[test]
-fn what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is() {
+fn all_output_is_read_whatever_the_size_of_the_pipe() {
     const SIZE: usize = 8 << 20;
     let (pipe, _) = nix::unistd::pipe().unwrap();
     if fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(SIZE.try_into().unwrap())).is_err() {
         return skip("a pipe of 8 MiB", "it needs CAP_SYS_RESOURCE, or a larger /proc/sys/fs/pipe-max-size");
     }
     // The host is stopped while the hook fills the enlarged pipe and ends.
-    alone("native::what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is", || {
+    alone("native::all_output_is_read_whatever_the_size_of_the_pipe", || {
         let hold = "setsid sleep 3600 < /dev/null > /dev/null & echo $! > \"$0.child.bak\"";
         let go_on =
             "{ until grep -q ') Z ' /proc/$$/stat; do :; done; kill -CONT $PPID; } < /dev/null > /dev/null 2>&1 &";
@@ -397,8 +397,8 @@ fn what_a_hook_has_written_is_read_to_its_end_however_large_its_pipe_is() {
 }
 
 #[test]
-fn a_group_whose_leader_ends_when_asked_has_its_grace() {
-    alone("native::a_group_whose_leader_ends_when_asked_has_its_grace", || {
+fn a_group_keeps_its_grace_period_after_its_leader_has_ended() {
+    alone("native::a_group_keeps_its_grace_period_after_its_leader_has_ended", || {
         // The leader ends at once. Another member of the group, which holds no stream, cleans up for a while.
         let cleans_up =
             "trap 'sleep 0.5; echo clean > CLEAN; exit 0' TERM; echo $$ > \"$0.pid.bak\"; while :; do sleep 0.01; done";
@@ -422,7 +422,7 @@ fn a_group_whose_leader_ends_when_asked_has_its_grace() {
 }
 
 #[test]
-fn times_that_no_clock_can_count_are_no_limit() {
+fn times_beyond_the_clock_s_range_are_no_limit() {
     let hooks = Hooks::new()
         .script(DRIVER, "exit \"$1\"")
         .script("slow", "echo $1 >&2; trap 'exit 0' TERM; while :; do sleep 0.01; done");
@@ -453,8 +453,8 @@ fn be_debugger() -> bool {
 }
 
 #[test]
-fn a_debugger_that_holds_a_hook_that_has_ended_does_not_hold_up_the_caller() {
-    const SELF: &str = "native::a_debugger_that_holds_a_hook_that_has_ended_does_not_hold_up_the_caller";
+fn a_debugger_on_an_ended_hook_does_not_delay_the_caller() {
+    const SELF: &str = "native::a_debugger_on_an_ended_hook_does_not_delay_the_caller";
     if be_debugger() {
         return;
     }

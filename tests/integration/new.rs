@@ -91,7 +91,7 @@ fn the_template_is_formatted_as_cargo_does_it() {
 }
 
 #[test]
-fn what_is_there_is_left_alone() {
+fn existing_files_are_left_alone() {
     let here = TempDir::new().unwrap();
     fs::create_dir(here.path().join("mine")).unwrap();
     let refused = shell(here.path(), "hookvisor new mine");
@@ -103,7 +103,7 @@ fn what_is_there_is_left_alone() {
 }
 
 #[test]
-fn a_mistake_makes_nothing() {
+fn an_invalid_call_creates_nothing() {
     let here = TempDir::new().unwrap();
     for (arguments, status, why) in [
         ("Policy", 2, "a hook's name consists of lower-case letters"),
@@ -120,7 +120,7 @@ fn a_mistake_makes_nothing() {
 }
 
 #[test]
-fn without_an_sdk_at_hand_the_program_writes_the_one_that_it_carries() {
+fn without_an_sdk_the_program_writes_its_own_copy() {
     let here = TempDir::new().unwrap();
     let said = stdout(&shell(here.path(), "hookvisor new policy"));
     assert!(said.contains("\n  rustup target add wasm32-wasip1\n"), "{said}");

@@ -38,7 +38,7 @@ const FAULTS: [Fault; 6] = [
 ];
 
 #[test]
-fn no_fault_of_hookvisor_s_own_ends_a_running_guest() {
+fn no_failure_of_hookvisor_ends_a_running_guest() {
     let Some(mut world) = World::with_hookvisor() else { return };
     // No journal of the machine's is there to take the log.
     if world.path("run/systemd/journal/socket").exists() {

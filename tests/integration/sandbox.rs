@@ -62,7 +62,7 @@ fn settings_grant_variables_and_directories() {
 }
 
 #[test]
-fn a_grant_that_cannot_be_honoured_is_told_at_load_and_vetoes() {
+fn an_invalid_grant_is_reported_at_load_and_vetoes() {
     for (settings, told) in [
         (
             "[[dir]]\nhost = '/no/such'",
@@ -87,7 +87,7 @@ fn a_grant_that_cannot_be_honoured_is_told_at_load_and_vetoes() {
 }
 
 #[test]
-fn a_component_of_wasi_0_3_is_told_what_it_is() {
+fn a_component_of_wasi_0_3_is_refused_by_name() {
     let told =
         "it is a component of WASI 0.3, and hookvisor runs WASI 0.2: build it for that (in Rust, for wasm32-wasip2)";
     let component = |version: &str, kind: &str, options: &str| {
@@ -131,7 +131,7 @@ fn a_status_past_255_is_255_with_a_note() {
 }
 
 #[test]
-fn one_hook_s_end_of_time_does_not_trip_another() {
+fn one_hook_s_timeout_does_not_end_another() {
     let hooks = probe();
     // One set of hooks, one engine, one clock: the one that spins has little time, the others have much.
     hooks.file("test.d/30-hasty.wasm", fs::read(wasm_probe()).unwrap(), 0o755);
@@ -228,7 +228,7 @@ fn loaded(hooks: &Hooks, cache: &Path) -> Runtime {
 }
 
 #[test]
-fn an_odd_cache_entry_is_compiled_again_and_never_run() {
+fn an_invalid_cache_entry_is_compiled_again_and_never_run() {
     let hooks = probe();
     let directory = tempfile::tempdir().unwrap();
     let cache = directory.path().join("cache");
@@ -282,7 +282,7 @@ fn an_odd_cache_entry_is_compiled_again_and_never_run() {
 
 /// The same as the fuzz target `cache_entry`, as far as a test's time allows.
 #[test]
-fn a_cache_entry_that_is_spoiled_at_random_is_never_run() {
+fn a_randomly_damaged_cache_entry_is_never_run() {
     let hooks = Hooks::new();
     hooks.file(DRIVER, module_that_exits(7), 0o755);
     let directory = tempfile::tempdir().unwrap();
@@ -333,7 +333,7 @@ fn a_cache_that_others_may_write_is_refused() {
 }
 
 #[test]
-fn what_becomes_of_a_cache_entry_later_does_not_matter_to_what_runs() {
+fn later_changes_to_a_cache_entry_do_not_affect_running_code() {
     let hooks = probe();
     let directory = tempfile::tempdir().unwrap();
     loaded(&hooks, directory.path());
@@ -345,7 +345,7 @@ fn what_becomes_of_a_cache_entry_later_does_not_matter_to_what_runs() {
 }
 
 #[test]
-fn a_stream_that_has_been_moved_is_where_it_was_moved_to() {
+fn a_renumbered_stream_works_under_its_new_number() {
     let moved = r#"(module
         (import "wasi_snapshot_preview1" "fd_renumber" (func $renumber (param i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -371,7 +371,7 @@ fn a_stream_that_has_been_moved_is_where_it_was_moved_to() {
 }
 
 #[test]
-fn a_panic_is_told_by_its_place_and_its_message() {
+fn a_panic_is_reported_with_its_place_and_message() {
     for probe in [wasm_probe(), wasm_component_probe()] {
         let hooks = Hooks::new().copy(DRIVER, probe);
         let report = run(&hooks, "panic=on purpose");
@@ -424,7 +424,7 @@ fn a_limit_on_the_size_of_files_costs_only_the_cache_entry() {
 }
 
 #[test]
-fn a_path_that_no_grant_covers_is_named_with_the_lines_that_would_allow_it() {
+fn an_ungranted_path_is_reported_with_the_lines_that_would_allow_it() {
     let hooks = Hooks::new().copy(DRIVER, wasm_probe());
     let note = |step: &str| {
         let report = run(&hooks, step);

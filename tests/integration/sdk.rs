@@ -83,7 +83,7 @@ fn a_command_s_output_and_end_arrive_on_every_target() {
 }
 
 #[test]
-fn a_refusal_is_told_from_a_program_that_cannot_be_run() {
+fn a_refused_command_differs_from_one_that_cannot_be_run() {
     let gone = tempfile::tempdir().unwrap();
     let program = gone.path().join("tool");
     for target in [MODULE, COMPONENT] {

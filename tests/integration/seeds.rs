@@ -37,7 +37,7 @@ fn every_module_is_refused_or_ends_within_its_limits() {
 }
 
 #[test]
-fn settings_are_taken_whole_or_refused_in_one_line() {
+fn settings_are_accepted_whole_or_refused_in_one_line() {
     for (path, seed) in seeds("settings") {
         let hooks = Hooks::new();
         hooks.file(DRIVER, b"\0asm\x01\0\0\0", 0o755);

@@ -36,7 +36,7 @@ fn a_cancelled_start_is_vetoed_although_no_hook_is_there() {
 }
 
 #[test]
-fn a_driver_that_is_not_known_or_has_no_hooks_vetoes_where_that_is_asked_for() {
+fn an_unknown_driver_or_one_without_hooks_vetoes_if_configured() {
     let hooks = Hooks::new().script("mydaemon", "exit 0");
     let known = hooks.builder().known_drivers(["mydaemon"]).build().unwrap();
     assert_eq!(refused(&known, &event_of("mydaemon")).0, Decision::Proceed);
@@ -52,7 +52,7 @@ fn a_driver_that_is_not_known_or_has_no_hooks_vetoes_where_that_is_asked_for() {
 
 /// A guest can be called `--help`: its hooks are asked all the same.
 #[test]
-fn no_word_of_an_event_is_taken_for_an_option() {
+fn words_of_an_event_are_never_options() {
     let hooks = Hooks::new().script("qemu", "printf '<%s>' \"$@\" >&2; exit 9");
     for object in ["--help", "-h", "--hooks=/usr", "--timeout=1s", "--format=json", "--", "--version"] {
         let Ran { status, stderr, .. } = hooks.call(&["run", "qemu", object, "start", "begin", "-"]);

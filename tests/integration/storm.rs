@@ -203,8 +203,8 @@ fn disturb(runtimes: &[Runtime; 2], cancels: Receiver<Cancel>) {
 }
 
 #[test]
-fn a_thousand_starts_from_64_threads_get_each_the_right_verdict_and_leave_nothing() {
-    alone("storm::a_thousand_starts_from_64_threads_get_each_the_right_verdict_and_leave_nothing", || {
+fn a_thousand_starts_from_64_threads_each_get_the_right_verdict_and_leave_nothing() {
+    alone("storm::a_thousand_starts_from_64_threads_each_get_the_right_verdict_and_leave_nothing", || {
         let rounds = std::env::var("HOOKVISOR_STORM_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
         let mut limits = Limits::default();
         limits.grace = Duration::from_secs(30);

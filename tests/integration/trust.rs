@@ -44,8 +44,8 @@ fn a_file_that_root_and_its_group_may_write_is_trusted() {
 }
 
 #[test]
-fn a_link_in_the_midst_of_a_chain_counts_as_the_file() {
-    if !needs_root("a_link_in_the_midst_of_a_chain_counts_as_the_file") {
+fn every_link_of_a_chain_must_be_trusted() {
+    if !needs_root("every_link_of_a_chain_must_be_trusted") {
         return;
     }
     let hooks = Hooks::new();
@@ -76,8 +76,8 @@ fn a_link_that_somebody_else_owns_is_refused_even_in_a_sticky_directory() {
 }
 
 #[test]
-fn the_way_to_the_hooks_directory_counts() {
-    if !needs_root("the_way_to_the_hooks_directory_counts") {
+fn the_parents_of_the_hooks_directory_must_be_trusted() {
+    if !needs_root("the_parents_of_the_hooks_directory_must_be_trusted") {
         return;
     }
     let hooks = Hooks::new();
@@ -129,8 +129,8 @@ fn an_access_control_list_that_lets_somebody_write_is_refused() {
 /// A program that a hook may run is code as the hook is.
 #[cfg(feature = "wasm")]
 #[test]
-fn the_way_to_a_granted_program_counts_and_so_do_links_to_a_granted_directory() {
-    if !needs_root("the_way_to_a_granted_program_counts_and_so_do_links_to_a_granted_directory") {
+fn the_path_to_a_granted_program_and_links_to_a_granted_directory_must_be_trusted() {
+    if !needs_root("the_path_to_a_granted_program_and_links_to_a_granted_directory_must_be_trusted") {
         return;
     }
     let hooks = Hooks::new().copy("test.wasm", crate::support::guests::wasm_probe());

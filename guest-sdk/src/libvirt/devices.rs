@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_tells_its_source_and_target() -> TestResult {
+    fn a_disk_has_a_source_and_a_target() -> TestResult {
         let domain = Domain::parse(include_str!("../../../examples/web1.xml"))?;
         let disk = Disk {
             device: "disk",
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_tells_what_it_is_connected_to() -> TestResult {
+    fn an_interface_names_its_connection() -> TestResult {
         let xml = with_devices(
             "<interface type='network'><mac address='52:54:00:6b:3c:58'/><source network='default'/>\
              <model type='virtio'/><target dev='vnet0'/></interface>\

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_told_from_what_failed() {
+    fn a_program_that_cannot_be_run_differs_from_one_that_failed() {
         let error = |program| Command::new(program).output().err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error("/nowhere/nft").starts_with("/nowhere/nft could not be run: No such file"));
         assert!(error("no-such-program").starts_with("no-such-program could not be run: No such file"));

@@ -90,7 +90,7 @@ mod tests {
     const ANSWER: &[u8] = b"\0\0\0\0\x03\0\0\0\x02\0\0\0hi\x01\0\0\0!\x07\0\0\0\0\0\0\0\x00\x01\0\0\0\0\0\0";
 
     #[test]
-    fn a_response_tells_how_it_ended_and_what_it_wrote() {
+    fn a_response_has_the_termination_and_the_output() {
         let mut expected = Output::new(ExitStatus::Exited(3), b"hi".into(), b"!".into());
         (expected.stdout_dropped, expected.stderr_dropped) = (7, 256);
         assert_eq!(response("/nft", 0, Some(ANSWER)), Ok(expected));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_from_a_failure() {
+    fn a_refusal_differs_from_a_failure() {
         let error = |outcome, answer| response("/nft", outcome, answer).err().map(|error| error.to_string());
         assert_eq!(error(1, Some(b"no".as_slice())).as_deref(), Some("this hook may not run /nft: no"));
         assert_eq!(error(2, Some(b"no\xff".as_slice())).as_deref(), Some("no\u{fffd}"));

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_runs_and_a_number_beyond_all_is_nobodys() {
+    fn this_process_runs_and_an_unused_number_has_no_process() {
         assert!(Stat::of(nix::unistd::getpid()).is_some_and(|stat| stat.runs && stat.group == nix::unistd::getpgrp()));
         assert_eq!(Stat::of(Pid::from_raw(i32::MAX)), None);
     }

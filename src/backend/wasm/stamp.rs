@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_holds_for_the_same_file_in_the_same_state_alone() {
+    fn a_stamp_is_valid_only_for_the_unchanged_file() {
         let directory = tempfile::tempdir().unwrap();
         let (module, entry) = (directory.path().join("module"), directory.path().join("entry"));
         fs::write(&module, "module").unwrap();

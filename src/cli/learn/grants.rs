@@ -300,7 +300,7 @@ to = "127.0.0.1:9090"
     }
 
     #[test]
-    fn merged_with_itself_it_is_what_it_was_and_with_more_it_has_both() -> anyhow::Result<()> {
+    fn merging_keeps_old_grants_and_adds_new_ones() -> anyhow::Result<()> {
         let mut twice = learned();
         twice.merge(&learned().to_toml(true))?;
         assert_eq!(twice.to_toml(true), learned().to_toml(true));

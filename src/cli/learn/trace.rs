@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_taken_apart_whatever_its_strings_hold() {
+    fn a_line_is_parsed_whatever_its_strings_contain() {
         let line = r#"7 openat(AT_FDCWD</a,b>, "/x\",(\303\244\n", O_RDONLY|O_CLOEXEC) = 3</x>"#;
         let call =
             parse(line).unwrap_or_else(|| Call { pid: 0, name: "", arguments: vec![], result: "", failed: true });

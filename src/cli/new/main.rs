@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_no_number_vetoes() {
+    fn a_setting_that_is_not_a_number_vetoes() {
         assert!(start("plenty").verdict.is_veto());
     }
 }

@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_grant_a_command_is_three_lines_that_do() {
+    fn the_lines_that_would_grant_a_command_do_grant_it() {
         let arguments = ["a\nb", "\"'\\", "\t\u{7f}\u{85}", "é", "", "*", "{object}"].map(str::to_owned);
         let lines = lines_to_grant(std::path::Path::new("/bin/x y"), &arguments);
         assert!(!lines.contains(|c: char| c.is_control() && c != '\n'), "{lines:?}");

@@ -19,7 +19,7 @@ pub(super) fn builder(hooks: &Hooks) -> RuntimeBuilder {
 }
 
 #[test]
-fn a_directory_that_is_taken_away_vetoes_until_it_is_back() {
+fn a_removed_directory_vetoes_until_it_is_back() {
     let hooks = Hooks::new();
     hooks.file("hooks/test", "#!/bin/sh\nexit 0\n", 0o755);
     let (at, gone) = (hooks.path().join("hooks"), hooks.path().join("gone"));
@@ -39,7 +39,7 @@ fn a_directory_that_is_taken_away_vetoes_until_it_is_back() {
 }
 
 #[test]
-fn a_directory_that_never_rests_is_told_and_changes_nothing() {
+fn a_directory_that_keeps_changing_is_reported_and_the_old_hooks_stay() {
     let hooks = Hooks::new();
     // So many that it takes a while to read them.
     for number in 100..500 {
@@ -68,8 +68,8 @@ fn a_directory_that_never_rests_is_told_and_changes_nothing() {
 }
 
 #[test]
-fn what_may_be_read_and_not_searched_is_not_taken_for_empty() {
-    alone("faults::directory::what_may_be_read_and_not_searched_is_not_taken_for_empty", || {
+fn a_directory_that_cannot_be_searched_is_not_empty() {
+    alone("faults::directory::a_directory_that_cannot_be_searched_is_not_empty", || {
         let places = ["hooks/test", "hooks/test.d/10", "hooks/test.d/web1/start/-/10"];
         let hooks: Vec<Hooks> = places
             .iter()

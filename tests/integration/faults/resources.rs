@@ -78,8 +78,8 @@ fn is_clear(said: &str) -> bool {
 }
 
 #[test]
-fn whichever_descriptor_a_call_does_not_get_the_start_is_vetoed() {
-    alone("faults::resources::whichever_descriptor_a_call_does_not_get_the_start_is_vetoed", || {
+fn a_call_that_lacks_any_one_descriptor_vetoes() {
+    alone("faults::resources::a_call_that_lacks_any_one_descriptor_vetoes", || {
         for (kind, hooks) in of_each_kind() {
             let runtime = hooks.runtime();
             allowed(&runtime, "exit=0");
@@ -111,8 +111,8 @@ fn whichever_descriptor_a_call_does_not_get_the_start_is_vetoed() {
 }
 
 #[test]
-fn whichever_descriptor_a_load_does_not_get_nothing_proceeds_unasked() {
-    alone("faults::resources::whichever_descriptor_a_load_does_not_get_nothing_proceeds_unasked", || {
+fn a_load_that_lacks_any_one_descriptor_never_skips_a_hook() {
+    alone("faults::resources::a_load_that_lacks_any_one_descriptor_never_skips_a_hook", || {
         for (kind, hooks) in of_each_kind() {
             let at_first = Leftovers::now();
             let runtime = hooks.runtime();

@@ -109,7 +109,7 @@ fn without_memory_for_an_instance_a_start_is_vetoed() {
 const SMALL_DISK: &str = "HOOKVISOR_TEST_SMALL_DISK";
 
 #[test]
-fn a_full_disk_under_the_cache_costs_no_more_than_time() {
+fn a_full_disk_under_the_cache_costs_only_time() {
     let directory = tempfile::tempdir().unwrap();
     // In a mount namespace of its own, which goes with the process.
     let on_small_disk = |test: Command| {
@@ -125,7 +125,7 @@ fn a_full_disk_under_the_cache_costs_no_more_than_time() {
     if !tried.is_ok_and(|tried| tried.status.success()) {
         return tell("skipped: a full disk under the cache: no file system can be mounted here");
     }
-    alone_under("faults::sandbox::a_full_disk_under_the_cache_costs_no_more_than_time", on_small_disk, small_disk);
+    alone_under("faults::sandbox::a_full_disk_under_the_cache_costs_only_time", on_small_disk, small_disk);
 }
 
 fn small_disk() {

@@ -26,8 +26,8 @@ fn is_stopped(process: Pid) -> bool {
 }
 
 #[test]
-fn one_that_stops_itself_is_out_of_time_and_ends() {
-    alone("faults::stopped::one_that_stops_itself_is_out_of_time_and_ends", || {
+fn a_hook_that_stops_itself_times_out() {
+    alone("faults::stopped::a_hook_that_stops_itself_times_out", || {
         let hooks = Hooks::new().script(DRIVER, "kill -STOP $$");
         let runtime = hooks.impatient_runtime();
         let before = Leftovers::now();
@@ -41,8 +41,8 @@ fn one_that_stops_itself_is_out_of_time_and_ends() {
 }
 
 #[test]
-fn one_that_is_stopped_and_continued_goes_right() {
-    alone("faults::stopped::one_that_is_stopped_and_continued_goes_right", || {
+fn a_hook_that_is_stopped_and_continued_succeeds() {
+    alone("faults::stopped::a_hook_that_is_stopped_and_continued_succeeds", || {
         let hooks = Hooks::new().script(DRIVER, "echo $$ > \"$0.bak\"; read -r line < \"$0.fifo.bak\"; exit \"$line\"");
         let fifo = hooks.path().join("test.fifo.bak");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -64,8 +64,8 @@ fn one_that_is_stopped_and_continued_goes_right() {
 }
 
 #[test]
-fn one_that_is_stopped_in_its_grace_is_killed_at_the_end_of_that() {
-    alone("faults::stopped::one_that_is_stopped_in_its_grace_is_killed_at_the_end_of_that", || {
+fn a_hook_that_is_stopped_in_its_grace_period_is_killed_after_it() {
+    alone("faults::stopped::a_hook_that_is_stopped_in_its_grace_period_is_killed_after_it", || {
         // Asked to end, it says so and goes on.
         let body = "trap 'echo $$ > \"$0.bak\"' TERM; while :; do sleep 0.01; done";
         let hooks = Hooks::new().script(DRIVER, body);

@@ -74,7 +74,7 @@ fn meanwhile(hooks: &Hooks, swap: impl Fn(&Path, &str) + Sync) {
 }
 
 #[test]
-fn a_link_that_changes_hands_during_a_reload_leads_to_one_set_or_the_other() {
+fn a_link_swapped_during_a_reload_leads_to_one_set_or_the_other() {
     let hooks = two_sets();
     symlink("a", hooks.path().join("hooks")).unwrap();
     meanwhile(&hooks, |path, set| {

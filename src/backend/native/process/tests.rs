@@ -84,7 +84,7 @@ fn the_exit_status_is_read_wherever_it_is() {
 }
 
 #[test]
-fn what_the_kernel_recorded_is_valid_only_where_it_says_so() {
+fn an_exit_status_is_used_only_if_the_kernel_marks_it_valid() {
     let without = u64::from(libc::PIDFD_INFO_PID | libc::PIDFD_INFO_CGROUPID);
     let with = without | u64::from(libc::PIDFD_INFO_EXIT);
     let signaled = |signal, name: &str| Termination::Signaled { signal, name: name.to_owned() };
