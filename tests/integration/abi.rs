@@ -1,4 +1,4 @@
-//! The binary interface of libhookvisor: what a program was built with holds for every later version.
+//! The binary interface of libhookvisor. A program that was built with it must run with every later version.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -39,7 +39,7 @@ fn without_comments(header: &str) -> String {
     parts.fold(first, |code, part| code + part.split_once("*/").map_or("", |(_, rest)| rest))
 }
 
-/// What the compiler makes of the structures and enumerations.
+/// The compiler's layout of the structures and enumerations.
 fn layout(code: &str) -> String {
     let mut program = "#include <stdio.h>\n#include <hookvisor.h>\nint main(void)\n{\n".to_owned();
     for (kind, body, name) in definitions(code) {

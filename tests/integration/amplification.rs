@@ -1,4 +1,4 @@
-//! What a guest makes the host do costs the host no more than it costs the guest.
+//! A guest's request costs the host no more than it costs the guest.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::support::{DRIVER, Hooks, event, stderr};
 /// A guest's own limit of 64 MiB, and a copy of the largest request.
 const PEAK_KIB: u64 = (64 + 16) << 10;
 
-/// Runs an event in a hook that has been called before, and measures the memory that the call takes.
+/// Runs an event in a hook that was called before, and measures the peak memory of the call.
 fn peak(hooks: &Hooks, warm_up: &Event, event: &Event) -> (Report, u64) {
     let runtime = hooks.runtime();
     let _ = runtime.run(warm_up);
@@ -41,7 +41,7 @@ fn an_oversized_command_request_is_refused_before_it_is_copied() {
                 assert!(report.hooks[0].notes[0].contains(note), "{target} {step}: {report}");
                 assert!(peak < PEAK_KIB, "{target} {step}: {peak} KiB");
             }
-            // The longest argument that a program can be given is matched like any other.
+            // The longest argument that a program can take is matched like any other.
             let report = hooks.runtime().run(&with("long=131071"));
             assert!(stderr(&report).contains("settings do not list this command"), "{target}: {report}");
             assert!(report.hooks[0].notes[0].len() < 2000, "{target}: {report}");

@@ -1,6 +1,6 @@
-//! Bad input: each gives one clear sentence that names the file and says what to do, and the right exit status.
+//! Bad input: each case gives one clear sentence that names the file and says what to do, and the right exit status.
 //!
-//! What a person reads of all of them stands in the tables under `snapshots/`.
+//! The texts of all cases are in the tables under `snapshots/`.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -22,19 +22,19 @@ use nix::unistd::mkfifo;
 use crate::support::program::{Ran, hookvisor};
 use crate::support::{DRIVER, Hooks, needs_root};
 
-/// The sentence may be long, but not so long that nobody reads it.
+/// The longest message that people still read.
 const READABLE: usize = 330;
-/// Whoever starts a guest waits for this, on a machine that does other things too.
+/// The longest acceptable time, on a machine that is also busy with other work.
 const QUICK: Duration = Duration::from_secs(10);
 
-/// One bad input: what it is, the exit status that stands for it, and what puts it in its place.
+/// One bad input: its name, the expected exit status, and a function that creates it.
 type Case = (&'static str, i32, fn(&Path));
 
 fn start(hooks: &Hooks) -> Ran {
     hooks.call(&["run", DRIVER, "web1", "start"])
 }
 
-/// A sentence of a person's length, in one line.
+/// One line of at most that length.
 fn one_sentence(what: &str, text: &str) -> String {
     let line = text.strip_suffix('\n').unwrap_or_else(|| panic!("{what}: no line in {text:?}"));
     assert!(!line.contains('\n'), "{what}: more than one line in {text:?}");
@@ -42,7 +42,7 @@ fn one_sentence(what: &str, text: &str) -> String {
     line.to_owned()
 }
 
-/// What is said of each case when its hook `file` is called. `check` foretells the same, and `exec` says it too.
+/// The message of each case when its hook `file` is called. `check` predicts the same, and `exec` reports it too.
 fn table(file: &str, cases: &[Case]) -> String {
     let mut table = String::new();
     for (what, status, make) in cases {
@@ -62,7 +62,7 @@ fn table(file: &str, cases: &[Case]) -> String {
         writeln!(table, "{what} ({status})\n    {why}").unwrap();
 
         let mut checked = hooks.call(&["check"]);
-        // It looks where services look, and not in the caller's PATH.
+        // Search where services do, not in the caller's PATH.
         checked.stdout =
             checked.stdout.replace("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/usr/bin:/bin");
         let foretold = format!(": {why}\n0 ok, 1 would fail, 0 skipped\n");
@@ -90,7 +90,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// A hook that would run, were it not for its settings.
+/// A hook that would run if its settings were valid.
 fn settings(hook: &Path, text: impl AsRef<[u8]>) {
     executable(hook, "#!/bin/sh\n");
     fs::write(settings_file(hook), text).unwrap();
@@ -101,7 +101,7 @@ fn settings_file(hook: &Path) -> PathBuf {
     hook.with_file_name(format!("{}.toml", name.trim_end_matches(".wasm")))
 }
 
-/// Two gigabytes that no disk holds.
+/// A sparse file of two gigabytes.
 fn huge(path: &Path, beginning: &[u8]) {
     executable(path, beginning);
     File::options().write(true).open(path).unwrap().set_len(2 << 30).unwrap();
@@ -132,7 +132,7 @@ fn unusable_hook_files() {
     assert_snapshot!("native", table(DRIVER, cases));
 }
 
-/// Only the system can tell, when it is to run it.
+/// Only the system can tell, when it runs the program.
 #[test]
 fn a_program_that_the_system_cannot_execute() {
     let hooks = Hooks::new();
@@ -180,7 +180,7 @@ fn invalid_settings() {
 mod wasm {
     use super::*;
 
-    /// Long enough to have more than one section.
+    /// Long enough for more than one section.
     const FITS: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
     fn module(path: &Path, text: &str) {
@@ -233,7 +233,7 @@ mod wasm {
         assert_snapshot!("wasm", table("test.d/10-policy.wasm", cases));
     }
 
-    /// Without a cache a hook takes longer to load, and that is all; only who asks for one has to hear of it.
+    /// Without a cache, a hook only takes longer to load. Only an explicit request for a cache reports the problem.
     #[test]
     fn unusable_cache_directories() {
         let hooks = Hooks::new();
@@ -290,7 +290,7 @@ fn modules_in_a_build_for_native_hooks_only() {
     ");
 }
 
-/// Root runs only what root alone could have written; other users run their own files as they are.
+/// Root runs only files that only root could have written. Other users run their own files.
 #[test]
 fn files_that_others_could_have_written() {
     if !needs_root("files_that_others_could_have_written") {
@@ -355,7 +355,7 @@ fn files_that_others_could_have_written() {
     assert_snapshot!("trust", text);
 }
 
-/// A user's own rights count, which root, who may do anything, has to give up to see.
+/// The permissions of an ordinary user. Root has to drop its privileges to test them.
 #[test]
 fn files_that_this_user_cannot_use() {
     if !needs_root("files_that_this_user_cannot_use") {
@@ -363,7 +363,8 @@ fn files_that_this_user_cannot_use() {
     }
     let hooks = Hooks::new();
     let program = hooks.path().join(".hookvisor");
-    // By another process: a descriptor for writing in this one could be another test's child's, and the program busy.
+    // Another process writes it: a child of another test could inherit this process's descriptor and keep the program
+    // busy.
     let copied = process::Command::new("cp").arg(env!("CARGO_BIN_EXE_hookvisor")).arg(&program).status().unwrap();
     assert!(copied.success());
     hooks.file("test.d/10-for-root-to-run", "#!/bin/sh\n", 0o744);
@@ -394,7 +395,7 @@ fn files_that_this_user_cannot_use() {
     assert_eq!(as_nobody(&["check"]), (Some(125), unreadable.to_owned()));
 }
 
-/// A directory beside `path` whose owner could put anything into it.
+/// A directory next to `path` whose owner could put anything into it.
 fn another_s_directory(path: &Path) -> PathBuf {
     let theirs = path.with_file_name("theirs~");
     fs::create_dir(&theirs).unwrap();
@@ -570,7 +571,7 @@ fn an_unreadable_standard_input_is_not_an_empty_document() {
         let why = |why| format!("hookvisor: the document could not be read from standard input: {why}\n");
         assert_eq!(said, [(125, why("Is a directory (os error 21)")), (125, why("Bad file descriptor (os error 9)"))]);
     }
-    // Who has no standard input at all has no document: there was none to be lost.
+    // Without a standard input there is no document, so nothing is lost.
     assert_eq!(hooks.shell(&format!("{run} <&-")).status, 0);
 }
 
@@ -580,7 +581,7 @@ fn a_full_standard_output_is_a_failure_and_a_closed_one_is_not() {
     let full = "hookvisor: standard output could not be written: No space left on device (os error 28)\n";
     for command in [
         "run --hooks \"$HOOKS\" --format json qemu web1 start",
-        // A document that is lost would be taken for one that no hook has changed.
+        // A lost document would look like an unchanged one.
         "run --hooks \"$HOOKS\" qemu web1 migrate",
         "list --hooks \"$HOOKS\"",
         "check --hooks \"$HOOKS\"",
@@ -590,7 +591,7 @@ fn a_full_standard_output_is_a_failure_and_a_closed_one_is_not() {
         assert_eq!((ran.status, ran.stderr.as_str()), (125, full), "{command}");
         let ran = hooks.shell(&format!("echo '<domain/>' | hookvisor {command} 1< /dev/null"));
         assert_eq!(ran.status, 125, "{command}: {}", ran.stderr);
-        // A pipe whose reader has gone before anything is written.
+        // A pipe whose reader is gone before the first write.
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         let mut shell = process::Command::new("sh");
@@ -598,7 +599,7 @@ fn a_full_standard_output_is_a_failure_and_a_closed_one_is_not() {
         let ran = shell.stdin(Stdio::null()).stdout(writer).output().unwrap();
         assert_eq!((ran.status.code(), String::from_utf8_lossy(&ran.stderr).as_ref()), (Some(0), ""), "{command}");
     }
-    // The hook's own failure is told, whatever becomes of its output.
+    // The hook's own failure is reported even if its output cannot be written.
     let ran = hooks.shell("hookvisor exec \"$HOOKS/test\" < /dev/null > /dev/full");
     assert_eq!(ran.status, 125);
     assert!(ran.stderr.starts_with("Hook script execution failed: Hook script DIR/test failed with error code 3\n"));

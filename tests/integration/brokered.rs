@@ -1,4 +1,4 @@
-//! Commands that a sandboxed hook has run: no others than those that are granted, and within the hook's own limits.
+//! Commands of a sandboxed hook: only the granted ones run, and within the hook's own limits.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::support::leftovers::Leftovers;
 use crate::support::{Hooks, stderr};
 
 const TARGETS: [&str; 2] = ["wasm32-wasip1", "wasm32-wasip2"];
-/// A shell with any one script, and an echo that is held to its form.
+/// A shell with any one script, and an echo with fixed arguments.
 const GRANTS: &str = "\
 [[command]]
 program = '/bin/sh'
@@ -22,7 +22,7 @@ program = '/bin/echo'
 args = ['guest', '*', '{object}', { regex = '[0-9]+' }]
 ";
 
-/// The hook that runs what the event's extra says, as a target has it.
+/// A hook for a target that runs the command in the event's extra argument.
 fn hook(target: &str, settings: &str) -> Hooks {
     let hooks = Hooks::new().copy("qemu.d/10-sdk.wasm", &wasm_for("sdk", target));
     hooks.file("qemu.d/10-sdk.toml", format!("{settings}\n{GRANTS}"), 0o644);
@@ -36,7 +36,7 @@ fn limits(timeout: Duration) -> Limits {
     limits
 }
 
-/// What comes of one command, and how long it took.
+/// The result of one command, and its duration.
 fn run(hooks: &Hooks, limits: Limits, command: &str, document: impl Into<Vec<u8>>) -> (Report, Duration) {
     let runtime = hooks.builder().limits(limits).build().unwrap();
     let event = Event::new("qemu", "web1", "start").unwrap().with_extra(&format!("run={command}")).unwrap();
@@ -47,14 +47,14 @@ fn run(hooks: &Hooks, limits: Limits, command: &str, document: impl Into<Vec<u8>
 
 const PATIENT: Duration = Duration::from_secs(60);
 
-/// What the hook was told, with a veto of its own.
+/// The text that the hook got, and vetoed with.
 fn told(hooks: &Hooks, command: &str) -> String {
     let (report, _) = run(hooks, limits(PATIENT), command, "<domain/>");
     assert_eq!(report.exit_status(), 1, "{report}");
     stderr(&report)
 }
 
-/// Whether a process runs whose arguments have this in them.
+/// Whether a process with this text in its arguments runs.
 fn runs(what: &str) -> bool {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mut arguments = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
@@ -68,7 +68,7 @@ fn commands_that_are_not_listed_exactly_are_refused() {
         let granted = told(&hooks, "/bin/echo guest any_thing web1 42");
         assert_eq!(granted, "it exited with 0, wrote 24 bytes and said \"\"\n", "{target}");
         for command in [
-            // Another program, by any name.
+            // Another program, under any name.
             "/bin/cat /etc/passwd",
             "/usr/bin/env",
             "/bin/../bin/sh -c true",
@@ -85,7 +85,7 @@ fn commands_that_are_not_listed_exactly_are_refused() {
             "/bin/echo guest any web1 4_2",
             "/bin/echo guest any web1 42%n",
             "/bin/echo guest any web1 42%0",
-            // What a star is not.
+            // Arguments that a star does not match.
             "/bin/echo guest --help web1 42",
             "/bin/echo guest - web1 42",
             "/bin/echo guest any%nother web1 42",
@@ -98,7 +98,7 @@ fn commands_that_are_not_listed_exactly_are_refused() {
             assert!(said.starts_with("refused: this hook may not run "), "{target}: {command:?}: {said}");
             let note = &report.hooks[0].notes[0];
             assert!(note.starts_with("it asked for a command that its settings do not list; "), "{command:?}: {note}");
-            // The sentence and three lines of TOML, whatever the hook asked for.
+            // One sentence and three lines of TOML, whatever the hook requested.
             assert!(note.lines().count() == 4 && !note.contains('\0'), "{command:?}: {note:?}");
         }
     }
@@ -170,7 +170,7 @@ fn a_background_process_of_a_command_is_not_waited_for() {
             let hooks = hook(target, "");
             told(&hooks, "/bin/sh -c true");
             let before = Leftovers::before();
-            // A grandchild in a session of its own, with all three pipes open.
+            // A grandchild in its own session, with all three pipes open.
             let (report, took) =
                 run(&hooks, limits(PATIENT), "/bin/sh -c (setsid_sleep_31_&)_;_echo_done;_exit_5", "<domain/>");
             assert_eq!(stderr(&report), "it exited with 5, wrote 5 bytes and said \"\"\n", "{target}");

@@ -1,4 +1,4 @@
-//! The C API, as programs in C, C++ and Python use it, and the files that come with it.
+//! The C API, as used by programs in C, C++ and Python, and the files that belong to it.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn a_fork_does_not_wait_for_threads_that_it_does_not_have() {
     World::of_native_hooks().run(Tool::None, &program("forks", Tool::None), VERSION);
 }
 
-/// Both kinds of hook, for the sanitizers know of stacks that are switched.
+/// Both kinds of hooks: the sanitizers understand switched stacks.
 #[test]
 fn sanitizers_find_nothing() {
     if !Tool::Sanitizers.works() {
@@ -38,7 +38,7 @@ fn sanitizers_find_nothing() {
     }
 }
 
-/// Native hooks alone: valgrind does not know of the stacks that WebAssembly runs on.
+/// Native hooks only: valgrind does not understand WebAssembly's stacks.
 #[test]
 fn valgrind_finds_nothing() {
     if !Tool::Valgrind.works() {
@@ -95,7 +95,7 @@ fn nothing_else_is_exported_and_everything_is_declared() {
     assert!(exported.len() > 10, "{exported:?}");
 }
 
-/// What a program prints for hooks that agree, for one that vetoes, for one that fails afterwards, and without any.
+/// The output of a program for hooks that agree, for a veto, for a later failure, and without hooks.
 fn embedded(run: impl Fn(&str) -> Ran) {
     let ends = |status, stderr: &str| Ran { status, stdout: String::new(), stderr: stderr.to_owned() };
     let policy = "case $2 in start) test \"$(cat)\" = '{\"memory\": 512}' || exit 9;; esac";
@@ -142,7 +142,7 @@ fn the_example_in_python_asks_and_tells() {
     embedded(run);
 }
 
-/// The README's lines of C are lines of the example that is built and run.
+/// The C lines in the README are lines of the example that is built and run.
 #[test]
 fn the_readme_s_lines_of_c_are_those_of_the_example() {
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
@@ -152,8 +152,9 @@ fn the_readme_s_lines_of_c_are_those_of_the_example() {
     assert!(example.contains(shown), "examples/embed.c does not contain what the README shows:\n{shown}");
 }
 
-/// What cargo-c installs is found by pkg-config, and is all that the example needs. It is built without wasmtime, which
-/// would take minutes, and apart: the cargo in cargo-c is another version, and makes this one compile everything again.
+/// pkg-config finds what cargo-c installs, and the example needs nothing else. It is built without wasmtime, which
+/// would take minutes, and in a separate directory: cargo-c contains another version of cargo, which compiles
+/// everything again.
 #[test]
 fn what_cargo_c_installs_is_complete() {
     let installed = Command::new(env!("CARGO")).args(["cinstall", "--version"]).output();

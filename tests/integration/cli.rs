@@ -1,4 +1,4 @@
-//! The command line: what each subcommand takes, prints and exits with.
+//! The command line: the arguments, output and exit status of each subcommand.
 
 use std::fs;
 use std::io::Read;
@@ -16,7 +16,7 @@ fn ran(status: i32, stdout: &str, stderr: &str) -> Ran {
     Ran { status, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
 }
 
-/// Times and process numbers are another each time.
+/// Durations and process numbers differ between runs.
 fn redacted(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -31,7 +31,7 @@ fn redacted(text: &str) -> String {
 #[test]
 fn success_is_silent() {
     let hooks = Hooks::new().script(DRIVER, "echo to nobody; echo a remark >&2; cat").script("test.d/10", "exit 0");
-    // Masked on purpose, so nobody has to be told.
+    // Masked on purpose, so it is not reported.
     symlink("/dev/null", hooks.path().join("test.d/20-packaged")).unwrap();
     assert_eq!(hooks.call(&["run", DRIVER, "web1", "start"]), ran(0, "", ""));
     assert_eq!(hooks.call(&["run", DRIVER, "web1", "stopped"]), ran(0, "", ""));
@@ -100,7 +100,7 @@ fn the_json_report_goes_to_standard_output_always() {
     assert_eq!(status, 1);
     let (status, proceed, _) = json(&["other", "-", "start"]);
     assert_eq!(status, 0);
-    // Every field of the contract, in its order.
+    // All documented fields, in order.
     assert_snapshot!("json_decisions", [vetoed, notified, proceed].concat());
 }
 
@@ -163,7 +163,7 @@ fn omitted_fields_of_an_event_get_the_driver_s_defaults() {
     assert_eq!(arguments(&[DRIVER, "web1", "start", "early"]), "web1 start early -");
 }
 
-/// A directory with some of everything.
+/// A directory with every kind of entry.
 fn furnished() -> Hooks {
     let hooks = Hooks::new()
         .script("qemu", "exit 0")
@@ -224,7 +224,7 @@ fn list_and_check_have_the_same_json() {
     let inventory = |ran: &Ran| -> serde_json::Value {
         let mut json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
         let fields = json.as_object_mut().unwrap();
-        // What the check alone looks at: the configuration, and libvirt's way to hookvisor.
+        // Only `check` looks at these: the configuration, and the installation as libvirt's hook.
         fields.remove("problems");
         fields.remove("notes");
         json
@@ -249,7 +249,7 @@ fn exec_passes_on_arguments_document_output_and_status() {
     let hooks = Hooks::new().script("hook", r#"printf '<%s>' "$@"; cat; echo "$MODE $#" >&2; exit 5"#);
     hooks.file("hook.toml", "env = { MODE = \"strict\" }\n", 0o644);
     let mut command = hooks.command("exec");
-    // Found from where the caller is, and none of the arguments is for hookvisor.
+    // The path is relative to the caller's directory, and no argument is hookvisor's own.
     command.current_dir(hooks.path()).args(["./hook", "", "--help", "-x", "a b", "--", "ü"]);
     assert_eq!(
         hooks.ran(command.write_stdin("the document\n")),
@@ -307,7 +307,7 @@ mod wasm {
         );
     }
 
-    /// The names of hookvisor's threads, as a hook of its sees them.
+    /// The names of hookvisor's threads, as seen by one of its hooks.
     #[test]
     fn native_hooks_never_create_an_engine() {
         let look = "cat /proc/$PPID/task/*/comm >&2; exit 1";
@@ -316,14 +316,14 @@ mod wasm {
             ran.stderr.split_once("error code 1: ").unwrap().1.to_owned()
         };
         let hooks = Hooks::new().script(DRIVER, look).script("test.d/10", "exit 0");
-        // Its own, and the one that waits for Ctrl-C, which may not have its name yet.
+        // The main thread and the one that waits for Ctrl-C, which may not have its name yet.
         assert!(["hookvisor\nsignals\n", "hookvisor\nhookvisor\n"].contains(&threads(&hooks).as_str()));
-        // And so it could have been seen.
+        // Proves that the test can see threads.
         let hooks = hooks.copy("test.d/20.wasm", wasm_probe());
         assert!(threads(&hooks).lines().any(|name| name == "hookvisor-clock"));
     }
 
-    /// A pool of instances reserves more addresses than anything else does.
+    /// A pool of instances reserves more address space than anything else.
     #[test]
     fn a_single_event_creates_no_pool() {
         let hooks = Hooks::new()
@@ -341,7 +341,7 @@ mod wasm {
     }
 }
 
-/// With all features: what is left out of a build is left out of its help.
+/// With all features. The help leaves out what a build does not have.
 #[cfg(feature = "wasm")]
 #[test]
 fn help() {
@@ -363,7 +363,7 @@ fn without_arguments_it_prints_the_help() {
     let hooks = Hooks::new();
     let version = hooks.ran(hookvisor().arg("--version"));
     assert_eq!(version, ran(0, concat!("hookvisor ", env!("CARGO_PKG_VERSION"), "\n"), ""));
-    // And that is still an error.
+    // It is still an error.
     let nothing = hooks.ran(&mut hookvisor());
     assert_eq!((nothing.status, nothing.stdout.as_str()), (2, ""));
     assert!(nothing.stderr.contains("\nCommands:\n"), "{}", nothing.stderr);
@@ -386,7 +386,7 @@ fn the_log_level_decides_what_is_logged() {
     ");
 }
 
-/// At a terminal nobody means to type a document, and a hook that is quick says nothing of itself.
+/// At a terminal, nobody types a document, and a quick hook prints nothing.
 #[test]
 fn at_a_terminal_no_document_is_read() {
     let hooks = Hooks::new().script(DRIVER, "cat >&2; exit 1");
@@ -398,7 +398,7 @@ fn at_a_terminal_no_document_is_read() {
     command.stdin(ours(&terminal.slave)).stdout(ours(&terminal.slave)).stderr(terminal.slave);
     let mut child = command.spawn().unwrap();
     drop(command);
-    // Read while it runs, up to the end: the terminal's other side is closed when the child has gone (EIO).
+    // Read while it runs and up to the end: the terminal reports EIO after the child has ended.
     let mut said = Vec::new();
     let _ = fs::File::from(terminal.master).read_to_end(&mut said);
     assert_eq!(child.wait().unwrap().code(), Some(1));

@@ -1,4 +1,4 @@
-//! Compiling is work that a hook's file causes: it is checked first, and limited in time and memory.
+//! A hook's file causes the work of compiling: it is checked before, and limited in time and memory.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -15,9 +15,9 @@ use crate::support::processes::{children, wait_for_the_end_of, wait_until};
 use crate::support::program::tell;
 use crate::support::{DRIVER, Hooks, event, start};
 
-/// As many empty functions as take a compiler far longer than any test waits.
+/// Enough empty functions to keep a compiler busy longer than any test waits.
 const ENDLESS: usize = 900_000;
-/// Longer than a refusal may take on a slow machine.
+/// Longer than any refusal takes, even on a slow machine.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
 fn leb128(mut number: usize) -> Vec<u8> {
@@ -34,7 +34,7 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [&[id][..], &leb128(content.len()), content].concat()
 }
 
-/// A program with so many empty functions, which imports this if it is given.
+/// A program with this many empty functions. It imports `import` if given.
 fn functions(count: usize, import: Option<(&str, &str)>) -> Vec<u8> {
     let text = |text: &str| [leb128(text.len()), text.as_bytes().to_vec()].concat();
     let mut module = b"\0asm\x01\0\0\0".to_vec();
@@ -172,7 +172,7 @@ fn compiling_in_the_host_s_process_is_limited_too() {
         let build = |limits| Runtime::builder(hooks.path()).limits(limits).build().unwrap();
         let slow = reason(&build(limits(Duration::from_millis(1), 8 << 30)));
         assert_eq!(slow, "compiling it took longer than 1ms: build it smaller, or raise compile_time");
-        // The compiler cannot be ended, and so nothing else begins until it has.
+        // The compiler cannot be stopped, so nothing else starts before it ends.
         let other = hooks_with(module_that_exits(0));
         let build = || Runtime::builder(other.path()).build().unwrap();
         assert_eq!(reason(&build()), "it was not compiled: another module is still being compiled past its time limit");
@@ -189,7 +189,7 @@ fn code_from_a_separate_compiler_runs_and_is_cached() {
         let builder = || Runtime::builder(hooks.path()).cache(Cache::open(cache.path()).unwrap());
         let compiled = builder().compiler(hookvisor()).build().unwrap();
         assert_eq!(compiled.run(&event("exit=1", "start")).exit_status(), 1);
-        // A compiler that would fail is not asked.
+        // A compiler that would fail is not called.
         let cached = builder().compiler(Compiler::program("/no/such/compiler")).build().unwrap();
         assert_eq!(cached.run(&event("exit=1", "start")).exit_status(), 1);
     }

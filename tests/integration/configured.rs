@@ -1,4 +1,4 @@
-//! The command line reads hookvisor.toml as libvirt's hook does, and options override it.
+//! The command line reads hookvisor.toml like libvirt's hook does, and options override it.
 
 use std::fs;
 
@@ -92,7 +92,7 @@ fn a_setting_decides_who_runs_the_per_event_directories() {
     );
 }
 
-/// libvirt calls nothing but what is named for a driver; what else is there is told in a line each.
+/// libvirt calls only files that are named after a driver. Each other file is listed with the reason.
 #[test]
 fn libvirts_own_directory_is_listed_as_libvirt_sees_it() {
     let hooks = Hooks::new()

@@ -1,4 +1,4 @@
-//! Native hooks that are confined: what they are granted works as in a script alone, and nothing else does.
+//! Confined native hooks: what is granted works as without confinement, and nothing else works.
 
 mod commands;
 mod hostile;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{DRIVER, Hooks, event, start};
 
-/// The host's files: `granted` may be written, `read` may be read, `secret` is beside them.
+/// Files on the host: `granted` may be written, `read` may be read, and `secret` is next to them.
 struct World {
     directory: TempDir,
     hooks: Hooks,
@@ -34,7 +34,7 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// A confined hook with the two directories and these further settings. `$WORLD` is the directory above them.
+    /// A confined hook with the two directories and these additional settings. `$WORLD` is their parent directory.
     fn hook(&self, script: &str, more: &str) {
         let world = self.directory.path().display();
         self.hooks.file(DRIVER, script, 0o755);
@@ -50,7 +50,7 @@ impl World {
         start(&self.hooks)
     }
 
-    /// Files are as they were.
+    /// The files are unchanged.
     fn assert_unchanged(&self) {
         let text = |name: &str| fs::read_to_string(self.at(name)).unwrap();
         assert_eq!((text("secret"), text("read/file")), ("a secret of the host".to_owned(), "as it was".to_owned()));
@@ -60,7 +60,7 @@ impl World {
     }
 }
 
-/// A command's grant.
+/// The grant of a command.
 fn command(program: &str, arguments: &str) -> String {
     format!("[[command]]\nprogram = '{program}'\nargs = {arguments}\n")
 }

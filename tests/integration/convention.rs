@@ -1,4 +1,4 @@
-//! Conventions of a daemon's own, from Rust and from hookvisor.toml.
+//! A daemon's own conventions, from Rust and from hookvisor.toml.
 
 use std::fs;
 use std::path::Path;
@@ -35,7 +35,7 @@ fn config(text: &str) -> Result<Config, String> {
     Config::read(&file).map_err(|error| error.why)
 }
 
-/// The same runtime twice: described in Rust, and in hookvisor.toml.
+/// The same runtime described in Rust and in hookvisor.toml.
 fn both(hooks: &Hooks) -> [Runtime; 2] {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("hookvisor.toml");
@@ -80,7 +80,7 @@ fn a_filter_rewrites_json_and_nothing_else() {
         let broken = runtime.run(&Event::new("vmm", "broken", "configure").unwrap().with_document("{}"));
         assert_eq!((broken.decision, document(&broken)), (Decision::Vetoed, None));
         assert!(broken.to_string().contains("was refused: its output is not JSON: "), "{broken}");
-        // The operation is no filter under the generic convention.
+        // The operation is not a filter in the generic convention.
         assert!(!event("configure").is_filter());
     }
 }
@@ -97,7 +97,7 @@ fn a_closed_list_vetoes_unlisted_operations_and_calls_no_hook() {
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
         assert!(json["refused"].as_str().unwrap().starts_with(why), "{json}");
         assert!(!hooks.path().join("vmm.called.bak").exists());
-        // After a shutdown nothing can be prevented: the hooks are told, and the mistake is reported.
+        // After a shutdown nothing can be prevented. The hooks are called, and the mistake is reported.
         let told = runtime.shutdown(&event("deleted"));
         assert_eq!((told.decision, told.exit_status(), told.hooks.len()), (Decision::Notified, 125, 1));
         fs::remove_file(hooks.path().join("vmm.called.bak")).unwrap();
@@ -112,12 +112,13 @@ fn a_veto_of_an_unknown_operation_needs_no_hook() {
         let report = runtime.run(&Event::new(driver, "web1", operation).unwrap());
         assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 125), "{driver} {operation}");
     }
-    // libvirt's own hook is called for whatever libvirt asks: it may be newer. What cannot be done stays refused.
+    // libvirt's hook is called for whatever libvirt asks, since libvirt may be newer. A refused operation stays
+    // refused.
     let lenient = hooks.builder().any_operation().build().unwrap();
     let decision = |driver, operation| lenient.run(&Event::new(driver, "web1", operation).unwrap()).decision;
     assert_eq!(decision("qemu", "prepair"), Decision::Proceed);
     assert_eq!(decision("oci", "startContainer"), Decision::Vetoed);
-    // A driver of which nothing is known has an open list.
+    // An unknown driver has an open list.
     let open = runtime.run(&Event::new("vmm", "web1", "craete").unwrap());
     assert_eq!(open.decision, Decision::Proceed);
 }

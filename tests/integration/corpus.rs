@@ -12,13 +12,13 @@ use tempfile::TempDir;
 use crate::support::{needs_root, skip};
 
 const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus");
-/// A guest's life, for a layout that has no events of its own.
+/// The events of a guest's life, for a layout that brings no events.
 const EVENTS: &str = "qemu win10 prepare begin -\nqemu win10 start begin -\nqemu win10 started begin -\n\
                       qemu win10 stopped end -\nqemu win10 release end -\nqemu win10 reconnect begin -\n\
                       qemu web1 prepare begin -\nqemu web1 release end -\n";
 const DOCUMENT: &str = "<domain type='kvm'><name>win10</name><devices><disk type='block'><source dev='/dev/vg/root'/>\
                         </disk><disk type='block'><source dev='/dev/vg/data'/></disk></devices></domain>";
-/// The programs of a host whose calls are written down.
+/// Host programs whose calls are recorded.
 const STUBS: [&str; 15] = [
     "bridge",
     "cpupower",
@@ -36,7 +36,7 @@ const STUBS: [&str; 15] = [
     "cset",
     "mount",
 ];
-/// The directories of the machine that a root has.
+/// The machine's directories that a root gets.
 const OF_THE_MACHINE: [&str; 8] = ["usr", "bin", "sbin", "lib", "lib32", "lib64", "proc", "dev"];
 
 macro_rules! layouts {
@@ -46,7 +46,7 @@ macro_rules! layouts {
             check($layout);
         })*
 
-        /// A layout that nobody drives would pass unseen.
+        /// A layout without a test would go unnoticed.
         #[test]
         fn every_layout_of_the_corpus_works() {
             let mut found: Vec<String> = fs::read_dir(CORPUS).unwrap().map(|entry| entry.unwrap())
@@ -78,10 +78,10 @@ layouts! {
     vfio_helper: "vfio-helper",
 }
 
-/// A root with a layout in it.
+/// A root that contains a layout.
 struct Root(TempDir);
 
-/// What driving a layout came to.
+/// The results of driving a layout.
 struct Driven {
     calls: String,
     statuses: String,
@@ -97,7 +97,7 @@ impl Root {
         fs::set_permissions(root.path(""), fs::Permissions::from_mode(0o755)).unwrap();
         let source = Path::new(CORPUS).join(layout);
         run(Command::new("cp").args(["-a", "--no-target-directory"]).arg(&source).arg(root.path("")));
-        // What a checkout under another umask or user would change.
+        // A checkout with another umask or user would differ here.
         run(Command::new("chmod").args(["-R", "u+rw,go-w"]).arg(root.path("")));
         run(Command::new("chown").args(["-R", "-h", "0:0"]).arg(root.path("")));
         for directory in ["out", "run", "tmp", "stubs", "var/log/libvirt", "etc/hookvisor"] {
@@ -131,7 +131,7 @@ impl Root {
         self.0.path().join(name)
     }
 
-    /// Runs a script inside of the root, which has the machine's programs and this build of hookvisor.
+    /// Runs a script inside the root, which has the machine's programs and this build of hookvisor.
     fn inside(&self, script: &str) -> Result<(), String> {
         let mut mounts = "set -e; mount --make-rprivate /; cd \"$1\"; ".to_owned();
         for name in OF_THE_MACHINE.iter().filter(|name| !Path::new("/").join(name).is_symlink()) {
@@ -139,7 +139,7 @@ impl Root {
                 mounts += &format!("mount --rbind /{name} {name}; ");
             }
         }
-        // libvirtd finds the programs, too.
+        // libvirtd finds the programs too.
         mounts += "mount --bind stubs usr/local/sbin; ";
         mounts += &format!("mount --bind '{}' hookvisor; ", env!("CARGO_BIN_EXE_hookvisor"));
         mounts += &format!("exec chroot . sh -c '{script}'");
@@ -177,7 +177,7 @@ impl Root {
         let mut directories: Vec<PathBuf> = ["etc", "opt", "run", "srv", "tmp", "var"].map(|n| self.path(n)).to_vec();
         while let Some(directory) = directories.pop() {
             for path in fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path()) {
-                // The record of events is hookvisor's own, and a `tee` that starts late has lost whoever would read it.
+                // The record of events belongs to hookvisor. A `tee` that starts late misses its reader.
                 if path.ends_with("var/log/hookvisor") || path.ends_with("trace.log") {
                     continue;
                 }
@@ -219,7 +219,7 @@ fn check(layout: &str) {
         report["hooks"].as_array().unwrap().iter().map(|hook| hook["stderr"].as_str().unwrap()).collect()
     };
     for (report, stderr) in run.json.iter().zip(&libvirt.stderr) {
-        // hookvisor does not wait as long as libvirt for a process in the background that has stderr.
+        // hookvisor waits less long than libvirt for a background process that holds stderr.
         let is_whole =
             report["hooks"].as_array().unwrap().iter().all(|hook| hook["notes"].as_array().unwrap().is_empty());
         assert!(!is_whole || of_hooks(report) == *stderr, "{report} {stderr}");

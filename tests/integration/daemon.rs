@@ -1,4 +1,4 @@
-//! The example daemon: what its clients are answered, what its hooks are told, and what it leaves when it ends.
+//! The example daemon: its answers, what its hooks get, and what is left after its end.
 
 use std::fs;
 use std::thread;
@@ -10,18 +10,18 @@ use crate::support::Hooks;
 use crate::support::daemon::Daemon;
 use crate::support::processes::{is_alive, line_of, wait_for_the_end_of, wait_until};
 
-/// Hooks that write what they are asked and told into `calls`, and then do this. `$dir` is their directory.
+/// Hooks that record their calls in `calls` and then run this. `$dir` is their directory.
 fn hooks(body: &str) -> Hooks {
     let record = "dir=${0%/*}/..; echo \"$2 $1 $(cat)\" >> \"$dir/calls\"";
     Hooks::new().script("daemon-example.d/10-first", &format!("{record}\n{body}"))
 }
 
-/// A hook's wait for a file of its directory.
+/// Waits in a hook for a file in its directory.
 fn until(file: &str) -> String {
     format!("until [ -e \"$dir/{file}\" ]; do sleep 0.01; done")
 }
 
-/// What the hooks were called for, in the order of the lines' text.
+/// The recorded calls, sorted.
 fn calls(hooks: &Hooks) -> Vec<String> {
     let calls = fs::read_to_string(hooks.path().join("calls")).unwrap_or_default();
     let mut calls: Vec<String> = calls.lines().map(str::to_owned).collect();
@@ -87,7 +87,7 @@ fn when_a_guest_exits_its_hooks_are_told_and_its_process_group_ends() {
 
 #[test]
 fn starts_of_different_guests_run_in_parallel_and_reserve_their_names() {
-    // Each start ends only if the other has begun.
+    // Each start ends only after the other has begun.
     let both = format!(": > \"$dir/began-$1\"; [ $2 = stopped ] || {{ {}; {}; }}", until("began-a"), until("began-b"));
     let hooks = hooks(&both);
     let daemon = Daemon::of(&hooks, &[]);
@@ -342,7 +342,7 @@ fn the_next_daemon_reconnects_running_guests_and_reports_ended_ones() {
     assert_eq!(begins("reconnect"), ["reconnect stays sleep 3600", "reconnect unwanted sleep 3600"]);
     assert_eq!(begins("stopped"), ["stopped ends sleep 3600", "stopped unwanted sleep 3600"]);
 
-    // It is a guest like any other: its name is taken, it can be stopped, and its end is seen.
+    // It is a guest like any other: its name is reserved, it can be stopped, and its end is noticed.
     assert_eq!(next.ask("start stays true"), "no there is a guest stays already");
     assert_eq!(next.ask("stop stays"), "ok stays is stopped");
     wait_for_the_end_of(&stays);

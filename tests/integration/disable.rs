@@ -1,4 +1,4 @@
-//! `disable` and `enable`: the mask, done right and undone exactly.
+//! `disable` and `enable`: the hook is masked correctly, and restored exactly.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -86,7 +86,7 @@ fn a_failure_to_disable_or_enable_is_reported_and_changes_nothing() {
     assert!(said(&["disable", "test.d/20-mask"]).contains("is already masked by a link to /dev/null"));
     assert!(said(&["enable", "test.d/20-mask"]).contains("the link to /dev/null was made by hand"));
     assert_eq!(hooks.switch(&["disable", "test.d/10-no", "--until", "yesterday"]).status, 2);
-    // A package has put a new file in its place.
+    // A package has installed a new file in its place.
     hooks.switch(&["disable", "test.d/10-no"]);
     fs::remove_file(hooks.path().join("test.d/10-no")).unwrap();
     hooks.file("test.d/10-no", "#!/bin/sh\n", 0o755);
@@ -104,13 +104,13 @@ fn once_the_time_is_over_the_hook_vetoes_again() {
     let report = runtime.run(&event("web1", "start"));
     assert_eq!(report.decision, Decision::Proceed);
     assert!(report.skipped[0].reason.starts_with("it was disabled by me until 20"), "{}", report.skipped[0].reason);
-    // A disabled hook gets a new end; a daemon that was not reloaded since finds the hook enabled.
+    // A disabled hook gets a new end time. A daemon that has not reloaded since then finds the hook enabled.
     let over = Disabled::by("me").until(SystemTime::now() - Duration::from_secs(1));
     disable_hook(&hook, &over).unwrap();
     assert_eq!(hooks.runtime().run(&event("web1", "start")).decision, Decision::Vetoed);
     assert_eq!(names(&hooks), ["10-no", "10-no.toml"]);
 
-    // In a daemon that is not reloaded, the end counts as well. Ends are whole seconds.
+    // The end time also counts in a daemon that does not reload. It has whole seconds.
     disable_hook(&hook, &until(2)).unwrap();
     let runtime = hooks.runtime();
     assert_eq!(runtime.run(&event("web1", "start")).decision, Decision::Proceed);
@@ -126,7 +126,7 @@ fn the_record_shows_who_disabled_an_installed_hook() {
     let root = hooks.path().join("root");
     let install = root.join("etc/hookvisor");
     fs::create_dir_all(&install).unwrap();
-    // The machine's own configuration names the hooks directory, so this needs one of the test's own.
+    // The machine's configuration names the hooks directory, so this test needs its own.
     let script =
         format!("mount --bind {root}/etc /etc && mkdir -p /etc/hookvisor && exec \"$@\"", root = root.display());
     fs::write(

@@ -1,4 +1,4 @@
-//! Called by a driver's name, as libvirt calls it, from below a root of the test's own.
+//! Called by a driver's name, as libvirt does, below a root that belongs to the test.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::program::command;
 use crate::support::{needs_root, skip};
 
-/// A root with links to hookvisor where libvirt's hooks are, and a hooks directory.
+/// A root with links to hookvisor in place of libvirt's hooks, and a hooks directory.
 struct Root(TempDir);
 
 impl Root {
@@ -48,7 +48,7 @@ impl Root {
         command(self.path("etc/libvirt/hooks/qemu"))
     }
 
-    /// Calls the hook as libvirt does. What came of it: the exit status, and both streams, the root being `ROOT`.
+    /// Calls the hook like libvirt. Returns the exit status and both streams, with `ROOT` for the root.
     fn call(&self, operation: &str) -> (i32, String, String) {
         let called = self.qemu().args(["web1", operation, "begin", "-"]).write_stdin("<domain/>").output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace(&self.0.path().display().to_string(), "ROOT");
@@ -137,7 +137,7 @@ fn a_failure_of_hookvisor_itself_is_a_veto() {
     }
 }
 
-/// The hooks decide, and not the log.
+/// The hooks decide, not the log.
 #[test]
 fn a_log_that_cannot_be_written_changes_no_verdict() {
     let call = |root: &Root| root.call("prepare");
@@ -177,7 +177,7 @@ fn the_configured_limits_hold_where_a_hook_has_none() {
     assert_eq!(root.call("prepare"), said(124, "", report));
 }
 
-/// Nothing that a daemon may have inherited changes what its hooks are.
+/// No inherited environment variable changes which hooks are called.
 #[test]
 fn no_environment_variable_changes_the_paths() {
     let root = Root::new().hook("qemu", "exit 3");
@@ -192,7 +192,7 @@ fn no_environment_variable_changes_the_paths() {
 
 #[test]
 fn a_log_that_many_write_at_once_keeps_its_lines_whole() {
-    /// Calls at once, and of each several in a row.
+    /// Number of concurrent callers, and calls of each.
     const WRITERS: usize = 8;
     let root = Root::new()
         .hook("qemu", "head -c 5000 /dev/zero | tr '\\0' x >&2; printf '\\nlast\\n' >&2; exit 1")
@@ -224,7 +224,7 @@ fn the_log_on_standard_error_does_not_say_twice_what_the_report_says() {
     assert_eq!(root.call("prepare"), said(1, "", expected));
 }
 
-/// The journal's socket has one place on a machine, so this one has an own /run.
+/// The journal's socket has a fixed path, so this test has its own /run.
 #[test]
 fn the_journal_gets_the_fields_of_each_call() {
     let root = Root::new().hook("qemu", "echo 'no\nXYZZY' >&2; exit 3").config("[log]\nto = 'journal'\n");
@@ -244,7 +244,7 @@ fn the_journal_gets_the_fields_of_each_call() {
         return skip("the journal", &format!("no mount namespace can be made here: {why}"));
     }
     let mut entry = vec![0; 65536];
-    // The first is empty: it asks whether somebody is there.
+    // The first message is empty: it checks that somebody listens.
     let size = [(); 2].map(|()| journal.recv(&mut entry).unwrap())[1];
     let entry = String::from_utf8_lossy(&entry[..size]).into_owned();
     for field in ["HOOKVISOR_DRIVER", "HOOKVISOR_OBJECT", "HOOKVISOR_OPERATION", "HOOKVISOR_HOOK", "HOOKVISOR_STATUS"] {

@@ -1,4 +1,4 @@
-//! What a daemon that embeds the runtime relies on: calls that end when it says so, guests whose end is told, bounds.
+//! What an embedding daemon relies on: calls end on request, guests' ends are reported, limits hold.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -13,7 +13,7 @@ use crate::support::leftovers::Leftovers;
 use crate::support::processes::wait_for_the_end_of;
 use crate::support::{DRIVER, Hooks, event, impatient, wait_until};
 
-/// Throws the switch once a file is there, as a hook that has begun its work makes it.
+/// Cancels once a file exists, which a hook creates when it has started.
 fn cancel_once_there(cancel: &Cancel, file: &Path) {
     while !file.exists() {
         thread::yield_now();
@@ -25,7 +25,7 @@ fn terminations(report: &Report) -> Vec<&'static str> {
     report.hooks.iter().map(|hook| hook.termination.name()).collect()
 }
 
-/// Hooks that write the operation they are told into a file beside them, a line each.
+/// Hooks that record each operation as a line in a file next to them.
 fn recording() -> Hooks {
     Hooks::new().script(DRIVER, "read -r document; echo \"$2 $1 $document\" >> \"$0.log\"")
 }
@@ -42,7 +42,7 @@ fn a_cancelled_process_is_ended_with_its_group_and_the_call_returns() {
             .script("test.d/20-next", ": > \"$0.bak\"");
         let cancel = Cancel::new();
         let runtime = hooks.builder().cancel(&cancel).build().unwrap();
-        // The switch's own descriptor, which comes with the first call.
+        // The cancel handle's own descriptor, created by the first call.
         drop(runtime.run(&Event::new("none", "web1", "start").unwrap()));
         let before = Leftovers::before();
         let report = thread::scope(|scope| {
@@ -93,7 +93,7 @@ fn a_cancelled_module_is_ended_whatever_it_does() {
             "{steps}: {report}"
         );
         assert_eq!(report.hooks[0].stderr, b"said", "{steps}");
-        // Another call of the same runtime has nothing to do with it.
+        // Another call of the same runtime is not affected.
         assert_eq!(runtime.run(&event("exit=0", "start")).decision, Decision::Proceed);
     }
 }
@@ -120,7 +120,7 @@ fn the_time_limit_of_a_call_covers_all_its_hooks() {
 
 #[test]
 fn max_in_flight_is_never_exceeded_and_every_hook_gets_a_slot() {
-    // Each says how many there are, itself among them, while it runs.
+    // Each hook counts the running ones, including itself.
     let body = "mkdir \"$0.now.$1.bak\"; ls -d \"$0\".now.*.bak | wc -l >> \"$0.seen.bak\"; sleep 0.01; rmdir \"$0.now.$1.bak\"";
     let hooks = Hooks::new().script(DRIVER, body);
     let runtime = hooks.builder().max_in_flight(NonZeroUsize::new(2).unwrap()).build().unwrap();
@@ -205,7 +205,7 @@ fn async_calls_do_not_block_a_worker_and_cancel_their_hooks_on_drop() {
             let guest = runtime.admit_async(&event("exit0", "start")).await.unwrap();
             assert_eq!(guest.stopped_async().await.exit_status(), 0);
 
-            // The one worker goes on while the hook runs, and gives the start up once it does.
+            // The single worker continues while the hook runs, and then drops the start.
             let waits = event("waits", "start");
             let began = async {
                 while !hooks.path().join("test.bak").exists() {
@@ -218,7 +218,7 @@ fn async_calls_do_not_block_a_worker_and_cancel_their_hooks_on_drop() {
                 verdict = runtime.start_async(&waits) => unreachable!("{verdict:?}"),
             }
         });
-        // Waits for its threads, and they for their hooks.
+        // Waits for the runtime's threads, which wait for their hooks.
         drop(tokio);
         Leftovers::assert_none_since(&before, "the async calls");
     });
@@ -278,7 +278,7 @@ fn metrics_count_calls_by_event_and_termination() {
     ");
 }
 
-/// What a daemon keeps in its own structures, and hands from thread to thread.
+/// Types that a daemon stores in its structures and passes between threads.
 #[test]
 fn everything_can_be_shared_between_threads() {
     fn shareable<T: Send + Sync + 'static>() {}

@@ -1,10 +1,10 @@
-//! `explain`: which hooks an event would reach, and why, without running one.
+//! `explain`: which hooks an event would call and why, without running any.
 
 use std::os::unix::fs::symlink;
 
 use crate::support::{DRIVER, Hooks};
 
-/// A directory with a hook of every sort.
+/// A directory with every kind of hook.
 fn hooks() -> Hooks {
     let hooks = Hooks::new()
         .script("test.d/10-general", "touch \"${0%/*}/../ran\"")
@@ -35,7 +35,7 @@ fn each_hook_is_explained_and_none_is_run() {
 #[test]
 fn nothing_is_compiled() {
     let hooks = Hooks::new();
-    // A module by its first bytes, which no compiler would take.
+    // A module by its first bytes, which does not compile.
     hooks.file("test.d/10-module.wasm", b"\0asm\x01\0\0\0 and nonsense", 0o755);
     let explained = hooks.call(&["explain", DRIVER, "web1", "start"]);
     if cfg!(feature = "wasm") {

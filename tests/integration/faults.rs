@@ -1,7 +1,7 @@
-//! A host that is out of what a call needs, or that does what hosts do to their children and their directories.
+//! A host that lacks a resource, or that interferes with its children or directories.
 //!
-//! In each case a start is vetoed with one clear sentence or goes right; it never hangs, never proceeds unasked, and leaves
-//! nothing behind; and once the fault is over, the same runtime is as good as before.
+//! In each case, a start is vetoed with one clear sentence or succeeds. It never hangs, never proceeds without asking,
+//! and leaves nothing behind. Afterwards, the same runtime works as before.
 
 mod children;
 #[cfg(feature = "wasm")]
@@ -22,19 +22,19 @@ use hookvisor::{Decision, Report, Runtime};
 
 use crate::support::{event, needs_root};
 
-/// Longer than any of these calls may take, on a slow machine.
+/// Longer than any of these calls takes, even on a slow machine.
 const TOO_LONG: Duration = Duration::from_secs(30);
-/// The user that has next to nothing.
+/// A user without other processes.
 const NOBODY: u32 = 65534;
 
-/// What became of a start while something is amiss.
+/// The result of a start during a fault.
 enum Became {
     Allowed,
     /// The text report, without the hook's path.
     Vetoed(String),
 }
 
-/// Asks for the start of `object`, and sees to what holds in every case.
+/// Runs the start of `object`, and checks what must hold in every case.
 fn start(runtime: &Runtime, object: &str) -> Became {
     let began = Instant::now();
     let report = runtime.run(&event(object, "start"));
@@ -52,19 +52,19 @@ fn start(runtime: &Runtime, object: &str) -> Became {
     }
 }
 
-/// What is said of the first hook that failed.
+/// The report of the first failed hook.
 fn sentence(report: &Report) -> String {
     report.failures().next().map(|hook| hook.termination.to_string()).unwrap_or_default()
 }
 
-/// As [`start`], where nothing else will do.
+/// Like [`start`], where only a proceed is right.
 fn allowed(runtime: &Runtime, object: &str) {
     if let Became::Vetoed(said) = start(runtime, object) {
         unreachable!("{object}: {said}");
     }
 }
 
-/// As [`start`], where nothing else will do.
+/// Like [`start`], where only a veto is right.
 fn vetoed(runtime: &Runtime, object: &str) -> String {
     match start(runtime, object) {
         Became::Allowed => unreachable!("{object} was allowed"),
@@ -72,7 +72,7 @@ fn vetoed(runtime: &Runtime, object: &str) -> String {
     }
 }
 
-/// Says at its end, also that by a panic, that it is over.
+/// Signals on drop, and so also after a panic, that it is over.
 struct Until<'a>(&'a AtomicBool);
 
 impl Drop for Until<'_> {
@@ -81,8 +81,8 @@ impl Drop for Until<'_> {
     }
 }
 
-/// Runs the body with the rights of a user who has no other process, for limits that do not bind root; says so where that
-/// cannot be.
+/// Runs the body as a user without other processes, for limits that do not apply to root. Reports a skip if that is not
+/// possible.
 fn as_nobody(body: impl FnOnce()) {
     if !needs_root("limits that do not bind root") {
         return;

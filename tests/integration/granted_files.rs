@@ -1,4 +1,4 @@
-//! What a sandboxed hook finds in the directories that it is granted.
+//! What a sandboxed hook finds in its granted directories.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::support::guests::{wasm_component_probe, wasm_probe};
 use crate::support::leftovers::peak_kib_of;
 use crate::support::{DRIVER, Hooks, event, stderr};
 
-/// The probe in both forms, with these settings.
+/// The probe as a module and as a component, with these settings.
 fn probes(settings: &str) -> [Hooks; 2] {
     [wasm_probe(), wasm_component_probe()].map(|probe| {
         let hooks = Hooks::new().copy(DRIVER, probe);
@@ -29,7 +29,7 @@ fn run(hooks: &Hooks, steps: &str) -> Report {
     hooks.runtime().run(&event(steps, "start"))
 }
 
-/// A directory with so many files.
+/// A directory with this many files.
 fn directory_of(files: usize) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     for at in 0..files {
@@ -41,7 +41,7 @@ fn directory_of(files: usize) -> TempDir {
 #[test]
 fn a_listing_has_every_entry_once() {
     let directory = tempfile::tempdir().unwrap();
-    // Of all lengths, so that one of them ends at the end of the guest's buffer and others do not fit.
+    // Names of all lengths, so that one ends exactly at the end of the guest's buffer and others do not fit.
     let mut names: Vec<String> =
         (1..=255).map(|length| format!("{length:x<length$}")).map(|name| name[..].into()).collect();
     names.extend((0..300).map(|at| format!("{at}-file")));
@@ -124,7 +124,7 @@ fn files_of_processes_are_never_accessible() {
 fn reading_a_blocking_file_fails_at_once() {
     for hooks in probes("[[dir]]\nhost = '/proc'\n") {
         let began = Instant::now();
-        // It ends by an error where the kernel's messages end, or at once for whoever may not read them.
+        // It ends with an error after the last kernel message, or at once without permission to read them.
         let report = run(&hooks, "show=/proc/kmsg;exit=1");
         assert_eq!(report.exit_status(), 1, "{report}");
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());

@@ -1,4 +1,4 @@
-//! `end_with_host`: what becomes of hooks when their host is killed.
+//! `end_with_host`: what happens to hooks when their host is killed.
 
 use std::fs::{self, File};
 use std::num::NonZeroUsize;
@@ -21,21 +21,21 @@ use crate::support::{Hooks, event};
 
 const HOST: &str = "HOOKVISOR_TEST_HOST";
 const GUARDED: &str = "HOOKVISOR_TEST_GUARDED";
-/// A host that ignores SIGCHLD, and waits long for those who hold its hooks' streams.
+/// A host that ignores SIGCHLD, and that waits long for background processes of its hooks.
 const IGNORES_SIGCHLD: &str = "HOOKVISOR_TEST_IGNORES_SIGCHLD";
 const GUARDIAN: &str = "hookvisor-guardian";
 
-/// A hook that hangs, with a child that does, both of which say who they are.
+/// A hook that hangs, with a child that hangs too. Both record their process numbers.
 const HANGS: &str = "sleep 3600 & echo $! > \"$0.child.bak\"; echo $$ > \"$0.pid.bak\"; wait";
 
-/// A host process that asks about one start after the other, until it is killed in one.
+/// A host process that runs one start after the other until it is killed.
 struct Host {
     process: Child,
     hooks: PathBuf,
 }
 
 impl Host {
-    /// `test` is the calling test's own path: it is run again as the host, and is to call [`be_host`] then.
+    /// `test` is the path of the calling test. It runs again as the host, and must call [`be_host`] then.
     fn of(test: &str, hooks: &Hooks, guarded: bool) -> Self {
         Self::with(test, hooks, if guarded { &[GUARDED] } else { &[] })
     }
@@ -47,7 +47,7 @@ impl Host {
         Self { process: command.spawn().unwrap(), hooks: hooks.path().to_owned() }
     }
 
-    /// The number that a hook has written into its file, once it has.
+    /// The process number in the hook's file, once it is written.
     fn pid(&self, file: &str) -> String {
         line_of(&self.hooks.join(file))
     }
@@ -58,7 +58,7 @@ impl Host {
     }
 }
 
-/// What such a process does: true if this is one.
+/// The work of such a process. Returns true if this is one.
 fn be_host() -> bool {
     let Some(directory) = std::env::var_os(HOST) else { return false };
     let extra = fs::read_to_string(Path::new(&directory).join("extra")).unwrap_or_default();
@@ -157,15 +157,15 @@ fn a_process_that_reuses_an_ended_hook_s_number_is_not_killed() {
     if be_host() {
         return;
     }
-    // It leaves a process that keeps its stderr open, in another group. So the host still waits when the kernel has given
-    // the hook's number away.
+    // It leaves a process in another group that keeps stderr open. So the host still waits when the kernel reuses the
+    // hook's number.
     let leaves = "setsid sleep 3600 & echo $! > \"$0.child.bak\"; echo $$ > \"$0.pid.bak\"";
     let hooks = Hooks::new().script("test", leaves);
     let host = Host::with(SELF, &hooks, &[GUARDED, IGNORES_SIGCHLD]);
     let (hook, child) = (host.pid("test.pid.bak"), host.pid("test.child.bak"));
     wait_until("nothing is left of the hook", || !Path::new(&format!("/proc/{hook}")).exists());
     let guardian = children(host.process.id(), GUARDIAN).remove(0);
-    // Start times are counted in hundredths of a second (proc(5)).
+    // Start times have a resolution of a hundredth of a second (proc(5)).
     let uptime = || fs::read_to_string("/proc/uptime").unwrap().split(' ').next().map(str::to_owned);
     let seen = uptime();
     wait_until("a process started now has another start time", || uptime() != seen);
@@ -180,7 +180,7 @@ fn a_process_that_reuses_an_ended_hook_s_number_is_not_killed() {
     }
 }
 
-/// The one guardian of this process, once its shell has read the script's first line.
+/// The guardian of this process, once its shell has read the script's first line.
 fn guardian() -> String {
     let mut guardians = Vec::new();
     wait_until("one guardian", || {
@@ -199,7 +199,7 @@ fn ignores_sigterm(pid: &str) -> bool {
 #[test]
 fn a_guardian_that_has_ended_or_does_not_answer_is_replaced_and_none_is_left() {
     alone("guard::a_guardian_that_has_ended_or_does_not_answer_is_replaced_and_none_is_left", || {
-        // A write to a guardian that has ended must not be the host's end.
+        // Writing to an ended guardian must not end the host.
         #[expect(unsafe_code, reason = "changing a disposition affects the whole process, which is this test's own")]
         // SAFETY: the default disposition runs no code.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.unwrap();
@@ -223,7 +223,7 @@ fn a_guardian_that_has_ended_or_does_not_answer_is_replaced_and_none_is_left() {
         assert_ne!(second, first);
 
         kill(Pid::from_raw(second.parse().unwrap()), Signal::SIGSTOP).unwrap();
-        // The smallest pipe there is, which fills soon. It is not always descriptor 0: the shell moves it while it reads another file.
+        // The smallest possible pipe, which fills quickly. The shell moves it to another descriptor while it reads a file.
         let descriptors = fs::read_dir(format!("/proc/{second}/fd")).unwrap();
         let pipe = descriptors
             .map(|entry| entry.unwrap().path())
@@ -251,7 +251,7 @@ fn hooks_of_many_threads_are_guarded_while_guardians_come_and_go() {
                 let runtime = &runtime;
                 scope.spawn(move || {
                     for call in 0..20 {
-                        // Some of them lose their guardian on the way.
+                        // Some hooks lose their guardian during the launch.
                         if call == 10 && thread % 4 == 0 {
                             for guardian in children(std::process::id(), GUARDIAN) {
                                 let _ = kill(Pid::from_raw(guardian.parse().unwrap()), Signal::SIGKILL);
@@ -275,7 +275,7 @@ fn without_a_guardian_no_hook_is_launched() {
         let hooks = Hooks::new().script("test", ":");
         let runtime = hooks.builder().end_with_host().build().unwrap();
         let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // The hook's file needs some descriptors, and the guardian a few more.
+        // The hook's file and the guardian need some descriptors.
         let reports: Vec<Report> = (1..6)
             .map(|more| {
                 setrlimit(Resource::RLIMIT_NOFILE, open + more, 4096).unwrap();

@@ -1,4 +1,4 @@
-//! The record of what was decided: what `history` shows of it, and what faults do to it.
+//! The record of decisions: what `history` shows, and how faults affect it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -16,7 +16,7 @@ impl Hooks {
         self.path().join(".history/history.jsonl")
     }
 
-    /// Runs an event, and records it.
+    /// Runs and records an event.
     fn recorded(&self, arguments: &[&str]) -> Ran {
         let record = self.record();
         self.ran(self.command("run").arg("--hooks").arg(self.path()).arg("--record").arg(record).args(arguments))
@@ -42,7 +42,7 @@ fn events(record: &Record) -> Vec<RecordedEvent> {
     events
 }
 
-/// Three events, of which the second is vetoed.
+/// Three events. The second is vetoed.
 fn three_events() -> Hooks {
     let hooks = Hooks::new()
         .script("test.d/10-xyzzy", "[ \"$1\" != web2 ] || { echo 'Could not find required XYZZY' >&2; exit 3; }")
@@ -148,7 +148,7 @@ fn a_follower_sees_events_as_they_are_decided() {
     follower.wait().unwrap();
 }
 
-/// A root with a link where libvirt's hook is, and a hook that vetoes.
+/// A root with a link in place of libvirt's hook, and a hook that vetoes.
 fn root(config: &str) -> TempDir {
     let root = TempDir::with_prefix("root-").unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -189,7 +189,7 @@ fn the_drop_in_records_below_its_root_for_root_alone() {
     assert!(!silent.path().join("var").exists());
 }
 
-/// A record that cannot be written is told, and the verdict is what it was.
+/// A record that cannot be written is reported, and the verdict is the same.
 #[test]
 fn a_record_that_cannot_be_written_changes_no_verdict() {
     let broken = |make: &dyn Fn(&Path)| {
@@ -239,7 +239,7 @@ fn a_record_that_cannot_be_written_changes_no_verdict() {
 fn a_full_disk_and_a_limit_on_files_change_no_verdict_and_leave_no_half_entry() {
     let root = root("[history]\nfile = '/mnt/history.jsonl'\nmax_size = '1GiB'\n");
     let hook = root.path().join("etc/libvirt/hooks/qemu");
-    // 64 KiB of disk: the first entries fit, then a part of one, then nothing.
+    // A disk of 64 KiB: the first entries fit, then a part of one, then nothing.
     let script = format!(
         "mount -t tmpfs -o size=64k none /mnt || exit 99
          for number in $(seq 60); do
@@ -276,7 +276,7 @@ fn a_full_disk_and_a_limit_on_files_change_no_verdict_and_leave_no_half_entry() 
     assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// Processes at once, some of them killed, while the file is rotated.
+/// Concurrent processes, some of which are killed, while the file is rotated.
 #[test]
 fn entries_of_many_processes_are_all_there_and_whole() {
     let slow = std::env::var_os("HOOKVISOR_SLOW_TESTS").is_some();
@@ -284,7 +284,7 @@ fn entries_of_many_processes_are_all_there_and_whole() {
     let root = root("[history]\nfile = 'record'\nmax_size = '20KiB'\nkeep = 200\n");
     let hook = root.path().join("etc/libvirt/hooks/qemu");
     let done = root.path().join("done");
-    // Every fourth call is killed after a while, some of them in the middle of it.
+    // Every fourth call is killed after a while, sometimes in the middle.
     let script = "for number in $(seq \"$2\"); do
              if [ $((($1 + number) % 4)) = 0 ]; then
                  timeout -s KILL 0.0$(($1 % 10)) \"$HOOK\" \"$1-$number\" prepare begin - < /dev/null
@@ -321,7 +321,7 @@ fn a_daemon_records_what_its_runtime_decides() {
     let runtime = hooks.builder().record(Record::at(hooks.record()).caller("mydaemon")).build().unwrap();
     assert!(runtime.start(&event("web1", "start")).into_result().is_err());
     drop(runtime.shutdown(&event("web1", "stopped")));
-    // The file was replaced in between, as by logrotate.
+    // The file was replaced meanwhile, as logrotate does.
     fs::rename(hooks.record(), hooks.path().join(".history/elsewhere")).unwrap();
     drop(runtime.run(&Event::new(DRIVER, "web2", "release").unwrap()));
     let decisions =

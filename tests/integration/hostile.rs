@@ -1,6 +1,6 @@
-//! Guests that try to get out, to get more, or to stay.
+//! Guests that try to escape, to exceed their limits, or to stay.
 //!
-//! Each of them is to end in a report, within its time, with the host as it was.
+//! Each must end with a report, in time, and leave the host unchanged.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
@@ -16,11 +16,11 @@ use crate::support::guests::{wasm_component_probe, wasm_probe};
 use crate::support::leftovers::Leftovers;
 use crate::support::{DRIVER, Hooks, event, impatient, stderr};
 
-/// Longer than any of these calls may take: its timeout, its grace, and a slow machine.
+/// Longer than any of these calls takes: timeout, grace period, and a slow machine.
 const TOO_LONG: Duration = Duration::from_secs(20);
 const SECRET: &str = "a secret of the host";
 
-/// The host's files: `granted` may be written, `read` may be read, `secret` is beside them.
+/// Files on the host: `granted` may be written, `read` may be read, and `secret` is next to them.
 struct World {
     directory: TempDir,
     hooks: Hooks,
@@ -58,7 +58,7 @@ impl World {
         self.hooks.file(DRIVER, module, 0o755);
     }
 
-    /// The two directories, and more.
+    /// The two directories, and further grants.
     fn settings(&self, more: &str) {
         let dir = |name: &str, access| {
             let host = self.at(name).display().to_string();
@@ -68,7 +68,7 @@ impl World {
         self.hooks.file("test.toml", settings, 0o644);
     }
 
-    /// With time enough for all that ends by itself.
+    /// With enough time for everything that ends by itself.
     fn run(&self, steps: &str) -> Report {
         let mut limits = impatient();
         limits.timeout = Duration::from_secs(10);
@@ -115,7 +115,7 @@ fn nothing_outside_a_grant_is_accessible() {
         assert_eq!(world.run(&format!("open={path}")).exit_status(), 4, "{path}");
         assert_ne!(world.run(&format!("write={path}:changed")).exit_status(), 0, "{path}");
     }
-    // The same names in all other ways: no file is made, moved, linked or removed across the border.
+    // The same names with other operations: no file can be created, moved, linked or removed across the border.
     for steps in [
         "rename=/granted/file:/granted/../stolen",
         "rename=/granted/file:/read/stolen",
@@ -134,11 +134,11 @@ fn nothing_outside_a_grant_is_accessible() {
     ] {
         assert_eq!(world.run(steps).exit_status(), 5, "{steps}");
     }
-    // A hard link to a link is no way through it.
+    // A hard link to a symbolic link does not help.
     world.run("hard-link=/granted/absolute:/granted/again;show=/granted/again");
     assert_eq!(world.files(), before);
     assert!(!world.at("stolen").exists());
-    // What is inside is there, by way of a link too.
+    // Files inside are accessible, also through a link.
     assert_eq!(stderr(&world.run("show=/granted/inside;exit=1")), "as it was");
 }
 
@@ -169,7 +169,7 @@ fn a_link_that_is_swapped_during_the_call_leads_nowhere() {
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            // Now a file, now a link to the secret, at the same name, as fast as can be.
+            // Alternates between a file and a link to the secret, as fast as possible.
             for turn in 0.. {
                 if done.load(std::sync::atomic::Ordering::Relaxed) {
                     break;
@@ -204,7 +204,7 @@ fn there_is_no_network_without_a_grant() {
     world.install(&fs::read(wasm_component_probe()).unwrap());
     assert_ne!(world.run(&connect(&listener)).exit_status(), 0);
     assert!(listener.accept().is_err());
-    // With one, it is just that address.
+    // With a grant, only that address works.
     world.settings(&format!("[[connect]]\nto = '{}'\n", listener.local_addr().unwrap()));
     assert_eq!(world.run(&connect(&listener)).exit_status(), 0);
     assert!(listener.accept().is_ok());
@@ -212,7 +212,7 @@ fn there_is_no_network_without_a_grant() {
     assert!(other.accept().is_err());
 }
 
-/// A module in text form, its memory exported and `_start` as given.
+/// A module in text form with an exported memory and this `_start`.
 fn module(imports: &str, start: &str) -> Vec<u8> {
     let import = |function: &str| {
         let (name, signature) = function.trim().split_once(' ').unwrap();
@@ -233,21 +233,21 @@ const RESPONSE: &str = "hookvisor.command_response (param i32 i32) (result i32)"
 const LOG: &str = "hookvisor.log (param i32 i32 i32)";
 
 enum End {
-    /// With this status.
+    /// Exits with this status.
     Exit(u8),
     TimedOut,
-    /// By a trap whose text has this in it.
+    /// Ends with a trap that contains this text.
     Trap(&'static str),
-    /// Before it began; the reason has this in it.
+    /// Is refused before it runs, with this reason.
     Refused(&'static str),
-    /// In any way but success, and in good order.
+    /// Fails in any orderly way.
     Somehow,
 }
 
-/// Name, module, and how it is to end.
+/// Name, module, and expected end.
 fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
     let call = |imports: &str, start: &str| module(&format!("{EXIT}\n{imports}"), start);
-    // Exits with what the function returned, so that 0 is what an attack would need.
+    // Exits with the function's result, so 0 would be a successful attack.
     let returned = |imports: &str, start: &str| call(imports, &format!("{start} call $proc_exit"));
     let text = |text: &str| wat::parse_str(text).unwrap_or_else(|error| unreachable!("{error}"));
     vec![
@@ -337,7 +337,7 @@ fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
                 }
                 End::Somehow => assert_ne!(report.exit_status(), 0, "{name}: {said}"),
             }
-            // The entry, and of a refused command the note with its three lines of TOML.
+            // The report entry, and for a refused command the note with three lines of TOML.
             assert!(said.lines().count() <= 5, "{name}: {said}");
             Leftovers::assert_none_since(&before, name);
         }
@@ -364,7 +364,7 @@ fn special_files_are_not_opened_and_never_block() {
         symlink("fifo", world.at("granted/link-to-fifo")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(world.at("granted/socket")).unwrap();
         let component = fs::read(wasm_component_probe()).unwrap();
-        // Before any call: a thread that has opened a file for one may be on its way out for a moment.
+        // Before any call: a thread that opened a file for one may take a moment to end.
         let before = Leftovers::before();
         for module in [fs::read(wasm_probe()).unwrap(), component] {
             world.install(&module);
@@ -375,10 +375,10 @@ fn special_files_are_not_opened_and_never_block() {
                 assert_eq!(report.hooks[0].notes, [note]);
                 let report = world.run(&format!("write=/granted/{name}:x"));
                 assert!(matches!(report.hooks[0].termination, Termination::Exited(5 | 1)), "{name}: {report}");
-                // A thread that waited would be there without its runtime too.
+                // A waiting thread would remain even without its runtime.
                 Leftovers::assert_none_since(&before, name);
             }
-            // It can be seen, and the rest is there as ever.
+            // It is visible, and the other files work as usual.
             assert_eq!(stderr(&world.run("list=/granted/below;show=/granted/inside;exit=1")), "\nas it was");
             assert_eq!(world.run("open=/granted/below").exit_status(), 0);
         }

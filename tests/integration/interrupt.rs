@@ -1,4 +1,4 @@
-//! Ctrl-C and its like, while hooks run.
+//! Ctrl-C and similar signals while hooks run.
 
 use std::fs;
 use std::io::Write;
@@ -14,21 +14,22 @@ use nix::unistd::Pid;
 use crate::support::processes::{line_of, wait_until};
 use crate::support::{DRIVER, Hooks};
 
-/// Hooks of which the first begins, by making a file, and waits.
+/// Hooks. The first creates a file when it starts, and waits.
 fn waiting() -> Hooks {
     let hooks = Hooks::new().script(DRIVER, "echo begun >&2; : > \"$0.bak\"; sleep 3600 & wait");
     hooks.script("test.d/20-next", ": > \"$0.bak\"")
 }
 
-/// Starts the program by a shell that says which signals are ignored, and waits until the hook has begun. Otherwise whoever
-/// runs the tests in the background may have them ignore Ctrl-C.
+/// Starts the program from a shell that sets which signals are ignored, and waits until the hook runs. Otherwise a
+/// background test run could ignore Ctrl-C.
 fn started(hooks: &Hooks, ignored: &str, arguments: &str) -> Child {
     let signals = ["HUP", "INT", "TERM"]
         .map(|signal| format!("--{}-signal={signal}", if signal == ignored { "ignore" } else { "default" }));
     let script = format!("exec env {} {} {arguments}", signals.join(" "), env!("CARGO_BIN_EXE_hookvisor"));
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", &script]).env("HOOKS", hooks.path()).stdin(Stdio::null()).stderr(Stdio::piped());
-    // As a shell does it for a job. Ctrl-Z has no effect on a group whose every parent is in the group or in another session.
+    // As a shell does for a job. Ctrl-Z has no effect on a group if the parents of all its members are in the group or
+    // in another session.
     let child = shell.process_group(0).spawn().unwrap();
     while !hooks.path().join("test.bak").exists() {
         thread::yield_now();
@@ -36,7 +37,7 @@ fn started(hooks: &Hooks, ignored: &str, arguments: &str) -> Child {
     child
 }
 
-/// What the program came to: the signal that it ended by, and what it wrote.
+/// How the program ended: its signal and its output.
 fn ended_by(child: Child, signals: &[Signal], hooks: &Path) -> (Option<i32>, String) {
     for signal in signals {
         kill(Pid::from_raw(child.id().cast_signed()), *signal).unwrap();
@@ -70,7 +71,7 @@ fn a_signal_that_is_ignored_stays_so() {
     assert_eq!(ended_by(child, &[Signal::SIGHUP, Signal::SIGTERM], hooks.path()).0, Some(Signal::SIGTERM as i32));
 }
 
-/// Hooks of which the first says that it is asked to end, and goes on.
+/// Hooks. The first reports SIGTERM and continues.
 fn stubborn() -> Hooks {
     let body = "trap ': > \"$0.asked.bak\"' TERM; : > \"$0.bak\"; while :; do sleep 0.01; done";
     Hooks::new().script(DRIVER, body)
@@ -85,7 +86,7 @@ fn a_second_ctrl_c_kills_the_hook_at_once() {
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
         wait_until("the hook is asked to end", || hooks.path().join("test.asked.bak").exists());
         let (by, said) = ended_by(child, &[Signal::SIGINT], hooks.path());
-        // The grace is 5 s.
+        // The grace period is 5 s.
         assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
         assert_eq!(by, Some(Signal::SIGINT as i32), "{arguments}: {said}");
     }
@@ -98,7 +99,7 @@ fn a_document_that_does_not_end_can_be_interrupted() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hookvisor"));
         command.args(arguments.iter().map(|argument| argument.replace("HOOKS", &hooks.path().display().to_string())));
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
-        // It has read so much once the pipe takes no more of it.
+        // The program has read this much once the pipe is full.
         child.stdin.as_mut().unwrap().write_all(&vec![b'x'; 1 << 20]).unwrap();
         kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGTERM as i32), "{arguments:?}");

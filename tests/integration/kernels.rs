@@ -1,4 +1,4 @@
-//! Hooks on older kernels: this test program once more, in a virtual machine with a Debian kernel (`scripts/test-kernel`).
+//! Hooks on older kernels: runs this test program in a virtual machine with a Debian kernel (`scripts/test-kernel`).
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,11 +11,11 @@ use crate::support::alone::EMULATED;
 use crate::support::guests::native_probe;
 use crate::support::skip;
 
-/// The tests that run there, as filters. What they start has to be in [`PROGRAMS`]. WebAssembly hooks are left out: compiling one
-/// takes minutes there.
+/// The filters of the tests that run there. [`PROGRAMS`] must list the programs that they start. WebAssembly hooks are
+/// excluded: compiling one takes minutes there.
 const TESTS: &[&str] = &["native::", "guard::", "faults::children::", "faults::stopped::", "kernels::in_there"];
-/// Those of them that need a compiler for guests, hundreds of hooks, a fast search through /proc, or a shell that starts within
-/// 300 ms.
+/// The excluded tests: they need a compiler for guests, hundreds of hooks, a fast search through /proc, or a shell that
+/// starts within 300 ms.
 const NOT_THERE: &[&str] = &[
     "backend::native",
     "guard::a_command_of_a_sandboxed_hook",
@@ -29,7 +29,7 @@ const NOT_THERE: &[&str] = &[
 ];
 /// The host's programs that the tests' hooks use.
 const PROGRAMS: &[&str] = &["sh", "cat", "env", "grep", "head", "ls", "mkdir", "rm", "setsid", "sleep", "yes"];
-/// The machine is emulated: some seconds to start, and each test takes many times longer.
+/// The machine is emulated. It needs seconds to start, and each test takes many times longer.
 const PATIENCE_SECONDS: u32 = 900;
 
 #[test]
@@ -42,10 +42,10 @@ fn linux_6_12() {
     run_on("6.12");
 }
 
-/// Set in the machine to the release that it should have.
+/// Set inside the machine to its expected release.
 const RELEASE: &str = "HOOKVISOR_TEST_RELEASE";
 
-/// Runs in the machine alone.
+/// Runs only inside the machine.
 #[test]
 fn the_machine_runs_the_requested_kernel() {
     if let Ok(release) = std::env::var(RELEASE) {
@@ -72,7 +72,7 @@ fn run_on(release: &str) {
     machine.args(["run", release]).arg(root.path()).arg(PATIENCE_SECONDS.to_string());
     let ran = machine.stdout(File::create(&shown).unwrap()).output().unwrap();
     let console = String::from_utf8_lossy(&fs::read(&shown).unwrap()).into_owned();
-    // What runs on a kernel does not end it; an old emulator may.
+    // A hook or test cannot crash a kernel, but an old emulator may fail.
     if console.contains("Kernel panic") {
         return skip(&format!("Linux {release}"), "this emulator does not run that kernel");
     }
@@ -87,7 +87,7 @@ fn run_on(release: &str) {
     );
 }
 
-/// A file system with this program, what its tests use, and an `init` that runs them and switches the machine off.
+/// A root directory with this program, what its tests use, and an `init` that runs them and switches the machine off.
 fn root(release: &str) -> TempDir {
     let root = TempDir::with_prefix("kernel-").unwrap();
     let at = |path: &Path| root.path().join(path.strip_prefix("/").unwrap());
@@ -134,7 +134,7 @@ fn root(release: &str) -> TempDir {
     root
 }
 
-/// Where the host has a program, by the name that it is installed under.
+/// The path of a program on the host, by its installed name.
 fn found(name: &str) -> std::path::PathBuf {
     let path =
         ["/usr/bin", "/bin"].map(|directory| Path::new(directory).join(name)).into_iter().find(|path| path.exists());
@@ -143,7 +143,7 @@ fn found(name: &str) -> std::path::PathBuf {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
-    // Without what only a debugger needs: the machine has the whole of it in memory.
+    // Without debug information, since the machine keeps the whole file in memory.
     let stripped = Command::new("strip").arg("--strip-debug").arg(from).arg("-o").arg(to).output();
     if !stripped.is_ok_and(|strip| strip.status.success()) {
         fs::copy(from, to).unwrap();

@@ -1,4 +1,4 @@
-//! Hooks in other languages, built by packages: the sandbox asks for WASI and nothing else.
+//! Hooks in other languages, built with packaged compilers. They need nothing but WASI.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,10 @@ use hookvisor::{Decision, Event, Limits};
 
 use crate::support::{Hooks, skip, stderr};
 
-/// What `scripts/build-language-hooks` exits with where a package cannot be had.
+/// The exit status of `scripts/build-language-hooks` if a package is not available.
 const CANNOT_BE_HAD: i32 = 77;
 
-/// The hook in this language; `None`, and the reason on standard error, where its compiler cannot be had.
+/// The hook in this language. `None`, with the reason on standard error, if its compiler is not available.
 fn built(language: &str) -> Option<PathBuf> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("languages");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/build-language-hooks");
@@ -30,7 +30,7 @@ fn built(language: &str) -> Option<PathBuf> {
 fn decides_as_its_source_says(language: &str) {
     let Some(hook) = built(language) else { return };
     let hooks = Hooks::new().copy("qemu.d/10-title.wasm", &hook);
-    // An interpreter takes long to compile, above all by a compiler that is built for debugging.
+    // An interpreter takes long to compile, especially with a compiler built for debugging.
     let mut limits = Limits::default();
     limits.compile_time = Duration::from_secs(3600);
     let runtime = hooks.builder().limits(limits).build().unwrap();
@@ -43,12 +43,12 @@ fn decides_as_its_source_says(language: &str) {
     let with_title = "<domain><title>Mail</title></domain>";
     assert_eq!(runtime.run(&event("start", with_title)).decision, Decision::Proceed);
     assert_eq!(runtime.run(&event("release", "<domain/>")).exit_status(), 0);
-    // A document that is read in many pieces, and whose end decides.
+    // A document that is read in many pieces. Its end decides.
     let long = format!("<domain>{}{with_title}</domain>", "<!-- — -->".repeat(200_000));
     let report = runtime.run(&event("start", &long));
     assert_eq!(report.decision, Decision::Proceed, "{report}");
 
-    // The command line does not compile it once more.
+    // The command line does not compile it again.
     let mut exec = crate::support::program::hookvisor();
     exec.args(["exec", "--cache", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")]);
     exec.arg(hooks.path().join("qemu.d/10-title.wasm")).args(["web1", "start", "begin", "-"]);
@@ -59,7 +59,7 @@ fn decides_as_its_source_says(language: &str) {
         format!("Hook script execution failed: Hook script DIR/qemu.d/10-title.wasm failed with error code 3: {why}")
     );
 
-    // Its limits hold for an interpreter too.
+    // The limits also hold for an interpreter.
     let mut limits = Limits::default();
     limits.timeout = Duration::from_nanos(1);
     let out_of_time = hooks.builder().limits(limits).build().unwrap().run(&event("start", &long));

@@ -1,4 +1,4 @@
-//! `mode = "monitor"`: a hook runs, is reported, and decides nothing.
+//! `mode = "monitor"`: a hook runs and is reported, but cannot veto.
 
 use hookvisor::{Decision, Event, Mode};
 

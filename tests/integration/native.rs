@@ -1,4 +1,4 @@
-//! How a native hook runs: each sentence of the contract, tried on real processes.
+//! How a native hook runs: each sentence of the documentation, tested with real processes.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -16,7 +16,7 @@ use crate::support::leftovers::Leftovers;
 use crate::support::processes::line_of;
 use crate::support::{DRIVER, Hooks, event, impatient, needs_root, skip, start, stderr, wait_until};
 
-/// What a hook with this body writes to stderr, without its last newline.
+/// The stderr of a hook with this body, without the last newline.
 fn said(body: &str) -> String {
     stderr(&start(&Hooks::new().script(DRIVER, &format!("{body}\nexit 1")))).trim_end().to_owned()
 }
@@ -38,7 +38,7 @@ fn it_runs_in_the_root_directory_with_a_clean_environment() {
     let variables = stderr(&report);
     let mut names: Vec<&str> =
         variables.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
-    // What the shell adds by itself.
+    // Variables that the shell adds.
     names.retain(|name| !["PWD", "OLDPWD", "SHLVL", "_", "HOME", "USER", "LOGNAME", "TMPDIR"].contains(name));
     names.sort_unstable();
     assert_eq!(names, ["LC_ALL", "MODE", "PATH"]);
@@ -49,7 +49,7 @@ fn it_runs_in_the_root_directory_with_a_clean_environment() {
 
 #[test]
 fn its_streams_are_pipes_and_it_has_no_other_descriptor() {
-    // One that the host has leaked, without close-on-exec.
+    // A descriptor that the host has leaked, without close-on-exec.
     let leaked = File::open("/dev/null").unwrap();
     fcntl(&leaked, FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
     assert!(leaked.as_raw_fd() > 2);
@@ -123,7 +123,7 @@ fn a_failed_exec_is_never_reported_as_the_hook_s_own_status() {
     assert_eq!(exited(126), (Termination::Exited(126), 126));
     assert_eq!(exited(127), (Termination::Exited(127), 127));
 
-    // Gone after it was loaded; and an interpreter that went with its script still there.
+    // Removed after it was loaded. Also an interpreter that is removed while its script stays.
     let hooks = Hooks::new().script(DRIVER, "exit 0");
     let interpreter = hooks.file("lib/interpreter", "#!/bin/sh\nexit 0\n", 0o755);
     hooks.file("test.d/20", format!("#!{}\n", interpreter.display()), 0o755);
@@ -170,7 +170,7 @@ fn a_script_runs_as_it_stands_now_and_only_while_it_can_be_trusted() {
     let event = event("web1", "start");
     assert_eq!(runtime.run(&event).exit_status(), 1);
     let path = hooks.path().join(DRIVER);
-    // As an editor does it: a new file takes the name.
+    // Like an editor: a new file takes the name.
     let new = hooks.file("new~", "#!/bin/sh\nexit 2\n", 0o755);
     fs::rename(new, &path).unwrap();
     assert_eq!(runtime.run(&event).exit_status(), 2);
@@ -182,7 +182,7 @@ fn a_script_runs_as_it_stands_now_and_only_while_it_can_be_trusted() {
     }
 }
 
-/// The process that a hook wrote the number of, while it is there and not a zombie.
+/// The process whose number a hook has written, while it exists and is not a zombie.
 fn is_running(pid: &str) -> bool {
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
     state.is_some_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
@@ -196,7 +196,7 @@ fn at_the_timeout_the_whole_process_group_gets_sigterm() {
         let before = Leftovers::before();
         let began = Instant::now();
         let report = runtime.run(&event("web1", "start"));
-        // Well before the grace of half a minute is over.
+        // Long before the grace period of half a minute is over.
         assert!(began.elapsed() < Duration::from_secs(20));
         let said = stderr(&report);
         let (sleeper, asked) = said.split_once('\n').unwrap();
@@ -212,7 +212,7 @@ fn processes_that_ignore_sigterm_are_killed_after_the_grace_period() {
         let stubborn =
             "trap '' TERM; (trap '' TERM; sleep 3600) & echo $! >&2; echo ready >&2; while :; do sleep 3600; done";
         let stopped = "sleep 3600 & echo $! >&2; kill -STOP $$";
-        // A leader that goes when asked, and leaves one behind that does not.
+        // A leader that ends on SIGTERM, and leaves a process that does not.
         let left_behind = "sh -c \"trap '' TERM; sleep 3600\" & echo $! >&2; wait";
         let mut limits = impatient();
         limits.grace = Duration::from_millis(300);
@@ -239,7 +239,7 @@ fn processes_that_ignore_sigterm_are_killed_after_the_grace_period() {
 #[test]
 fn a_background_process_that_keeps_stderr_open_does_not_delay_the_caller() {
     alone("native::a_background_process_that_keeps_stderr_open_does_not_delay_the_caller", || {
-        // A daemon as they are made: a second fork, a session of its own, stderr kept.
+        // A typical daemon: a second fork, its own session, and an open stderr.
         let daemon = "(setsid sleep 3600 & echo $! > PIDFILE) &\nwait; exit STATUS";
         for (status, decision) in [(0, Decision::Proceed), (3, Decision::Vetoed)] {
             let hooks = Hooks::new();
@@ -283,10 +283,10 @@ fn a_death_by_any_signal_is_named() {
     };
     assert_eq!(killed("KILL"), ("killed by signal 9 (SIGKILL)".to_owned(), 137));
     assert_eq!(killed("SEGV"), ("killed by signal 11 (SIGSEGV)".to_owned(), 139));
-    // Real-time signals have no entry in the usual tables; their deaths must not pass for anything else.
+    // Real-time signals are missing in the usual tables. A death by one must not be reported as anything else.
     assert_eq!(killed("40"), ("killed by signal 40 (SIGRTMIN+6)".to_owned(), 168));
     assert_eq!(killed("34"), ("killed by signal 34 (SIGRTMIN)".to_owned(), 162));
-    // The C library's own.
+    // The C library's own signals.
     assert_eq!(killed("32"), ("killed by signal 32 (SIGCANCEL)".to_owned(), 160));
     assert_eq!(killed("33"), ("killed by signal 33 (SIGSETXID)".to_owned(), 161));
 }
@@ -414,7 +414,7 @@ fn a_group_keeps_its_grace_period_after_its_leader_has_ended() {
         let began = Instant::now();
         let report = runtime.run(&event("web1", "start"));
         assert_eq!(report.exit_status(), 124, "{report}");
-        // Not the whole grace of 30 s: the group has ended before.
+        // Less than the grace period of 30 s: the group has ended before.
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         assert_eq!(fs::read_to_string(clean).unwrap(), "clean\n");
         Leftovers::assert_none_since(&before, "a group that cleans up");
@@ -432,7 +432,7 @@ fn times_beyond_the_clock_s_range_are_no_limit() {
     let runtime = hooks.builder().limits(limits.clone()).build().unwrap();
     let report = runtime.call(&event("3", "start")).within(Duration::MAX).run();
     assert_eq!(report.exit_status(), 3, "{report}");
-    // It is ended when it has run out of time, for all the grace that it would have.
+    // It is stopped at its timeout, in spite of the long grace period.
     limits.timeout = Duration::from_millis(300);
     let slow = Event::new("slow", "web1", "start").unwrap();
     let report = runtime.call(&slow).limits(limits).run();
@@ -442,7 +442,7 @@ fn times_beyond_the_clock_s_range_are_no_limit() {
 
 const TRACED: &str = "HOOKVISOR_TEST_TRACED";
 
-/// A debugger that does not let go of what it traces: the test's own program once more.
+/// A debugger that does not release its process: this test program, run again.
 fn be_debugger() -> bool {
     let Some(pid) = std::env::var_os(TRACED) else { return false };
     let pid = Pid::from_raw(pid.to_str().unwrap().parse().unwrap());
@@ -459,7 +459,7 @@ fn a_debugger_on_an_ended_hook_does_not_delay_the_caller() {
         return;
     }
     alone(SELF, || {
-        // A traced process stops at each signal, so it has no children whose ends it would be told.
+        // A traced process stops at each signal, so it has no children, whose ends send signals.
         let hooks = Hooks::new().script(DRIVER, "echo $$ > \"$0.pid.bak\"; read -r line < \"$0.fifo.bak\"");
         let fifo = hooks.path().join("test.fifo.bak");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -484,7 +484,7 @@ fn a_debugger_on_an_ended_hook_does_not_delay_the_caller() {
         });
         let why = "a debugger traces the hook and has not released it".to_owned();
         assert_eq!((report.decision, report.hooks[0].termination.clone()), (Decision::Vetoed, Termination::Lost(why)));
-        // Once it is released, the next launch removes what is left of it.
+        // After its release, the next launch reaps it.
         assert_eq!(start(&Hooks::new().script(DRIVER, ":")).decision, Decision::Proceed);
         let children = || fs::read_to_string(format!("/proc/self/task/{}/children", nix::unistd::gettid())).unwrap();
         assert_eq!(children(), "");

@@ -1,4 +1,4 @@
-//! `hookvisor new`: what it writes builds, tests and runs by the commands that it prints.
+//! `hookvisor new`: the new project builds, tests and runs with the printed commands.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::guests::provide;
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/guest-sdk");
 const LOCK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock");
 
-/// Compiled code is kept where it goes with the test.
+/// Keeps compiled code in a directory of the test.
 const WITH_A_CACHE: &str = "\
 hookvisor() {
     case $1 in
@@ -21,7 +21,7 @@ hookvisor() {
 }
 ";
 
-/// A shell in `directory`, where `hookvisor` is the one under test. Nothing is asked of a network.
+/// A shell in `directory` whose `hookvisor` is the one under test. It uses no network.
 fn shell(directory: &Path, script: &str) -> Output {
     let hookvisor = Path::new(env!("CARGO_BIN_EXE_hookvisor")).parent().unwrap();
     let cargo = Path::new(env!("CARGO")).parent().unwrap();
@@ -52,13 +52,13 @@ fn a_new_hook_builds_tests_and_runs_by_the_commands_that_are_printed() {
     let here = TempDir::new().unwrap();
     let made = shell(here.path(), &format!("hookvisor new my-policy --sdk '{SDK}'"));
     assert!(made.status.success(), "{}", stderr(&made));
-    // The versions that this workspace has downloaded already.
+    // The versions that this workspace has already downloaded.
     fs::copy(LOCK, here.path().join("my-policy/Cargo.lock")).unwrap();
 
     let printed = stdout(&made);
     let mut commands: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert_eq!(commands.len(), 9, "{printed}");
-    // The target is there; the script finds that without a network.
+    // The target is installed. The script finds it without a network.
     assert!(commands[2].ends_with("/scripts/wasm-targets wasm32-wasip1"), "{printed}");
     let veto = commands.pop().unwrap();
     let tried = shell(here.path(), &commands.join("\n"));
@@ -132,7 +132,7 @@ fn without_an_sdk_the_program_writes_its_own_copy() {
         let ours = fs::read(Path::new(SDK).join(file)).unwrap();
         assert_eq!(fs::read(hook.join("hookvisor-guest").join(file)).unwrap(), ours, "{file}");
     }
-    // The versions that this workspace has downloaded already.
+    // The versions that this workspace has already downloaded.
     fs::copy(LOCK, hook.join("Cargo.lock")).unwrap();
     let built = shell(&hook, "cargo test");
     assert!(stdout(&built).contains("3 passed; 0 failed"), "{built:?}");

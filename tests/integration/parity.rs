@@ -10,7 +10,7 @@ use crate::support::guests::{native_probe, wasm_probe};
 use crate::support::leftovers::Leftovers;
 use crate::support::{DRIVER, Hooks, event, impatient};
 
-/// What the probe is told to do, and what the report is to say of it.
+/// The probe's steps, and the expected report.
 struct Case {
     steps: &'static str,
     document: usize,
@@ -18,9 +18,9 @@ struct Case {
 }
 
 enum Expected {
-    /// The text report, after the hook's path and driver; empty for a success.
+    /// The text report after the hook's path and driver. Empty on success.
     Same(String),
-    /// Reports differ where the contract says so; the exit status is the same.
+    /// Texts that differ by design. The exit status is the same.
     Crash { status: u8, native: &'static str, wasm: &'static str },
 }
 
@@ -44,7 +44,7 @@ fn table() -> Vec<Case> {
         format!("failed with error code 1: {kept}\n[… {} bytes left out …]\n{kept}", bytes - (64 << 10))
     };
     let timed_out = Termination::TimedOut { after: impatient().timeout, of_call: false }.to_string();
-    // An emulated machine has less time.
+    // An emulated machine is slower.
     let (large, flooded, flood_stdout, flood_stderr) = if is_emulated() {
         (1_000_000, 4 << 20, "flood-stdout=4194304;exit=0", "flood-stderr=4194304;exit=1")
     } else {
@@ -97,11 +97,11 @@ fn table() -> Vec<Case> {
     ]
 }
 
-/// A runtime of each kind with the probe as its one hook.
+/// One runtime for each kind, with the probe as its only hook.
 fn runtimes(hooks: &[Hooks; 2]) -> [Runtime; 2] {
     [0, 1].map(|kind| {
         let mut limits = impatient();
-        // Reading 50 MB takes its time in an unoptimised build; what is to time out does so by itself.
+        // Reading 50 MB takes long in an unoptimised build. Steps that should time out do so by themselves.
         limits.timeout = Duration::from_secs(60);
         hooks[kind].builder().limits(limits).build().unwrap()
     })
@@ -111,7 +111,7 @@ fn probes() -> [Hooks; 2] {
     [native_probe(), wasm_probe()].map(|probe| Hooks::new().copy(DRIVER, probe))
 }
 
-/// The report with what is declared to differ taken out: path, kind and duration.
+/// The report without its declared differences: path, kind and duration.
 fn comparable(report: &Report) -> Value {
     let mut json: Value = serde_json::from_str(&report.to_json()).unwrap();
     for hook in json["hooks"].as_array_mut().unwrap() {
@@ -124,7 +124,7 @@ fn comparable(report: &Report) -> Value {
     json
 }
 
-/// What the text report says after the hook's path and driver.
+/// The text report after the hook's path and driver.
 fn said(report: &Report) -> String {
     let text = report.to_string();
     match text.split_once(&format!("/{DRIVER} {DRIVER} ")) {
@@ -149,7 +149,8 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
                 let [native, wasm] = runtimes.each_ref().map(|runtime| {
                     let began = Instant::now();
                     let report = runtime.run(&event);
-                    // The grace is half a minute: a hook that its SIGTERM or the clock did not end shows here.
+                    // The grace period is half a minute, so a hook that neither SIGTERM nor the timeout ended would be
+                    // noticed.
                     assert!(
                         !runs_out || began.elapsed() < Duration::from_secs(20),
                         "{steps} took {:?}",
@@ -195,7 +196,7 @@ fn arguments_arrive_as_they_are() {
     }
 }
 
-/// Three hooks of one event, the second and the third of which fail, in a directory of each kind and of both.
+/// Three hooks of one event, of which the second and third fail, in a directory of each kind and in a mixed one.
 fn three_hooks() -> Vec<Hooks> {
     let (native, wasm) = (native_probe(), wasm_probe());
     [[native, native, native], [wasm, wasm, wasm], [native, wasm, native], [wasm, native, wasm]]
@@ -220,10 +221,10 @@ fn the_first_failure_stands_and_later_hooks_run_as_the_convention_says() {
             let statuses: Vec<u8> = report.hooks.iter().map(|hook| hook.termination.exit_status()).collect();
             (report.decision, report.exit_status(), statuses, report.skipped.len())
         };
-        // A veto ends the matter, except in libvirt's convention, where each hook is to see a matching pair of events.
+        // After a veto no hook runs, except in libvirt's convention, where each hook gets matching pairs of events.
         assert_eq!(run(DRIVER, "start"), (Decision::Vetoed, 7, vec![0, 7], 1));
         assert_eq!(run("qemu", "start"), (Decision::Vetoed, 7, vec![0, 7, 9], 0));
-        // After the fact everybody is told.
+        // After a stop, all hooks run.
         assert_eq!(run(DRIVER, "stopped"), (Decision::Notified, 7, vec![0, 7, 9], 0));
         assert_eq!(run("qemu", "release"), (Decision::Notified, 7, vec![0, 7, 9], 0));
     }
@@ -277,7 +278,7 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
         let refused = "qemu was refused: its output is not XML: unknown token at 1:1: as asked";
         assert!(report.to_string().ends_with(refused), "{report}");
 
-        // In any other operation stdout means nothing.
+        // For any other operation, stdout has no meaning.
         let start = Event::new("qemu", "web1", "start").unwrap().with_document("<domain/>");
         assert_eq!(rewrite.runtime().run(&start).document, None);
     }

@@ -1,5 +1,5 @@
-//! Real hooks, ported (`examples/guests`): the shell version, the same program in Rust, as a module and as a component get
-//! the same events, decide alike, say the same and leave the host in the same state.
+//! Real hooks, ported (`examples/guests`). The shell version, and the same program in Rust as a module and as a
+//! component, get the same events. Their decisions, messages and effects on the host must be equal.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -13,7 +13,7 @@ use crate::support::guests::{build, wasm, wasm_for};
 use crate::support::{Hooks, stderr};
 
 const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/guests");
-/// Compiled once for all of the tests here.
+/// Compiled once for all tests in this file.
 const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/ported");
 const WEB1: &str = include_str!("../../examples/web1.xml");
 const WEB2: &str = include_str!("../../examples/web2.xml");
@@ -29,23 +29,23 @@ enum Form {
 
 const FORMS: [Form; 4] = [Form::Shell, Form::Program, Form::Module, Form::Component];
 
-/// A hook, and what stands in for what it works on.
+/// A hook, and substitutes for what it works on.
 struct Port {
     name: &'static str,
-    /// The program that it runs, as its settings grant it.
+    /// The program that it runs, as in its settings.
     program: Option<&'static str>,
-    /// Each directory that its settings grant, and the variable that names it for a hook outside of the sandbox.
+    /// Each granted directory, and the variable with its path for a hook outside the sandbox.
     directories: &'static [(&'static str, &'static str)],
-    /// Variables that its settings give it.
+    /// Variables from its settings.
     env: &'static [(&'static str, &'static str)],
 }
 
-/// What stands in: a directory with a program that writes down how it is called, and one for each that is granted.
+/// The substitutes: a directory with a program that records its calls, and one directory for each granted one.
 struct StandIn {
     directory: TempDir,
 }
 
-/// What one event came to.
+/// The result of one event.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     decision: Decision,
@@ -53,7 +53,7 @@ struct Outcome {
     stderr: String,
 }
 
-/// What the stand-in holds afterwards, by file name.
+/// The content of the substitutes afterwards, by file name.
 type State = BTreeMap<String, String>;
 
 impl StandIn {
@@ -75,7 +75,7 @@ impl StandIn {
         stand_in
     }
 
-    /// What stands in for a path of the host.
+    /// The substitute for a path of the host.
     fn path_of(&self, path: &str) -> std::path::PathBuf {
         self.directory.path().join(base_name(path))
     }
@@ -126,7 +126,7 @@ impl Port {
         hooks
     }
 
-    /// The port's own settings, with the stand-ins in place of what they grant.
+    /// The port's own settings, with the substitutes as the granted paths.
     fn settings_inside(&self, stand_in: &StandIn) -> String {
         let mut settings = self.file("toml");
         let mut replace = |granted: String, by: String| {
@@ -143,7 +143,7 @@ impl Port {
         settings
     }
 
-    /// Nothing is granted to a hook outside of the sandbox: it finds the stand-ins by its variables.
+    /// A hook outside the sandbox has no grants. It finds the substitutes through its variables.
     fn settings_outside(&self, stand_in: &StandIn) -> String {
         let path = format!("{}:{}", stand_in.directory.path().display(), std::env::var("PATH").unwrap());
         let places = self.directories.iter().map(|(path, name)| (*name, stand_in.path_of(path).display().to_string()));
@@ -153,7 +153,7 @@ impl Port {
         format!("[env]\n{lines}")
     }
 
-    /// Runs the events in each form, on a host of its own that `prepare` has set up, and sees that all come to the same.
+    /// Runs the events in each form on a host prepared by `prepare`, and checks that all results are equal.
     fn runs_alike(&self, prepare: impl Fn(&StandIn), events: &[Event]) -> (Vec<Outcome>, State) {
         let mut expected = None;
         for form in FORMS {
@@ -184,7 +184,7 @@ fn outcome(runtime: &Runtime, event: &Event) -> Outcome {
     Outcome { decision: report.decision, exit_status: report.exit_status(), stderr: said(&report) }
 }
 
-/// What the hook wrote; nothing where its settings keep it from being called.
+/// The hook's output; empty if its settings exclude the event.
 fn said(report: &Report) -> String {
     if report.hooks.is_empty() { String::new() } else { stderr(report) }
 }

@@ -1,4 +1,4 @@
-//! A build without the compiler: it runs what a full build has compiled, and nothing else.
+//! A build without the compiler runs only what a full build has compiled.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -24,7 +24,7 @@ fn full_build(target: &Path) -> PathBuf {
 fn only_what_was_compiled_beforehand_runs() {
     let hooks = Hooks::new().copy("qemu.d/20-policy.wasm", Path::new(POLICY));
     let directory = tempfile::tempdir().unwrap();
-    // The full build takes the place of this one.
+    // The full build replaces this one.
     let own = directory.path().join("hookvisor");
     fs::copy(env!("CARGO_BIN_EXE_hookvisor"), &own).unwrap();
     let cache = directory.path().join("cache");
@@ -53,7 +53,7 @@ fn only_what_was_compiled_beforehand_runs() {
     assert_ne!(ours.status.code(), Some(126), "{ours:?}");
     assert_eq!((ours.status, ours.stderr), (theirs.status, theirs.stderr), "both run it alike");
 
-    // Beside the full program, as in the package, the same is no veto: the full program takes over, and compiles it.
+    // Next to the full program, as in the package, this is not a veto: the full program takes over and compiles it.
     let root = directory.path().join("root");
     let (hook, link) = (root.join("etc/hookvisor/hooks/qemu.d/20-policy.wasm"), root.join("etc/libvirt/hooks/qemu"));
     for file in [&hook, &link] {

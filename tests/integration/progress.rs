@@ -1,4 +1,4 @@
-//! What is said while a hook is still running, because somebody is waiting for its guest.
+//! Messages while a hook runs, since somebody waits for its guest.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tracing_subscriber::fmt;
 use crate::support::log::Log;
 use crate::support::{DRIVER, Hooks, event, impatient};
 
-/// What is logged while one event's hooks run, all of which are slow at once.
+/// The log of one event whose hooks are all slow.
 fn logged(hooks: &Hooks, steps: &str, slow: Duration) -> String {
     let mut limits = impatient();
     limits.slow = slow;
@@ -19,12 +19,12 @@ fn logged(hooks: &Hooks, steps: &str, slow: Duration) -> String {
     let report = tracing::subscriber::with_default(subscriber, || runtime.run(&event(steps, "start")));
     assert_eq!(report.decision, Decision::Vetoed);
     let log = log.text();
-    // After the spans that it comes within.
+    // The text after the spans.
     let slow = log.lines().filter_map(|line| line.split_once(" hookvisor::slow: "));
     slow.map(|(_, said)| format!("{said}\n")).collect::<String>().replace(&hooks.path().display().to_string(), "DIR")
 }
 
-/// Whether it has much to say, is busy or sleeps until its time is up: a hook is mentioned once.
+/// A hook is mentioned once, whether it writes much, is busy, or sleeps until its timeout.
 fn is_mentioned_once(hooks: &Hooks, steps: &str) {
     assert_eq!(
         logged(hooks, steps, Duration::from_nanos(1)),

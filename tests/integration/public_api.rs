@@ -1,4 +1,4 @@
-//! The library's public interface, written down: what changes it is seen, and meant.
+//! The library's public interface as a snapshot, so that every change is seen and intended.
 
 use std::path::Path;
 use std::process::Command;

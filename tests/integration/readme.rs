@@ -1,4 +1,4 @@
-//! The README and the book are promises: each command that they show is run, and prints what they say.
+//! Every command in the README and the book is run, and must print what is shown.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,12 @@ use crate::support::Hooks;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The README's code blocks of a language.
+/// The README's code blocks in a language.
 fn blocks(language: &str) -> Vec<String> {
     blocks_of(&Path::new(ROOT).join("README.md"), language)
 }
 
-/// A page's code blocks of a language.
+/// The code blocks of a page in a language.
 fn blocks_of(page: &Path, language: &str) -> Vec<String> {
     let page = fs::read_to_string(page).unwrap();
     let mut blocks = page.split("\n```");
@@ -27,7 +27,7 @@ fn blocks_of(page: &Path, language: &str) -> Vec<String> {
     found
 }
 
-/// What a command prints, both streams in the order of writing, with `hookvisor` on the PATH.
+/// The output of a command, both streams in order, with `hookvisor` in the PATH.
 fn printed(command: &str) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_hookvisor")).parent().unwrap();
     let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
@@ -36,7 +36,7 @@ fn printed(command: &str) -> String {
     String::from_utf8(shell.unwrap().stdout).unwrap().replace(ROOT, "/…")
 }
 
-/// Whether a line is as shown, `…` standing for anything.
+/// Whether a line is as shown. `…` stands for any text.
 fn is_as_shown(line: &str, shown: &str) -> bool {
     let mut parts = shown.split('…');
     let first = parts.next().unwrap_or_default();
@@ -47,7 +47,7 @@ fn is_as_shown(line: &str, shown: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || shown.ends_with('…'))
 }
 
-/// The pages of the book, in the order of their names.
+/// The pages of the book, in order of their names.
 fn pages() -> Vec<PathBuf> {
     let names = fs::read_dir(Path::new(ROOT).join("docs/src")).unwrap().map(|entry| entry.unwrap().path());
     let mut pages: Vec<PathBuf> = names.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
@@ -93,11 +93,11 @@ fn the_book_s_picture_is_what_its_script_draws() {
     assert!(drawn.stdout == picture, "run scripts/event-picture > docs/src/event.svg");
 }
 
-/// Runs the commands of a page, and gives how many they were.
+/// Runs the commands of a page, and returns their number.
 fn commands_print_what_is_shown(page: &Path) -> usize {
     let mut commands = 0;
     for block in blocks_of(page, "console") {
-        // The first block's only command is its first line: what follows is printed by the script itself.
+        // Only the first line of the first block is a command. The script itself prints the rest.
         let of_script = block.starts_with("$ sh ");
         let mut lines = block.lines().peekable();
         while let Some(command) = lines.next() {
@@ -129,7 +129,7 @@ fn the_settings_shown_are_accepted() {
     let hook = shown(&settings);
     assert_eq!((hook.reason, hook.timeout.as_secs()), (None, 5));
     assert_eq!((hook.operations, hook.objects), (Some(vec!["prepare".into()]), Some(vec!["web*".into()])));
-    // What they grant, this machine need not have, and a module cannot use all of it.
+    // This machine may not have what they grant, and a module cannot use all of it.
     let hook = shown(&grants);
     assert!(hook.reason.is_some_and(|reason| reason.starts_with("its settings ")));
     let may = [
@@ -167,8 +167,8 @@ fn the_embedding_shown_asks_before_and_tells_after() {
     assert_eq!(embedded("0", "8"), format!("{failed} 8: web1 stopped - -: {{\"memory\": 512}}\n"));
 }
 
-/// The module in `examples/hooks` is there so that the first command needs no WebAssembly target; it is to do what its
-/// source says.
+/// The module in `examples/hooks` exists so that the first command needs no WebAssembly target. It must behave like its
+/// source.
 #[test]
 fn the_prebuilt_policy_does_what_its_source_does() {
     let hooks = |policy: &Path| {

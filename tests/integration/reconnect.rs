@@ -1,5 +1,5 @@
-//! A guest that runs already is never destroyed for a fault of hookvisor's own: libvirt destroys it if its hook fails when
-//! libvirtd starts again.
+//! A running guest is never destroyed because of a failure of hookvisor. libvirt destroys it if its hook fails when
+//! libvirtd restarts.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::{Hooks, impatient, skip, wait_until};
 
 const CONFIG: &str = "etc/hookvisor/hookvisor.toml";
 
-/// Something that is wrong on the host when libvirtd starts again.
+/// A fault on the host when libvirtd restarts.
 type Fault = (&'static str, fn(&World));
 
 const FAULTS: [Fault; 6] = [
@@ -40,7 +40,7 @@ const FAULTS: [Fault; 6] = [
 #[test]
 fn no_failure_of_hookvisor_ends_a_running_guest() {
     let Some(mut world) = World::with_hookvisor() else { return };
-    // No journal of the machine's is there to take the log.
+    // No journal of the machine may take the log.
     if world.path("run/systemd/journal/socket").exists() {
         skip("reconnect: the journal cannot be reached", "there is a journal in this world");
     }
@@ -48,7 +48,7 @@ fn no_failure_of_hookvisor_ends_a_running_guest() {
         world.create("web1").unwrap_or_else(|error| unreachable!("{fault}: {error}"));
         make(&world);
         world.restart_libvirtd();
-        // What libvirt does to a guest that reconnect vetoes, it does before it answers, or soon after.
+        // libvirt destroys a vetoed guest before it answers, or soon after.
         world.virsh(&["dominfo", "web1"]);
         std::thread::sleep(std::time::Duration::from_millis(500));
         assert_eq!(world.guests(), ["web1"], "{fault}: {}", world.libvirtd_log());
@@ -62,7 +62,7 @@ fn no_failure_of_hookvisor_ends_a_running_guest() {
     }
 }
 
-/// A log that cannot be written decides nothing: hooks are asked and told all the same.
+/// A log that cannot be written has no effect on the hooks.
 #[test]
 fn without_its_log_hookvisor_still_asks_and_tells_the_hooks() {
     let Some(world) = World::with_hookvisor() else { return };

@@ -1,4 +1,4 @@
-//! What a sandboxed hook gets and what holds it: time, memory, rights.
+//! A sandboxed hook's rights and limits: time, memory, files.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn probe() -> Hooks {
     Hooks::new().copy("test.d/20-probe.wasm", wasm_probe())
 }
 
-/// The probe with settings beside it.
+/// The probe with these settings.
 fn probe_with(settings: &str) -> Hooks {
     let hooks = probe();
     hooks.file("test.d/20-probe.toml", settings, 0o644);
@@ -133,7 +133,7 @@ fn a_status_past_255_is_255_with_a_note() {
 #[test]
 fn one_hook_s_timeout_does_not_end_another() {
     let hooks = probe();
-    // One set of hooks, one engine, one clock: the one that spins has little time, the others have much.
+    // The same hooks, engine and timer thread: the busy call has a short timeout, the others a long one.
     hooks.file("test.d/30-hasty.wasm", fs::read(wasm_probe()).unwrap(), 0o755);
     hooks.file("test.d/30-hasty.toml", "timeout = '200ms'\nobjects = ['spin']", 0o644);
     hooks.file("test.d/20-probe.toml", "objects = ['work=*', 'sleep=*']", 0o644);
@@ -152,7 +152,7 @@ fn one_hook_s_timeout_does_not_end_another() {
 #[test]
 fn it_runs_inside_a_task_of_the_caller_s_own_runtime() {
     let hooks = probe();
-    // More waits than the budget that tokio gives a task before it makes it yield.
+    // More waits than tokio's budget for a task, after which it must yield.
     let naps = "sleep=1;".repeat(300) + "exit=7";
     let flavours = [tokio::runtime::Builder::new_current_thread(), tokio::runtime::Builder::new_multi_thread()];
     for mut flavour in flavours {
@@ -176,7 +176,7 @@ fn nothing_wakes_up_while_no_hook_runs() {
         let hooks = probe();
         let runtime = hooks.impatient_runtime();
         assert_eq!(runtime.run(&event("spin", "start")).exit_status(), 124);
-        // The time that passes is that of a native hook, of a runtime of its own.
+        // A native hook of another runtime lets time pass.
         let sleeping = Hooks::new().script(DRIVER, "sleep 1");
         let before = clock_switches();
         assert_eq!(sleeping.runtime().run(&event("web1", "start")).decision, Decision::Proceed);
@@ -185,7 +185,7 @@ fn nothing_wakes_up_while_no_hook_runs() {
     });
 }
 
-/// How often the clock's thread has been woken.
+/// How often the timer thread was woken.
 fn clock_switches() -> String {
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let clock = tasks
@@ -280,7 +280,7 @@ fn an_invalid_cache_entry_is_compiled_again_and_never_run() {
     }
 }
 
-/// The same as the fuzz target `cache_entry`, as far as a test's time allows.
+/// The same as the fuzz target `cache_entry`, in the time of a test.
 #[test]
 fn a_randomly_damaged_cache_entry_is_never_run() {
     let hooks = Hooks::new();
@@ -292,7 +292,7 @@ fn a_randomly_damaged_cache_entry_is_never_run() {
     let good = fs::read(&entry).unwrap();
     let seconds = std::env::var("HOOKVISOR_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let (began, mut runs, mut random) = (Instant::now(), 0_u64, 0x9e37_79b9_7f4a_7c15_u64);
-    // Xorshift, so that a failure can be repeated.
+    // Xorshift, so that a failure can be reproduced.
     let mut next = |below: usize| {
         random ^= random << 13;
         random ^= random >> 7;
@@ -394,7 +394,7 @@ fn running_out_of_memory_names_the_limit_and_the_setting() {
         let expected =
             format!("memory allocation of 40000000 bytes failed (limit 16.0 MiB; `memory` in {})", file.display());
         assert_eq!(*what, expected);
-        // A guest that copes with it says so itself.
+        // A guest that handles the error writes its own message.
         let report = run(&hooks, "grow=40000000");
         let note =
             format!("it asked for more memory than it can have (limit 16.0 MiB; `memory` in {})", file.display());
@@ -416,7 +416,7 @@ fn a_limit_on_the_size_of_files_costs_only_the_cache_entry() {
     let ran = hooks.shell("ulimit -f 8; hookvisor exec \"$HOOKS/test\" exit=0 < /dev/null");
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     assert_eq!(fs::read_dir(hooks.path().join(".cache")).unwrap().count(), 0);
-    // Standard output is an error that is told.
+    // A failed write to standard output is an error that is reported.
     let flood = "exec > \"$HOOKS/out\"; ulimit -f 8; hookvisor exec \"$HOOKS/test\" flood-stdout=100000 < /dev/null";
     let ran = hooks.shell(flood);
     let told = "hookvisor: standard output could not be written: File too large (os error 27)\n";
@@ -438,11 +438,11 @@ fn an_ungranted_path_is_reported_with_the_lines_that_would_allow_it() {
     );
     assert_eq!(note("show=/etc/hostname;exit=1"), expected);
     assert_eq!(note("open=/etc"), expected);
-    // The lines are what they say.
+    // The suggested lines work.
     let lines = expected.split_once(':').map(|(_, lines)| lines.split_once('\n').unwrap().1).unwrap();
     hooks.file("test.toml", lines, 0o644);
     assert_eq!(run(&hooks, "open=/etc/passwd").exit_status(), 0);
-    // A hook that gets along without the file has nothing to say.
+    // A hook that succeeds without the file causes no note.
     let hooks = Hooks::new().copy(DRIVER, wasm_probe());
     assert_eq!(run(&hooks, "show=/etc/hostname").hooks[0].notes, Vec::<String>::new());
 }

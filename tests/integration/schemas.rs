@@ -1,4 +1,4 @@
-//! What programs read is what the schemas in `docs/schema/` say, checked by a validator that is not ours.
+//! The output for programs matches the schemas in `docs/schema/`, according to an independent validator.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::program::{hookvisor, tell};
 use crate::support::{DRIVER, Hooks};
 
-/// Each line of standard input is a document; the argument is the schema.
+/// Each line of standard input is a document. The argument is the schema.
 const VALIDATE: &str = "import json, sys, jsonschema
 schema = json.load(open(sys.argv[1]))
 jsonschema.Draft202012Validator.check_schema(schema)
@@ -17,7 +17,7 @@ for line in sys.stdin:
         sys.exit(f'{list(error.absolute_path)}: {error.message}')
 ";
 
-/// Whether the documents are as the schema says; `None` where there is no validator.
+/// Whether the documents match the schema; `None` without a validator.
 fn validate(schema: &str, documents: &str) -> Option<Result<(), String>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schema/{schema}.schema.json"));
     let has_validator =
@@ -86,7 +86,7 @@ fn real_output_is_what_the_schemas_say() {
     assert_eq!(entries.lines().count(), 5, "{entries}");
     check("history", &entries);
     check("statistics", &line(&history(&["--stats"])));
-    // The validator does find what is wrong.
+    // The validator detects errors.
     let wrong = entries.replace("\"decision\":\"vetoed\"", "\"decision\":\"perhaps\"");
     assert!(validate("history", &wrong).is_some_and(|result| result.is_err()));
     assert!(validate("report", "{}\n").is_some_and(|result| result.is_err()));

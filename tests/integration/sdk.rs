@@ -1,4 +1,4 @@
-//! The guest SDK on its three targets: a program, a module and a component of one source come to the same.
+//! The guest SDK on its three targets: a program, a module and a component from one source behave the same.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::support::{Hooks, stderr};
 const MODULE: &str = "wasm32-wasip1";
 const COMPONENT: &str = "wasm32-wasip2";
 
-/// The hook as `target` has it, with settings beside it; natively without a target.
+/// The hook for a target, with these settings. Native without a target.
 fn installed(target: Option<&str>, settings: &str) -> Hooks {
     let hooks = Hooks::new();
     let built: PathBuf = target.map_or_else(|| build("sdk", None), |target| wasm_for("sdk", target));
@@ -45,7 +45,7 @@ fn every_kind_of_verdict_arrives_from_every_target() {
             assert_eq!(ended(&report), (status, format!("status {status}\n")), "{}", hooks.path().display());
         }
         assert_eq!(ended(&run("start", "status=0")), (0, String::new()));
-        // 256 is no status, and the error that says so vetoes.
+        // 256 is not a status. The error that says so vetoes.
         assert_eq!(ended(&run("start", "status=256")), (1, "number too large to fit in target type\n".to_owned()));
         assert_eq!(ended(&run("start", "dance")), (1, "\"dance\" is nothing to do\n".to_owned()));
         assert_eq!(ended(&run("start", "setting=MODE")), (1, "strict\n".to_owned()));
@@ -56,7 +56,7 @@ fn every_kind_of_verdict_arrives_from_every_target() {
     }
 }
 
-/// What a shell may be asked for here: one script, by `-c`.
+/// The allowed shell command: one script with `-c`.
 const SHELL: &str = "[[command]]\nprogram = '/bin/sh'\nargs = ['-c', '*']\n";
 
 #[test]

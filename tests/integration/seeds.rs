@@ -1,4 +1,4 @@
-//! What fuzzing begins with (`fuzz/seeds`), without the fuzzer.
+//! Runs the fuzzer's seeds (`fuzz/seeds`) without the fuzzer.
 
 use std::fs;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! No start proceeds unasked: what was not loaded, not found or not understood vetoes, or is found by `check`.
+//! No start proceeds without asking: hooks that were not loaded, found or understood veto, or `check` reports them.
 
 use hookvisor::{Cancel, Decision, Event, Runtime};
 
@@ -9,7 +9,7 @@ fn event_of(driver: &str) -> Event {
     Event::new(driver, "web1", "start").unwrap()
 }
 
-/// The decision and the reason for it.
+/// The decision and its reason.
 fn refused(runtime: &Runtime, event: &Event) -> (Decision, u8, String) {
     let report = runtime.run(event);
     (report.decision, report.exit_status(), report.refused.unwrap_or_default())
@@ -50,7 +50,7 @@ fn an_unknown_driver_or_one_without_hooks_vetoes_if_configured() {
     assert!(why.starts_with("there are no hooks for driver mydeamon in "), "{why}");
 }
 
-/// A guest can be called `--help`: its hooks are asked all the same.
+/// A guest can be called `--help`. Its hooks are still called.
 #[test]
 fn words_of_an_event_are_never_options() {
     let hooks = Hooks::new().script("qemu", "printf '<%s>' \"$@\" >&2; exit 9");
@@ -66,7 +66,7 @@ fn words_of_an_event_are_never_options() {
     }
 }
 
-/// Names of guests that libvirt allows.
+/// Names that libvirt allows for guests.
 #[test]
 fn a_guest_s_directory_is_its_own_whatever_its_name_looks_like() {
     for object in ["db.bak", "vm~", "x.toml", ".t", "a.swp", "b.rpmsave", "c.dpkg-old"] {
@@ -74,7 +74,7 @@ fn a_guest_s_directory_is_its_own_whatever_its_name_looks_like() {
         let ran = hooks.call(&["run", "qemu", object, "start"]);
         assert_eq!(ran.status, 9, "{object}: {}", ran.stderr);
     }
-    // Files of such a name are what an editor left.
+    // Files with such names are an editor's backups.
     let hooks =
         Hooks::new().script("qemu.d/10-veto.bak", "exit 9").script("qemu.d/web1/start/begin/10-veto~", "exit 9");
     assert_eq!(hooks.call(&["run", "qemu", "web1", "start"]).status, 0);
@@ -122,7 +122,7 @@ fn what_looks_misplaced_or_misspelt_is_found() {
     let (status, text) = found(Hooks::new().script("qemu.d/web1/strat/begin/10-check", "exit 1"));
     assert_eq!(status, 1);
     assert!(text.contains("is never called for driver qemu: driver qemu has no operation \"strat\""), "{text}");
-    // A file that is no hook is none.
+    // A file that is not a hook.
     let hooks = Hooks::new().script("qemu.d/10-check", "exit 0");
     hooks.file("README.md", "", 0o644);
     hooks.file("qemu.d/web1/notes", "", 0o644);
@@ -138,7 +138,7 @@ fn a_driver_or_an_operation_that_is_misspelt_does_not_proceed() {
     let ran = hooks.call(&["run", "qemu", "web1", "prepair"]);
     assert_eq!(ran.status, 125);
     assert!(ran.stderr.contains("driver qemu has no operation \"prepair\""), "{}", ran.stderr);
-    // Any other name may be a driver's.
+    // Any other name may be a driver.
     assert_eq!(hooks.call(&["run", "podman", "web1", "start"]).status, 0);
 }
 
@@ -150,7 +150,7 @@ fn settings_for_an_operation_that_the_driver_does_not_have_veto() {
     assert_eq!(ran.status, 126, "{}", ran.stderr);
     let why = "`operations` in DIR/qemu.d/10-check.toml: driver qemu has no operation \"strat\"";
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
-    // Which operations another driver has is not known.
+    // The operations of other drivers are unknown.
     let hooks = Hooks::new().script("other.d/10-check", "exit 0");
     hooks.file("other.d/10-check.toml", "operations = ['strat']\n", 0o644);
     assert_eq!(hooks.call(&["run", "other", "web1", "start"]).status, 0);
@@ -160,7 +160,7 @@ fn settings_for_an_operation_that_the_driver_does_not_have_veto() {
 fn two_hooks_do_not_share_settings() {
     let hooks = Hooks::new().script("qemu.d/20-policy", "exit 0").script("qemu.d/20-policy.wasm", "exit 0");
     hooks.file("qemu.d/20-policy.toml", "operations = ['release']\n", 0o644);
-    // 20-policy has 20-policy.toml of its own only if no module has that name.
+    // 20-policy has its own 20-policy.toml only if no module has that name.
     let (_, text) = check(&hooks);
     assert!(text.is_empty() || text.contains("20-policy.wasm"), "{text}");
     let hooks = Hooks::new().script("qemu.d/20-policy.wasm", "exit 0").script("qemu.d/20-policy", "exit 0");
@@ -174,7 +174,7 @@ fn two_hooks_do_not_share_settings() {
     );
 }
 
-/// `set -u` under a shell that goes on: nobody sees it in a report of failures alone.
+/// `set -u` in a shell that continues. A report of failures alone does not show this.
 #[test]
 fn what_a_successful_hook_writes_to_stderr_is_logged_and_shown_on_request() {
     let hooks = Hooks::new().script("test", "echo 'MODE: unbound variable' >&2; exit 0");

@@ -1,6 +1,6 @@
-//! Many starts at once: each verdict right, whatever the others do, and the host as it was afterwards.
+//! Many starts at once: each gets the right verdict, whatever the others do, and the host is unchanged afterwards.
 //!
-//! `HOOKVISOR_STORM_ROUNDS` makes it longer: each round is a thousand starts.
+//! `HOOKVISOR_STORM_ROUNDS` makes it longer. Each round is a thousand starts.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,32 +15,32 @@ use crate::support::alone::{alone, be_patient};
 use crate::support::leftovers::{Leftovers, resident_kib};
 use crate::support::program::tell;
 
-/// All hooks of an event are called, also after a veto: that is libvirt's convention.
+/// All hooks of an event are called, even after a veto, as in libvirt's convention.
 const DRIVER: &str = "qemu";
 const STARTS: usize = 1000;
 const THREADS: usize = 64;
-/// Hooks under way at once in the runtime that has a bound.
+/// The limit on running hooks, in the runtime that has one.
 const BOUND: usize = 16;
-/// The time that a hook has which does not end by itself.
+/// The timeout of a hook that does not end by itself.
 const LATE: Duration = Duration::from_millis(100);
-/// What the allocator may keep more of one round than of another, in KiB.
+/// The difference in memory between two rounds that the allocator may cause, in KiB.
 const SLACK: u64 = 6 << 10;
 
-/// What a guest's name has its native hook do, and its sandboxed one.
+/// What a guest's name makes its native and its sandboxed hook do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Exit(u8),
     /// A signal, or a trap.
     Crash,
-    /// Longer than its time, in vain.
+    /// Sleeps longer than its timeout.
     Late,
-    /// As long, and busy.
+    /// Is busy longer than its timeout.
     LateAndBusy,
-    /// Until it is cancelled.
+    /// Runs until it is cancelled.
     Wait,
 }
 
-/// What is to become of one start.
+/// The expected result of one start.
 #[derive(Debug, Clone, Copy)]
 struct Start {
     number: usize,
@@ -71,7 +71,7 @@ impl Start {
             32 => (native, Act::Wait),
             _ => (native, wasm),
         };
-        // Those that would wait for ever, and some that would not.
+        // Hooks that would wait forever, and some that would not.
         Self {
             number,
             native,
@@ -114,7 +114,7 @@ impl Start {
             assert!(self.is_cancelled && report.hooks[0].termination == Termination::Cancelled, "{self:?}");
         }
         let all_agreed = report.hooks.len() == acts.len() && report.failures().next().is_none();
-        // A call that is cancelled after its last hook has agreed is vetoed as well.
+        // A call that is cancelled after its last hook has agreed is also vetoed.
         let late = self.is_cancelled && report.decision == Decision::Vetoed;
         let decision = if all_agreed && !late { Decision::Proceed } else { Decision::Vetoed };
         assert_eq!(report.decision, decision, "{self:?}");
@@ -136,7 +136,7 @@ impl Start {
     }
 }
 
-/// Which of the hooks a start calls is in its guest's name: a native one, and a sandboxed one.
+/// The guest's name selects the hooks of a start: a native one and a sandboxed one.
 fn hooks() -> Hooks {
     let body = "read -r document; act=${1#native=}; act=${act%%;*}\n\
                 case $act in late | wait) exec sleep 3600 ;; esac\n\
@@ -156,7 +156,7 @@ fn hooks() -> Hooks {
     hooks
 }
 
-/// A thousand starts, and meanwhile a thread that cancels some of them and reloads.
+/// A thousand starts. Meanwhile a thread cancels some of them and reloads.
 fn round(runtimes: &[Runtime; 2]) {
     let (next, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (send, receive) = mpsc::channel();
@@ -193,7 +193,7 @@ fn call(start: &Start, runtimes: &[Runtime; 2], cancels: &Sender<Cancel>) {
 
 fn disturb(runtimes: &[Runtime; 2], cancels: Receiver<Cancel>) {
     for (turn, cancel) in cancels.into_iter().enumerate() {
-        // Before a call, while it waits for its turn, or in the midst of it.
+        // Before the call, while it waits for a slot, or while it runs.
         thread::sleep(Duration::from_millis(turn as u64 % 4));
         cancel.cancel();
         if turn % 16 == 8 {

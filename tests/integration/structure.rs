@@ -1,4 +1,4 @@
-//! The modules of `src/` import each other without circles, so each can be read after those that it builds on.
+//! The modules of `src/` import each other without cycles, so each can be read after the modules that it uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ fn no_module_of_the_program_imports_one_that_imports_it() {
     assert_eq!(circles(&imports), Vec::<String>::new());
 }
 
-/// The directories below `src/` are layers: taken as a whole, they have no circle either.
+/// The directories below `src/` are layers. They have no cycle either.
 #[test]
 fn no_layer_of_the_library_imports_one_that_imports_it() {
     let mut layers = Imports::new();
@@ -50,7 +50,7 @@ fn is_of_the_program(file: &Path) -> bool {
     file.starts_with("cli") || ["main.rs", "cli.rs"].iter().any(|name| file == Path::new(name))
 }
 
-/// What each module imports, tests left out.
+/// The imports of each module, without tests.
 fn imports(belongs: impl Fn(&Path) -> bool) -> Imports {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -100,7 +100,7 @@ fn imported(source: &str, module: &Module, modules: &BTreeSet<Module>) -> BTreeS
         expand("", code[at + 4..at + end].trim(), &mut paths);
         code.replace_range(at..=at + end, "");
     }
-    // A path in the midst of the code.
+    // A path inside other code.
     for start in ["crate::", "super::", "self::"] {
         for (at, _) in code.match_indices(start) {
             let is_its_beginning = !code[..at].ends_with([':', '$']);
@@ -147,7 +147,7 @@ fn expand(prefix: &str, tree: &str, paths: &mut Vec<String>) {
     }
 }
 
-/// The module that a path leads into; `None` for one of another crate.
+/// The module that a path leads into; `None` for another crate.
 fn resolve(path: &str, module: &Module, modules: &BTreeSet<Module>) -> Option<Module> {
     let mut parts = path.split("::").peekable();
     let mut at = match parts.peek().copied() {
@@ -178,7 +178,7 @@ fn resolve(path: &str, module: &Module, modules: &BTreeSet<Module>) -> Option<Mo
     Some(at)
 }
 
-/// The sets of modules that reach each other.
+/// The sets of modules that can reach each other.
 fn circles(imports: &Imports) -> Vec<String> {
     let reach: BTreeMap<&Module, BTreeSet<&Module>> =
         imports.keys().map(|module| (module, reachable(module, imports))).collect();

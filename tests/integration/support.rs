@@ -1,4 +1,4 @@
-//! What the tests share: hooks directories, guests built from source, and the look at what a call has left behind.
+//! Shared by the tests: hooks directories, guests built from source, and checks for what a call leaves behind.
 
 pub(crate) mod alone;
 #[cfg(feature = "wasm")]
@@ -28,10 +28,10 @@ pub(crate) use self::skipping::{needs_root, skip};
 use hookvisor::{Event, Limits, Report, Runtime, RuntimeBuilder};
 use tempfile::TempDir;
 
-/// The driver that a test's hooks are for, where it does not matter; the generic convention has it.
+/// The driver for tests where it does not matter. It has the generic convention.
 pub(crate) const DRIVER: &str = "test";
 
-/// A hooks directory that is built up step by step and goes with the test.
+/// A hooks directory that is built step by step and removed with the test.
 pub(crate) struct Hooks {
     directory: TempDir,
 }
@@ -47,7 +47,7 @@ impl Hooks {
         self.directory.path()
     }
 
-    /// A file, with the directories on the way to it.
+    /// A file, with its parent directories.
     pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,7 +69,7 @@ impl Hooks {
         self
     }
 
-    /// A builder for a runtime of these hooks. What one test has compiled, the others need not.
+    /// A builder for a runtime with these hooks. All tests share compiled code.
     pub(crate) fn builder(&self) -> RuntimeBuilder {
         let builder = Runtime::builder(self.path());
         #[cfg(feature = "wasm")]
@@ -81,7 +81,7 @@ impl Hooks {
         self.builder().build().unwrap()
     }
 
-    /// A runtime whose hooks are soon out of time, and have a grace that a test would not sit out unnoticed.
+    /// A runtime whose hooks time out soon and have a grace period too long to go unnoticed.
     pub(crate) fn impatient_runtime(&self) -> Runtime {
         self.builder().limits(impatient()).build().unwrap()
     }
@@ -109,7 +109,7 @@ pub(crate) fn stderr(report: &Report) -> String {
     String::from_utf8_lossy(&report.hooks[0].stderr).into_owned()
 }
 
-/// Waits for what another process or thread does soon.
+/// Waits for something that another process or thread does soon.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     const PATIENCE: Duration = Duration::from_secs(60);
     let began = Instant::now();

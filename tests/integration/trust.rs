@@ -1,4 +1,4 @@
-//! Root runs nothing that somebody else could have put in place: every link and every directory on the way counts.
+//! Root runs nothing that another user could have put in place. Every link and directory on the path counts.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
@@ -12,7 +12,7 @@ use crate::support::{Hooks, needs_root, skip};
 
 const SOMEBODY: u32 = 1234;
 
-/// A directory of somebody else's beside the hooks.
+/// A directory of another user next to the hooks.
 fn theirs(hooks: &Hooks) -> std::path::PathBuf {
     let directory = hooks.path().join(".theirs");
     fs::create_dir(&directory).unwrap();
@@ -20,7 +20,7 @@ fn theirs(hooks: &Hooks) -> std::path::PathBuf {
     directory
 }
 
-/// The exit status of a start, and what `check` says of it.
+/// The exit status of a start, and the output of `check` about it.
 fn start_and_check(hooks: &Hooks, directory: &Path) -> (Option<i32>, String) {
     let hookvisor = |arguments: &[&str]| {
         let mut command = hooks.command(arguments[0]);
@@ -32,7 +32,7 @@ fn start_and_check(hooks: &Hooks, directory: &Path) -> (Option<i32>, String) {
     (started.status.code(), String::from_utf8(text).unwrap().replace(&hooks.path().display().to_string(), "DIR"))
 }
 
-/// A group of root's own, as on systems where each user has a group, is root alone.
+/// The group of root alone, as on systems where each user has a group.
 #[test]
 fn a_file_that_root_and_its_group_may_write_is_trusted() {
     if !needs_root("a_file_that_root_and_its_group_may_write_is_trusted") {
@@ -50,7 +50,7 @@ fn every_link_of_a_chain_must_be_trusted() {
     }
     let hooks = Hooks::new();
     let good = hooks.file(".own/good", "#!/bin/sh\nexit 0\n", 0o755);
-    // test -> .theirs/link -> .own/good: the last file and its directories are root's.
+    // test -> .theirs/link -> .own/good: root owns the last file and its directories.
     let link = theirs(&hooks).join("link");
     symlink(&good, &link).unwrap();
     symlink(&link, hooks.path().join("test")).unwrap();
@@ -126,7 +126,7 @@ fn an_access_control_list_that_lets_somebody_write_is_refused() {
     assert!(text.contains(why), "{text}");
 }
 
-/// A program that a hook may run is code as the hook is.
+/// A program that a hook may run is code, like the hook.
 #[cfg(feature = "wasm")]
 #[test]
 fn the_path_to_a_granted_program_and_links_to_a_granted_directory_must_be_trusted() {
@@ -142,7 +142,7 @@ fn the_path_to_a_granted_program_and_links_to_a_granted_directory_must_be_truste
     assert_eq!(status, Some(126), "{text}");
     assert!(text.contains("/.theirs/tool: the directory DIR/.theirs is owned by user 1234"), "{text}");
 
-    // The directory itself may be anybody's; who leads the way to it may not.
+    // The directory itself may belong to anybody, but not the links and directories that lead to it.
     hooks.file("test.toml", format!("[[dir]]\nhost = '{}'\n", theirs.display()), 0o644);
     let (_, text) = start_and_check(&hooks, hooks.path());
     assert!(text.starts_with("ok "), "{text}");

@@ -1,4 +1,4 @@
-//! Commands that confined hooks run.
+//! The commands of confined hooks.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
 use crate::support::{event, stderr};
 
-/// What a hook says, which must end with this status.
+/// The output of a hook, which must exit with this status.
 #[track_caller]
 fn says(script: &str, grants: &str, status: u8) -> String {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Confined hooks that try to get out.
+//! Confined hooks that try to escape.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -10,7 +10,7 @@ use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
 use crate::support::stderr;
 
-/// Runs each attempt and says what came of it: `allowed`, or the name of the error.
+/// Makes each attempt and prints the result: `allowed`, or the name of the error.
 const PREAMBLE: &str = r#"#!/usr/bin/python3
 import array, ctypes, errno, os, signal, socket, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
@@ -49,7 +49,7 @@ def answer(connection):
     return said[:1].decode() + (' %d' % said[1] if len(said) > 1 else '')
 "#;
 
-/// Name, attempt, and what comes of it.
+/// Name, attempt, and expected result.
 const ATTEMPTS: &[(&str, &str, &str)] = &[
     ("read outside", "open(W + '/secret').read()", "EACCES"),
     ("list outside", "os.listdir(W)", "EACCES"),

@@ -1,4 +1,4 @@
-//! What the settings of confined hooks may say.
+//! The settings of confined hooks.
 
 use super::World;
 use crate::support::{Hooks, start, stderr};

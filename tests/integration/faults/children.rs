@@ -1,4 +1,4 @@
-//! Hosts that take the exit statuses of all their children: the kernel keeps them, from Linux 6.15 on.
+//! Hosts that collect the exit statuses of all their children. Linux 6.15 and later keep them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -22,7 +22,7 @@ fn version() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// Whether this kernel keeps the exit status of a process that is gone.
+/// Whether this kernel keeps the exit status of a reaped process.
 fn is_kept() -> bool {
     let version = version();
     if version < (6, 15) {
@@ -31,7 +31,7 @@ fn is_kept() -> bool {
     version >= (6, 15)
 }
 
-/// What the hook does is what the guest is called.
+/// The guest's name selects what the hook does.
 fn hooks() -> Hooks {
     let leaves = "leaves) (trap '' TERM; sleep 3600) & echo $! >&2; trap 'exit 0' TERM; wait ;;";
     Hooks::new()
@@ -43,7 +43,7 @@ fn check(runtime: &Runtime, object: &str, expected: Termination, is_kept: bool) 
     if is_kept {
         assert_eq!(report.hooks[0].termination, expected, "{object}");
     } else if report.hooks[0].termination != expected {
-        // Here and there a status is there in time.
+        // Sometimes the status is read in time.
         let said = report.hooks[0].termination.to_string();
         assert!(
             said.starts_with("ended, but its exit status is unavailable: the host process ignores SIGCHLD or waits"),
@@ -63,7 +63,7 @@ fn check_all(runtime: &Runtime) {
         check(runtime, "killKILL", signaled(9, "SIGKILL"), is_kept);
         check(runtime, "kill40", signaled(40, "SIGRTMIN+6"), is_kept);
     }
-    // The group's other member is killed, though the number of the one that led it is free by then.
+    // The other member of the group is killed even though its leader's number is free by then.
     let mut limits = impatient();
     limits.grace = Duration::from_millis(300);
     let report = runtime.call(&event("leaves", "start")).limits(limits).run();
@@ -72,7 +72,7 @@ fn check_all(runtime: &Runtime) {
     let unreachable = report.hooks[0].notes.iter().any(|note| note.starts_with("processes of its group may still run"));
     assert!(!unreachable || version() < (6, 9), "{report:?}");
     if unreachable {
-        // Its number may be a stranger's by now, so it is told and not done.
+        // Another process may have its number by now, so this is reported and not done.
         let member = nix::unistd::Pid::from_raw(member.trim().parse().unwrap());
         nix::sys::signal::kill(member, Signal::SIGKILL).unwrap();
         return;

@@ -1,4 +1,4 @@
-//! A wall clock that jumps: time limits go by the clock that does not.
+//! A wall clock that jumps must not affect time limits.
 
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,7 +12,7 @@ use crate::support::leftovers::Leftovers;
 use crate::support::program::tell;
 use crate::support::{Hooks, event, impatient};
 
-/// Years forth and back, from one look at the wall clock to the next.
+/// The wall clock jumps by years between two reads.
 const JUMPING: &str = r"
 #define _GNU_SOURCE
 #include <sys/syscall.h>
@@ -89,7 +89,7 @@ fn jumping() {
             assert_eq!(report.hooks[0].termination, Termination::TimedOut { after: limit, of_call: false }, "{object}");
             assert_eq!(report.decision, Decision::Vetoed);
         }
-        // Nor is a turn that is waited for given up early.
+        // Waiting for a slot does not end early either.
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| allowed(&patient, "sleep=50"));

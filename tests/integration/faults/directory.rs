@@ -1,4 +1,4 @@
-//! A hooks directory that is changed while it is read.
+//! A hooks directory that changes while it is read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +41,7 @@ fn a_removed_directory_vetoes_until_it_is_back() {
 #[test]
 fn a_directory_that_keeps_changing_is_reported_and_the_old_hooks_stay() {
     let hooks = Hooks::new();
-    // So many that it takes a while to read them.
+    // Enough entries to make reading slow.
     for number in 100..500 {
         hooks.file(&format!("hooks/test.d/{number}"), "#!/bin/sh\nexit 3\n", 0o755);
     }

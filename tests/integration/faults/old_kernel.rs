@@ -1,4 +1,4 @@
-//! What an older kernel does not have: each fall-back, with real processes. `kernels.rs` has real older kernels.
+//! The fallbacks for older kernels, with real processes. `kernels.rs` has real older kernels.
 
 use std::fs::File;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::{DRIVER, Hooks, event, impatient, stderr};
 #[test]
 fn without_close_range_a_hook_still_has_no_other_descriptor() {
     alone("faults::old_kernel::without_close_range_a_hook_still_has_no_other_descriptor", || {
-        // 300 of them, of which all but a few are above the limit by the time that the hook is started.
+        // 300 descriptors, most of them above the limit when the hook starts.
         let leaked: Vec<File> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
         for file in &leaked {
             fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
@@ -31,7 +31,7 @@ fn without_close_range_a_hook_still_has_no_other_descriptor() {
         setrlimit(Resource::RLIMIT_NOFILE, 20, hard).unwrap();
         drop(leaked.into_iter().take(15).collect::<Vec<_>>());
         let report = runtime.run(&event("web1", "start"));
-        // The last one is the directory that `ls` reads.
+        // The last descriptor is the directory that `ls` reads.
         assert_eq!(stderr(&report), "0\n1\n2\n3\n", "{report}");
     });
 }

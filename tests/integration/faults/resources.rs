@@ -1,4 +1,4 @@
-//! A host that is out of processes or descriptors.
+//! A host without free processes or descriptors.
 
 use std::fs::File;
 
@@ -43,7 +43,7 @@ fn all_descriptors() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
-/// Leaves so many descriptors while the body runs, which may keep or give back some.
+/// Leaves this many free descriptors while the body runs. The body may keep or return some.
 fn with_descriptors<T>(number: usize, body: impl FnOnce() -> T) -> T {
     limited(Resource::RLIMIT_NOFILE, 96, || {
         let mut hoard = all_descriptors();
@@ -52,7 +52,7 @@ fn with_descriptors<T>(number: usize, body: impl FnOnce() -> T) -> T {
     })
 }
 
-/// The hooks of every kind that this build has, each with what takes descriptors: a cancellation, and a granted directory.
+/// Every kind of hook in this build, with what uses descriptors: a cancellation and a granted directory.
 fn of_each_kind() -> Vec<(&'static str, Hooks)> {
     let native = Hooks::new().script(DRIVER, "read -r document; exit 0");
     #[cfg(feature = "wasm")]
@@ -71,7 +71,7 @@ fn of_each_kind() -> Vec<(&'static str, Hooks)> {
 
 const NO_DESCRIPTOR: &str = "Too many open files";
 
-/// wasmtime keeps the reason to itself where it is a module's memory that cannot be kept.
+/// wasmtime does not report the reason if it cannot prepare a module's memory.
 fn is_clear(said: &str) -> bool {
     said.contains(NO_DESCRIPTOR)
         || said.ends_with("could not prepare the initial image of its memory: cannot create a memfd")
@@ -102,7 +102,7 @@ fn a_call_that_lacks_any_one_descriptor_vetoes() {
                     status == 0
                 })
                 .collect();
-            // The more there are the further it gets, and in the end through.
+            // With more descriptors it gets further, and finally succeeds.
             assert!(allowed_with.is_sorted() && !allowed_with[0] && allowed_with[16], "{kind}: {allowed_with:?}");
             allowed(&runtime, "exit=0");
             Leftovers::assert_none_since(&before, kind);
@@ -119,7 +119,7 @@ fn a_load_that_lacks_any_one_descriptor_never_skips_a_hook() {
             let before = Leftovers::now();
             for number in 0..=16 {
                 match with_descriptors(number, || runtime.reload()) {
-                    // What was loaded before stays.
+                    // The hooks that were loaded before stay.
                     Err(error) => assert!(error.to_string().contains(NO_DESCRIPTOR), "{number}: {error}"),
                     Ok(()) => {
                         if let Became::Vetoed(said) = start(&runtime, "exit=0") {

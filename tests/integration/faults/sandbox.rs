@@ -1,4 +1,4 @@
-//! A host that is out of threads, memory, or room on its disk, of which only sandboxed hooks need any.
+//! A host without threads, memory or disk space, which only sandboxed hooks need.
 
 use std::fs;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ fn without_threads_a_guest_that_needs_one_vetoes() {
         let runtime = hooks.runtime();
         as_nobody(|| {
             let steps = "open=/granted/test";
-            // A panic is how it is told inside the sandbox; it comes no further.
+            // Inside the sandbox this is a panic, which does not leave the sandbox.
             let hook = std::panic::take_hook();
             std::panic::set_hook(Box::new(|_| {}));
             let said = limited(Resource::RLIMIT_NPROC, 0, || vetoed(&runtime, steps));
@@ -66,7 +66,7 @@ fn without_threads_a_guest_that_needs_one_vetoes() {
     });
 }
 
-/// How much of the address space is taken.
+/// The size of the used address space.
 fn address_space() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
@@ -78,11 +78,11 @@ fn without_memory_for_an_instance_a_start_is_vetoed() {
     alone("faults::sandbox::without_memory_for_an_instance_a_start_is_vetoed", || {
         let hooks = Hooks::new().copy(DRIVER, wasm_probe());
         let at_first = Leftovers::now();
-        // What is reserved already is there.
+        // Memory that is already reserved stays available.
         let runtime = hooks.runtime();
         limited(Resource::RLIMIT_AS, address_space() + (16 << 20), || allowed(&runtime, "exit=0"));
         drop(runtime);
-        // Too little for a pool, and for a single memory's reservation. A hook runs without them.
+        // Too little for a pool or for a memory's reservation. Hooks run without them.
         let limit = address_space() + (512 << 20);
         let runtime = limited(Resource::RLIMIT_AS, limit, || {
             let runtime = hooks.runtime();
@@ -111,7 +111,7 @@ const SMALL_DISK: &str = "HOOKVISOR_TEST_SMALL_DISK";
 #[test]
 fn a_full_disk_under_the_cache_costs_only_time() {
     let directory = tempfile::tempdir().unwrap();
-    // In a mount namespace of its own, which goes with the process.
+    // A separate mount namespace, which ends with the process.
     let on_small_disk = |test: Command| {
         let mut unshare = Command::new("unshare");
         let mount = "mount -t tmpfs -o size=64k,mode=700 none \"$0\" && exec \"$@\"";
@@ -143,7 +143,7 @@ fn small_disk() {
     allowed(&runtime, "exit=0");
     assert_eq!(entries(), 1);
     let entry = fs::read_dir(&disk).unwrap().next().unwrap().unwrap().metadata().unwrap();
-    // Full again, and what is kept is of use.
+    // The disk is full again, and the cached code is used.
     let smaller = format!("remount,size={}k", entry.len().div_ceil(1024) + 8);
     assert!(Command::new("mount").args(["-o", &smaller]).arg(&disk).status().unwrap().success());
     allowed(&builder().build().unwrap(), "exit=0");

@@ -14,7 +14,7 @@ use crate::support::alone::alone;
 use crate::support::leftovers::Leftovers;
 use crate::support::{DRIVER, Hooks, event, impatient, wait_until};
 
-/// The process group that a hook has written down.
+/// The process group that a hook has written to a file.
 fn group(file: &Path) -> Pid {
     let written = || fs::read_to_string(file).ok().filter(|text| text.ends_with('\n'));
     wait_until("the hook has begun", || written().is_some());
@@ -31,7 +31,7 @@ fn a_hook_that_stops_itself_times_out() {
         let hooks = Hooks::new().script(DRIVER, "kill -STOP $$");
         let runtime = hooks.impatient_runtime();
         let before = Leftovers::now();
-        // Not after the grace of 30 s: it is continued, and so can act on SIGTERM.
+        // Not after the grace period of 30 s: the hook is continued, so it can act on SIGTERM.
         let began = std::time::Instant::now();
         let report = runtime.run(&event("web1", "start"));
         assert!(began.elapsed() < TOO_LONG / 2, "{:?}", began.elapsed());
@@ -66,7 +66,7 @@ fn a_hook_that_is_stopped_and_continued_succeeds() {
 #[test]
 fn a_hook_that_is_stopped_in_its_grace_period_is_killed_after_it() {
     alone("faults::stopped::a_hook_that_is_stopped_in_its_grace_period_is_killed_after_it", || {
-        // Asked to end, it says so and goes on.
+        // After SIGTERM, it says so and continues.
         let body = "trap 'echo $$ > \"$0.bak\"' TERM; while :; do sleep 0.01; done";
         let hooks = Hooks::new().script(DRIVER, body);
         let mut limits = impatient();

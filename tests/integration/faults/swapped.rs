@@ -15,10 +15,10 @@ use super::directory::builder;
 use crate::support::guests::module_that_exits;
 use crate::support::{Hooks, event};
 
-/// How long the directory is changed for.
+/// How long the directory keeps changing.
 const A_WHILE: Duration = Duration::from_secs(4);
 
-/// Two sets of hooks, `a` and `b`, of which each vetoes, and of which any mixture may let a start pass.
+/// Two sets of hooks, `a` and `b`. Each vetoes, and a mixture of both could let a start pass.
 fn two_sets() -> Hooks {
     let hooks = Hooks::new();
     for (set, first, second) in [("a", 3, 0), ("b", 0, 4)] {
@@ -29,7 +29,7 @@ fn two_sets() -> Hooks {
     hooks
 }
 
-/// Reloads and starts while `swap` puts the other set in place, again and again.
+/// Reloads and starts while `swap` exchanges the sets repeatedly.
 fn meanwhile(hooks: &Hooks, swap: impl Fn(&Path, &str) + Sync) {
     let runtime = builder(hooks).build().unwrap();
     let (done, mut reloads, mut seen) = (AtomicBool::new(false), 0, [0; 2]);
@@ -40,7 +40,7 @@ fn meanwhile(hooks: &Hooks, swap: impl Fn(&Path, &str) + Sync) {
                     break;
                 }
                 swap(hooks.path(), ["b", "a"][turn as usize % 2]);
-                // Now at once, now so late that a reload is done.
+                // Sometimes at once, sometimes only after a reload.
                 thread::sleep(Duration::from_millis((turn / 8) % 8));
             }
         });
@@ -89,7 +89,7 @@ fn a_directory_that_is_replaced_during_a_reload_is_the_old_one_or_the_new_one() 
     fs::rename(hooks.path().join("a"), hooks.path().join("hooks")).unwrap();
     meanwhile(&hooks, |path, set| {
         let other = if set == "a" { "b" } else { "a" };
-        // For a moment there is none: what was loaded before stays.
+        // The directory is missing for a moment. The hooks that were loaded before stay.
         fs::rename(path.join("hooks"), path.join(other)).unwrap();
         fs::rename(path.join(set), path.join("hooks")).unwrap();
     });
@@ -97,7 +97,7 @@ fn a_directory_that_is_replaced_during_a_reload_is_the_old_one_or_the_new_one() 
 
 #[test]
 fn hooks_that_are_removed_and_written_again_during_a_reload_are_all_there_or_none() {
-    // Without its hooks a driver has none: so in each state there is one that vetoes, and the directory is never empty.
+    // A driver without hooks does not veto. So each state has a vetoing hook, and the directory is never empty.
     let hooks = Hooks::new();
     hooks.file("hooks/test.d/10", module_that_exits(3), 0o755);
     meanwhile(&hooks, |path, set| {

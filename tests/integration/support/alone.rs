@@ -1,4 +1,4 @@
-//! Tests that need a process of their own: they count its descriptors, change its signals, or take its resources away.
+//! Tests that need their own process: they count its descriptors, change its signals, or limit its resources.
 
 use std::process::Command;
 
@@ -8,12 +8,12 @@ const ALONE: &str = "HOOKVISOR_TEST_ALONE";
 /// Longer than any of them takes, in seconds.
 const PATIENCE: u32 = 300;
 
-/// Runs the body in a new process, where no other test runs. `name` is the test's own path.
+/// Runs the body in a new process without other tests. `name` is the test's own path.
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     alone_under(name, |test| test, body);
 }
 
-/// The same, with the process's command as `prepare` makes it of the test's own.
+/// The same, with a command that `prepare` makes from the test's own.
 pub(crate) fn alone_under(name: &str, prepare: impl FnOnce(Command) -> Command, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some() {
         be_patient();
@@ -29,18 +29,18 @@ pub(crate) fn alone_under(name: &str, prepare: impl FnOnce(Command) -> Command, 
         test.status,
         String::from_utf8_lossy(&test.stderr)
     );
-    // What it has to say beside its result: figures, or that it could not be set up here.
+    // Further output: figures, or that the test could not be set up here.
     for line in String::from_utf8_lossy(&test.stderr).lines() {
         tell(line);
     }
 }
 
-/// From now on the process has that long; one that hangs is killed, and so its test fails.
+/// Gives the process this long from now. A hanging one is killed, which fails its test.
 pub(crate) fn be_patient() {
     nix::unistd::alarm::set(PATIENCE);
 }
 
-/// Set in an emulated machine, which has nothing to build with and takes many times longer for everything.
+/// Set in an emulated machine, which has no compiler and is many times slower.
 pub(crate) const EMULATED: &str = "HOOKVISOR_TEST_EMULATED";
 
 pub(crate) fn is_emulated() -> bool {

@@ -1,4 +1,4 @@
-//! The library for C, built when a test first needs it, and programs in C that use it.
+//! The C library, built when a test first needs it, and C programs that use it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,9 @@ use super::program::command;
 use super::skip;
 
 pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Longer than anything takes, also where a tool makes it fifty times slower; what hangs is killed, and so fails.
+/// Longer than anything takes, even under a tool that is fifty times slower. Whatever hangs is killed, and fails.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// The exit status that the tools are told to use when they find something.
+/// The exit status that the tools return for a finding.
 const FOUND: i32 = 99;
 
 /// The directory with the shared and the static library.
@@ -29,7 +29,7 @@ pub(crate) fn library() -> &'static Path {
     &LIBRARY
 }
 
-/// The directory with the shared library that has symbol versions, linked when a test first needs it.
+/// The directory with the shared library that has symbol versions. Linked when first needed.
 pub(crate) fn versioned_library() -> &'static Path {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("versioned");
@@ -40,18 +40,18 @@ pub(crate) fn versioned_library() -> &'static Path {
     &LIBRARY
 }
 
-/// Runs a command that has to succeed, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 pub(crate) fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}:\n{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What looks over a program's shoulder.
+/// A tool that checks a program while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
     None,
-    /// AddressSanitizer with its search for leaks, and the sanitizer of undefined behaviour.
+    /// AddressSanitizer with leak detection, and the sanitizer for undefined behaviour.
     Sanitizers,
     Valgrind,
 }
@@ -64,7 +64,7 @@ impl Tool {
         }
     }
 
-    /// Whether it is here, and finds what there is to find. If not, that is told.
+    /// Whether the tool is installed and works. If not, this is reported.
     pub(crate) fn works(self) -> bool {
         let compiled = compile("leak", self.flags(), &shared());
         let found = compiled.is_ok_and(|leak| run(self, &leak, &[]).0 == Some(FOUND));
@@ -84,13 +84,13 @@ fn shared() -> Vec<String> {
     vec![format!("-L{directory}"), "-lhookvisor".to_owned(), format!("-Wl,-rpath,{directory}")]
 }
 
-/// The flags for the static library: what Rust says that it needs (`--print native-static-libs`).
+/// The flags for the static library, as reported by Rust (`--print native-static-libs`).
 fn linked_statically() -> Vec<String> {
     let archive = library().join("libhookvisor.a").display().to_string();
     [&archive, "-lgcc_s", "-lutil", "-lrt", "-lpthread", "-lm", "-ldl", "-lc"].map(str::to_owned).into()
 }
 
-/// Compiles a program of `tests/capi` or `examples`; the compiler's words if it cannot.
+/// Compiles a program of `tests/capi` or `examples`. The error is the compiler's output.
 fn compile(name: &str, flags: &[&str], link: &[String]) -> Result<PathBuf, String> {
     let source = if name == "embed" { format!("examples/{name}.c") } else { format!("tests/capi/{name}.c") };
     let mut file_name = name.to_owned();
@@ -112,12 +112,12 @@ pub(crate) fn program(name: &str, tool: Tool) -> PathBuf {
     compile(name, tool.flags(), &shared()).unwrap()
 }
 
-/// The same with the library inside.
+/// The same, linked with the static library.
 pub(crate) fn program_of_one_piece(name: &str) -> PathBuf {
     compile(name, &[], &linked_statically()).unwrap()
 }
 
-/// Runs a program with a tool: its exit status, `None` for a signal, and what it wrote to stderr.
+/// Runs a program under a tool: its exit status, `None` for a signal, and its stderr.
 pub(crate) fn run(tool: Tool, program: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = if tool == Tool::Valgrind {
         let mut valgrind = command("valgrind");
@@ -135,13 +135,13 @@ pub(crate) fn run(tool: Tool, program: &Path, arguments: &[&str]) -> (Option<i32
     }
 }
 
-/// What valgrind says of itself: of a system call that is younger than it is, and answered as an old kernel would. What it
-/// finds in the program begins with `==`.
+/// valgrind's message about a system call that it does not know and answers like an old kernel. Its findings in the
+/// program begin with `==`.
 fn is_of_valgrind_itself(line: &str) -> bool {
     line.starts_with("--")
 }
 
-/// The hooks that the programs of `tests/capi` are written for, and their arguments.
+/// The hooks for the programs of `tests/capi`, and the programs' arguments.
 pub(crate) struct World {
     hooks: Hooks,
     kinds: &'static str,
@@ -159,7 +159,7 @@ impl World {
         Self { hooks, kinds: "both" }
     }
 
-    /// Runs a program, which has to find everything right, and its tool too.
+    /// Runs a program, which must find everything right, and so must its tool.
     pub(crate) fn run(&self, tool: Tool, program: &Path, last: &str) {
         let hooks = self.hooks.path().to_str().unwrap();
         let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");

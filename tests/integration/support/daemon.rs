@@ -17,7 +17,7 @@ use super::processes::wait_until;
 /// Longer than any answer takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The program, built when a test first needs it.
+/// The program, built when first needed.
 fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let built_to = Path::new(env!("CARGO_BIN_EXE_hookvisor")).parent().unwrap();
@@ -44,7 +44,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, and waits until it takes clients. Its socket and its log are in the hooks directory.
+    /// Starts it, and waits until it accepts clients. Its socket and its log are in the hooks directory.
     pub(crate) fn of(hooks: &Hooks, options: &[&str]) -> Self {
         let daemon = Self::spawn(hooks, options);
         wait_until("the daemon's socket", || UnixStream::connect(&daemon.socket).is_ok());
@@ -91,7 +91,7 @@ impl Daemon {
         Client(BufReader::new(stream))
     }
 
-    /// A new client's one command, and the answer.
+    /// Sends one command as a new client, and returns the answer.
     pub(crate) fn ask(&self, command: &str) -> String {
         let mut client = self.client();
         client.write(format!("{command}\n").as_bytes());
@@ -105,7 +105,7 @@ impl Daemon {
         pid.unwrap_or_else(|| panic!("{answer}")).to_owned()
     }
 
-    /// A client as the program itself has one: its status and what it prints.
+    /// The program's own client: its status and output.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> (bool, String) {
         let client = Command::new(program()).args(["ctl", "--socket"]).arg(&self.socket).args(arguments).output();
         let output = client.unwrap();
@@ -115,7 +115,7 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Also of a test that has failed: nothing of it goes on.
+    /// Also after a failed test, so that nothing remains.
     fn drop(&mut self) {
         if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
             self.signal(Signal::SIGTERM);
@@ -131,12 +131,12 @@ impl Client {
         self.0.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Whether the daemon answers at all.
+    /// Whether the daemon answers.
     pub(crate) fn is_taken(&mut self) -> bool {
         self.0.get_mut().write_all(b"list\n").is_ok() && !self.answer().is_empty()
     }
 
-    /// The next answer, without the empty line that ends it; what there is of it if the daemon has hung up.
+    /// The next answer, without the empty line at its end; a part of it if the daemon has hung up.
     pub(crate) fn answer(&mut self) -> String {
         let mut answer = String::new();
         while self.0.read_line(&mut answer).unwrap_or_default() > 1 {}

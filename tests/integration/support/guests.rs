@@ -1,4 +1,4 @@
-//! Guests, built from their source when a test first needs them.
+//! Guests, built from source when first needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::alone::is_emulated;
 
-/// The probe (`tests/guests/probe`) as a program of this machine.
+/// The probe (`tests/guests/probe`) as a native program.
 pub(crate) fn native_probe() -> &'static Path {
     static PROBE: LazyLock<PathBuf> = LazyLock::new(|| build("probe", None));
     &PROBE
@@ -24,7 +24,7 @@ pub(crate) fn wasm_component_probe() -> &'static Path {
     &PROBE
 }
 
-/// A module that leaves with this status, soon compiled.
+/// A small module that exits with this status.
 pub(crate) fn module_that_exits(status: u8) -> Vec<u8> {
     let exit = "(import \"wasi_snapshot_preview1\" \"proc_exit\" (func $exit (param i32)))";
     let start = format!("(func (export \"_start\") (call $exit (i32.const {status})))");
@@ -42,7 +42,7 @@ pub(crate) fn wasm_for(package: &str, target: &str) -> PathBuf {
     build(package, Some(target))
 }
 
-/// Makes sure of the standard library for a WebAssembly target.
+/// Installs the standard library for a WebAssembly target.
 pub(crate) fn provide(target: &str) {
     if is_emulated() {
         return;
@@ -52,7 +52,7 @@ pub(crate) fn provide(target: &str) {
     assert!(made.success(), "scripts/wasm-targets could not provide {target}");
 }
 
-/// Builds a package with the profile for guests; without a target, as a program of this machine.
+/// Builds a package with the profile for guests, natively without a target.
 pub(crate) fn build(package: &str, target: Option<&str>) -> PathBuf {
     let target_directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));

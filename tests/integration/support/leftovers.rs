@@ -1,4 +1,4 @@
-//! What a call may not leave behind.
+//! Checks that a call leaves nothing behind.
 
 use std::fs;
 use std::thread;
@@ -12,7 +12,7 @@ pub(crate) struct Leftovers {
     children: String,
 }
 
-/// Threads count by their number: one that has just begun still has the name of the one that began it.
+/// Threads count by number: a new thread still has the name of its parent.
 impl PartialEq for Leftovers {
     fn eq(&self, other: &Self) -> bool {
         (&self.descriptors, self.threads.len(), &self.children)
@@ -21,7 +21,7 @@ impl PartialEq for Leftovers {
 }
 
 impl Leftovers {
-    /// What there is before something is tried: once nothing of what was tried before is on its way out any more.
+    /// The state before a test, once everything from earlier has ended.
     pub(crate) fn before() -> Self {
         let mut seen = Self::now();
         loop {
@@ -34,7 +34,7 @@ impl Leftovers {
         }
     }
 
-    /// What there is now.
+    /// The current state.
     pub(crate) fn now() -> Self {
         let mut descriptors: Vec<String> = fs::read_dir("/proc/self/fd")
             .unwrap()
@@ -47,7 +47,7 @@ impl Leftovers {
         let (mut threads, mut children) = (Vec::new(), String::new());
         for task in fs::read_dir("/proc/self/task").unwrap() {
             let task = task.unwrap().path();
-            // A thread may end between the two looks.
+            // A thread may end between the two steps.
             threads.extend(fs::read_to_string(task.join("comm")));
             children += &fs::read_to_string(task.join("children")).unwrap_or_default();
         }
@@ -55,12 +55,12 @@ impl Leftovers {
         Self { descriptors, threads, children }
     }
 
-    /// Leaves descriptors of that target out of account.
+    /// Ignores descriptors of that target.
     pub(crate) fn forget_descriptor(&mut self, target: &str) {
         self.descriptors.retain(|descriptor| descriptor != target);
     }
 
-    /// Fails unless it is now as it was then. A thread that has been joined may take the system a moment to remove.
+    /// Fails if the state differs from before. The system may need a moment to remove a joined thread.
     pub(crate) fn assert_none_since(before: &Self, what: &str) {
         let began = Instant::now();
         while Self::now() != *before && began.elapsed() < Duration::from_secs(2) {
@@ -70,12 +70,12 @@ impl Leftovers {
     }
 }
 
-/// How much of the process is in memory.
+/// The resident memory of the process.
 pub(crate) fn resident_kib() -> u64 {
     status_kib("VmRSS:")
 }
 
-/// By how much the process grew at most while the body ran.
+/// The growth of the process's peak memory while the body runs.
 #[cfg(feature = "compiler")]
 pub(crate) fn peak_kib_of(body: impl FnOnce()) -> u64 {
     // Resets the peak (proc(5)).

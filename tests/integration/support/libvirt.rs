@@ -1,8 +1,8 @@
-//! A libvirtd of the test's own, and a machine around it that has nothing of this one but its programs.
+//! A libvirtd for one test, in a machine that shares only programs with the real one.
 //!
-//! libvirt's hooks directory is compiled in. So each world is a set of namespaces (users, processes, mounts, network) with
-//! an /etc, a /run and a libvirt of its own: nothing of it reaches the machine, and all of it ends with its first process,
-//! which ends with the test.
+//! libvirt's hooks directory is compiled in. So each world is a set of namespaces (users, processes, mounts, network)
+//! with its own /etc, /run and libvirt. It cannot affect the machine, and ends with its first process, which ends with
+//! the test.
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -16,12 +16,12 @@ use tempfile::TempDir;
 
 use super::{skip, wait_until};
 
-/// What a world needs of the machine.
+/// What a world needs from the machine.
 const PROGRAMS: [&str; 6] = ["libvirtd", "virsh", "qemu-system-x86_64", "unshare", "nsenter", "ip"];
-/// What its /etc begins with, where the machine has it.
+/// The initial content of its /etc, if the machine has it.
 const ETC: [&str; 9] =
     ["passwd", "group", "nsswitch.conf", "ld.so.cache", "ld.so.conf", "alternatives", "hosts", "services", "protocols"];
-/// The directories that are its own, and where they lie in the test's directory.
+/// Its own directories, and their paths in the test's directory.
 const OWN: [(&str, &str); 6] = [
     ("etc", "/etc"),
     ("run", "/run"),
@@ -31,20 +31,20 @@ const OWN: [(&str, &str); 6] = [
     ("cache", "/var/cache"),
 ];
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-/// The hook of a world that writes down every event: `<operation> <sub-operation>`.
+/// The world's recording hook, which writes each event: `<operation> <sub-operation>`.
 const RECORDER: &str = "echo \"$2 $3\" >> /var/log/libvirt/calls";
 
 /// A machine with libvirt on it.
 pub(crate) struct World {
     directory: TempDir,
     init: Child,
-    /// The first process of the namespaces, by this machine's count.
+    /// The first process of the namespaces, with its number on this machine.
     first: u32,
     libvirtd: Option<Child>,
 }
 
 impl World {
-    /// One whose libvirtd is not started yet; `None`, and the reason on standard error, where there can be none.
+    /// A world without a running libvirtd; `None`, with the reason on standard error, if it is impossible here.
     pub(crate) fn new() -> Option<Self> {
         if let Some(reason) = why_not() {
             skip("a test against a real libvirtd", &reason);
@@ -72,7 +72,7 @@ impl World {
         Some(world)
     }
 
-    /// One with hookvisor installed, a hook that writes down every event, and libvirtd started.
+    /// A world with hookvisor, a recording hook, and a running libvirtd.
     pub(crate) fn with_hookvisor() -> Option<Self> {
         let mut world = Self::new()?;
         world.hookvisor(["libvirt", "install"]);
@@ -81,7 +81,7 @@ impl World {
         Some(world)
     }
 
-    /// Where something of the world is for the test: `etc/…`, `run/…`, `log/…` for what is in libvirt's log directory.
+    /// The path of a file of the world: `etc/…`, `run/…`, or `log/…` for libvirt's log directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -94,12 +94,12 @@ impl World {
         path
     }
 
-    /// A shell hook of hookvisor's.
+    /// A shell hook for hookvisor.
     pub(crate) fn hook(&self, name: &str, body: &str) -> PathBuf {
         self.file(&format!("etc/hookvisor/hooks/{name}"), script(body), 0o755)
     }
 
-    /// A hook of hookvisor's that is a copy of an executable file.
+    /// A copy of an executable file as a hook for hookvisor.
     pub(crate) fn copy(&self, name: &str, of: &Path) -> PathBuf {
         self.file(&format!("etc/hookvisor/hooks/{name}"), fs::read(of).unwrap(), 0o755)
     }
@@ -109,14 +109,14 @@ impl World {
         self.file(&format!("etc/hookvisor/hooks/{name}.toml"), text, 0o644);
     }
 
-    /// Takes a hook away, with its settings.
+    /// Removes a hook and its settings.
     pub(crate) fn remove(&self, name: &str) {
         let hook = self.path("etc/hookvisor/hooks").join(name);
         fs::remove_file(&hook).unwrap();
         let _ = fs::remove_file(hook.with_file_name(format!("{}.toml", hook.file_name().unwrap().display())));
     }
 
-    /// The events that there were since the last look, as the recorder wrote them down.
+    /// The recorded events since the last call.
     pub(crate) fn calls(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.path("log/calls")).unwrap_or_default();
         let _ = fs::remove_file(self.path("log/calls"));
@@ -135,7 +135,7 @@ impl World {
         command
     }
 
-    /// Runs hookvisor in the world, and returns what it said.
+    /// Runs hookvisor in the world, and returns its output.
     pub(crate) fn hookvisor<const N: usize>(&self, arguments: [&str; N]) -> String {
         let ran = self.run(env!("CARGO_BIN_EXE_hookvisor"), &arguments);
         assert!(ran.status.success(), "hookvisor {arguments:?}: {}", text(&ran.stderr));
@@ -152,7 +152,7 @@ impl World {
         self.virsh(&["list"]);
     }
 
-    /// Has libvirtd read its configuration again, and look for hooks.
+    /// Makes libvirtd read its configuration and look for hooks again.
     pub(crate) fn reload_libvirtd(&self) {
         self.signal_libvirtd("-HUP");
     }
@@ -162,7 +162,7 @@ impl World {
         assert!(self.run("kill", &[signal, pid.trim()]).status.success());
     }
 
-    /// Ends libvirtd and starts it again, as its package does on an update.
+    /// Restarts libvirtd, as a package update does.
     pub(crate) fn restart_libvirtd(&mut self) {
         self.signal_libvirtd("-TERM");
         let mut libvirtd = self.libvirtd.take().unwrap();
@@ -170,19 +170,19 @@ impl World {
         self.start_libvirtd();
     }
 
-    /// What libvirtd has logged.
+    /// libvirtd's log.
     pub(crate) fn libvirtd_log(&self) -> String {
         fs::read_to_string(self.path("log/libvirtd.log")).unwrap()
     }
 
-    /// Runs virsh, which has to succeed.
+    /// Runs virsh, which must succeed.
     pub(crate) fn virsh(&self, arguments: &[&str]) -> String {
         let done = self.try_virsh(arguments);
         assert!(done.is_ok(), "virsh {arguments:?}: {done:?}\nlibvirtd: {}", self.libvirtd_log());
         done.unwrap()
     }
 
-    /// Runs virsh; what it printed, as an error where it failed.
+    /// Runs virsh. The error is its output.
     pub(crate) fn try_virsh(&self, arguments: &[&str]) -> Result<String, String> {
         self.virsh_at("qemu:///system", arguments)
     }
@@ -193,7 +193,7 @@ impl World {
         if ran.status.success() { Ok(text(&ran.stdout)) } else { Err(text(&ran.stderr)) }
     }
 
-    /// Creates a guest, and destroys it again if it did start.
+    /// Creates a guest, and destroys it if it started.
     pub(crate) fn try_guest(&self, name: &str) -> Result<(), String> {
         self.create(name)?;
         self.virsh(&["destroy", name]);
@@ -207,7 +207,7 @@ impl World {
         created.map(drop)
     }
 
-    /// The guests that run.
+    /// The running guests.
     pub(crate) fn guests(&self) -> Vec<String> {
         self.virsh(&["list", "--name"]).split_whitespace().map(str::to_owned).collect()
     }
@@ -215,7 +215,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Its standard input ends, and so it does, and with it every process of its namespace.
+        // The end of its standard input ends it, and with it every process of its namespace.
         drop(self.init.stdin.take());
         let _ = self.init.wait();
         if let Some(mut libvirtd) = self.libvirtd.take() {
@@ -224,7 +224,7 @@ impl Drop for World {
     }
 }
 
-/// A guest that has nothing but a processor and 32 MiB, and runs without KVM.
+/// A guest with only a processor and 32 MiB. It runs without KVM.
 pub(crate) fn guest(name: &str) -> String {
     format!(
         "<domain type='qemu'><name>{name}</name><title>before</title><memory unit='MiB'>32</memory><vcpu>1</vcpu>\
@@ -253,16 +253,16 @@ fn why_not() -> Option<String> {
     (!tried.status.success()).then(|| format!("there are no namespaces here: {}", text(&tried.stderr).trim_end()))
 }
 
-/// Starts the world's first process, with the world's mounts made. Its number is this machine's.
+/// Starts the world's first process after the mounts. The number is this machine's.
 fn begin(directory: &Path) -> (Child, u32) {
     let mut script = "set -e; read -r _mapped; mount --make-rprivate /; ip link set lo up; ".to_owned();
     for (own, place) in OWN {
         let _ = write!(script, "mount --bind '{}' {place}; ", directory.join(own).display());
     }
-    // The shell stays, since it reaps what is left to the first process: libvirt waits for a guest until its number is free.
+    // The shell stays to reap orphans: libvirt waits for a guest until its process number is free.
     script += "echo ready; cat; exit";
     let unshare = "exec unshare --user --net --mount --pid --fork --mount-proc --kill-child sh -c \"$0\"";
-    // util-linux writes the map of all users only by a set-uid helper, so it is written here, and the script waits for it.
+    // util-linux needs a set-uid helper to map all users, so the map is written here, and the script waits for it.
     let mut init =
         Command::new("sh").args(["-c", unshare, &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let id = init.id();

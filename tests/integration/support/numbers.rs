@@ -1,4 +1,4 @@
-//! Process numbers that pass from one process to another.
+//! Reuses process numbers.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -6,10 +6,11 @@ use std::process::{Child, Command};
 
 use super::skip;
 
-/// Starts a process, the leader of its own group, under a number that has just become free. Says so where that cannot be.
+/// Starts a process that leads its own group under a number that has just become free. Reports a skip if that is
+/// impossible.
 pub(crate) fn stranger_with(number: &str) -> Option<Child> {
     let wanted: u32 = number.parse().unwrap();
-    // Somebody else may be given the number first, or the next try the one after it.
+    // Another process may get the number first, or the next try the number after it.
     for _ in 0..1000 {
         if fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).is_err() {
             skip("a number that passes to a stranger", "it needs root and /proc/sys/kernel/ns_last_pid");

@@ -1,13 +1,14 @@
-//! An older kernel, as far as a filter of system calls can make one: real processes meet its answers.
+//! Imitates an older kernel with a system call filter. Real processes get its answers.
 #![expect(unsafe_code, reason = "a filter is installed by prctl and seccomp")]
 
 use std::mem::offset_of;
 
 use nix::errno::Errno;
 
-/// What Linux 5.8 does not have, and Linux 6.1 in part: close_range (5.9), signals to a process group by pidfd (6.9), and
-/// the exit status of a reaped child (6.15).
+/// Denies what Linux 5.8 does not have, and Linux 6.1 has in part: close_range (5.9), signals to a process group by
+/// pidfd (6.9), and the exit status of a reaped child (6.15).
 ///
+/// Applies to this thread and to everything that it starts.
 /// For this thread from now on, and for all that it starts.
 pub(crate) fn become_linux_5_8() {
     const NUMBER: u32 = offset_of!(libc::seccomp_data, nr) as u32;
@@ -15,7 +16,7 @@ pub(crate) fn become_linux_5_8() {
     const SECOND: u32 = offset_of!(libc::seccomp_data, args) as u32 + 8;
     const FOURTH: u32 = offset_of!(libc::seccomp_data, args) as u32 + 24;
     let load = |at| (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, at);
-    // Skips the next `skip` instructions unless it is equal.
+    // Skips the next `skip` instructions unless equal.
     let unless_equal_skip = |value: u32, skip| (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skip, value);
     let fail = |errno: Errno| (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32);
     let number = |call: libc::c_long| u32::try_from(call).unwrap();
@@ -25,7 +26,7 @@ pub(crate) fn become_linux_5_8() {
         fail(Errno::ENOSYS),
         unless_equal_skip(number(libc::SYS_pidfd_send_signal), 3),
         load(FOURTH),
-        // No flag is known: any but zero is invalid.
+        // Only flags of zero are valid.
         (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 5, 0, 0),
         fail(Errno::EINVAL),
         unless_equal_skip(number(libc::SYS_ioctl), 3),

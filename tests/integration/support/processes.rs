@@ -1,14 +1,14 @@
-//! Other processes, as a test sees them.
+//! Other processes, as seen by a test.
 
 use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything takes here, and short enough to be waited for when it fails.
+/// Longer than anything takes here, and short enough to wait for on a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks until it is so.
+/// Waits until the condition holds.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -17,7 +17,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// What a file holds, once it ends in a newline.
+/// The content of a file, once it ends with a newline.
 pub(crate) fn line_of(file: &Path) -> String {
     let mut line = String::new();
     wait_until(&file.display().to_string(), || {
@@ -27,7 +27,7 @@ pub(crate) fn line_of(file: &Path) -> String {
     line.trim_end().to_owned()
 }
 
-/// Whether it runs; one that has ended may still have to be reaped by whoever it belongs to now.
+/// Whether it runs. An ended process may still have to be reaped by its parent.
 pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
@@ -37,7 +37,7 @@ pub(crate) fn wait_for_the_end_of(pid: &str) {
     wait_until(&format!("the end of {pid}"), || !is_alive(pid));
 }
 
-/// The living children of a process whose command line holds these words.
+/// The running children of a process whose command line contains these words.
 pub(crate) fn children(parent: u32, words: &str) -> Vec<String> {
     let mut found = Vec::new();
     for task in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! The program, as its users call it.
+//! The program as its users call it.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -9,10 +9,10 @@ use assert_cmd::Command;
 
 use super::Hooks;
 
-/// Longer than anything takes here; what hangs is killed, and so fails.
+/// Longer than anything takes here. Whatever hangs is killed, and fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a call of the program came to. The hooks directory is `DIR` in it.
+/// The result of a call. The hooks directory appears as `DIR`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ran {
     pub(crate) status: i32,
@@ -20,14 +20,14 @@ pub(crate) struct Ran {
     pub(crate) stderr: String,
 }
 
-/// A command whose environment is not the developer's.
+/// A command without the developer's environment.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.timeout(PATIENCE).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
     command
 }
 
-/// Writes to standard error, past the test harness, which shows what a test prints only if it fails.
+/// Writes directly to standard error: the test harness shows printed text only on failure.
 pub(crate) fn tell(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
@@ -49,7 +49,7 @@ impl Hooks {
         self.ran(self.command("exec").arg(self.path().join(file)).args(arguments).write_stdin(document))
     }
 
-    /// A subcommand that keeps compiled code where it goes with this directory.
+    /// A subcommand that keeps compiled code in this directory.
     pub(crate) fn command(&self, subcommand: &str) -> Command {
         let mut command = hookvisor();
         command.arg(subcommand);
@@ -62,7 +62,7 @@ impl Hooks {
         self.path().join(".cache")
     }
 
-    /// Calls a shell, for what only a shell can do to the program's streams. `$HOOKS` is this directory.
+    /// Calls a shell, for redirections that only a shell can do. `$HOOKS` is this directory.
     pub(crate) fn shell(&self, script: &str) -> Ran {
         let mut shell = command("sh");
         shell.arg("-c").arg(self.function() + script).env("HOOKS", self.path());

@@ -1,4 +1,4 @@
-//! What a daemon's metrics would show.
+//! The metrics as a daemon would show them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn};
 use metrics::{Key, KeyName, Metadata, SharedString, Unit};
 
-/// Keeps the sum of each counter and gauge, and of each histogram how many values it got.
+/// Keeps the sum of each counter and gauge, and the number of values of each histogram.
 #[derive(Default)]
 pub(crate) struct Recorder(Mutex<BTreeMap<String, Arc<Sum>>>);
 
@@ -15,7 +15,7 @@ pub(crate) struct Recorder(Mutex<BTreeMap<String, Arc<Sum>>>);
 struct Sum(Mutex<f64>);
 
 impl Recorder {
-    /// A line for each, in the order of their names.
+    /// One line for each, sorted by name.
     pub(crate) fn text(&self) -> String {
         let sums = self.0.lock().unwrap();
         sums.iter().fold(String::new(), |mut text, (name, sum)| {

@@ -1,18 +1,18 @@
-//! Tests that cannot run on this machine: each says so, and `.ci/run` counts and names them.
+//! Tests that cannot run on this machine. Each says so, and `.ci/run` counts and names them.
 
 use std::fs::OpenOptions;
 use std::io::Write;
 
 use super::program::tell;
 
-/// Where `.ci/run` finds the tests that were skipped, a line each.
+/// Where `.ci/run` finds the skipped tests, one per line.
 const LIST: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/skipped-tests");
 
-/// Says that a test, or a part of it, is skipped, and why.
+/// Reports that a test or a part of it is skipped, and why.
 pub(crate) fn skip(what: &str, why: &str) {
     let line = format!("SKIPPED {what}: {why}\n");
     tell(line.trim_end());
-    // One write at the file's end: tests run at the same time.
+    // A single write at the end of the file, since tests run concurrently.
     let mut list = OpenOptions::new().append(true).create(true).open(LIST).unwrap();
     list.write_all(line.as_bytes()).unwrap();
 }
