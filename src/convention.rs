@@ -1,7 +1,7 @@
-//! How daemons name their events: pure data.
+//! How daemons name their events. Pure data.
 //!
-//! A convention says which operations a driver has, which stage each belongs to, and what happens after a veto. A built-in
-//! one is a file beside these and one line in [`BUILT_IN`]; a daemon or `hookvisor.toml` can bring their own.
+//! A convention lists a driver's operations, the stage of each, and what happens after a veto. Each built-in one is a
+//! file in this directory and a line in [`BUILT_IN`]. Daemons and `hookvisor.toml` can add others.
 
 mod libvirt;
 mod oci;
@@ -18,7 +18,7 @@ static BUILT_IN: LazyLock<Vec<Convention>> =
 
 static GENERIC: LazyLock<Convention> = LazyLock::new(|| Convention::new(""));
 
-/// The built-in convention of a driver; the generic one, which lists nothing, if there is no other.
+/// The built-in convention of a driver, or else the generic one, which lists no operations.
 pub(crate) fn of_driver(driver: &str) -> &'static Convention {
     find(&BUILT_IN, driver).unwrap_or(&GENERIC)
 }
@@ -27,16 +27,16 @@ fn find<'a>(conventions: &'a [Convention], driver: &str) -> Option<&'a Conventio
     conventions.iter().find(|convention| convention.driver == driver)
 }
 
-/// The conventions of a runtime: its own, then the built-in ones.
+/// The conventions of a runtime: its own and the built-in ones.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Conventions {
     own: Vec<Convention>,
-    /// Closed lists are not enforced.
+    /// If false, closed lists are not enforced.
     any_operation: bool,
 }
 
 impl Conventions {
-    /// Of two conventions for one driver, the later one holds.
+    /// Of two conventions for one driver, the later one applies.
     pub(crate) fn new(own: Vec<Convention>, any_operation: bool) -> Result<Self, ConventionError> {
         own.iter().try_for_each(Convention::validate)?;
         Ok(Self { own: own.into_iter().rev().collect(), any_operation })

@@ -44,7 +44,7 @@ impl DocumentFormat {
         }
     }
 
-    /// Why these bytes are no such document, as a sentence's end that fits "was refused: …".
+    /// Why these bytes are not such a document, as a fragment after "was refused: ".
     pub(crate) fn refuse(&self, document: &[u8]) -> Result<(), String> {
         let text = |name: &str| {
             str::from_utf8(document)

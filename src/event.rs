@@ -177,9 +177,9 @@ impl Event {
         [self.object(), self.operation(), self.sub_operation(), self.extra()]
     }
 
-    /// The stage that the driver's built-in convention puts this operation in; an operation that it does not know is in the
-    /// start stage, where a failure has an effect. A runtime's [own convention](crate::RuntimeBuilder::convention) may say
-    /// otherwise: then [`Report::stage`](crate::Report::stage) is the stage that it ran in.
+    /// The stage of this operation in the driver's built-in convention. Unknown operations are in the start stage,
+    /// where a failure has an effect. A runtime's [own convention](crate::RuntimeBuilder::convention) may differ:
+    /// [`Report::stage`](crate::Report::stage) is the stage that the event ran in.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.rule.stage

@@ -1,10 +1,10 @@
-//! What the fuzz targets call of the inside: this is there only where cargo-fuzz builds the crate.
+//! Entry points for the fuzz targets. Only built by cargo-fuzz.
 
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{CommandGrant, Names};
 use crate::hook::trusted_toml::one_line;
 
-/// Parses a hook's settings, and says what they let the hook do.
+/// Parses a hook's settings, and describes what they allow.
 ///
 /// # Errors
 /// What is wrong with them, as the report has it.

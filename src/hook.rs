@@ -1,4 +1,4 @@
-//! Files of hooks: where they are, whom they belong to, what their settings say.
+//! Hook files: where they are, who owns them, and what their settings say.
 
 mod acl;
 pub(crate) mod digest;

@@ -63,7 +63,7 @@ pub(crate) fn finished(event: &Event, ended: &HookReport) {
             String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
         );
     } else {
-        // The entry is written only if somebody wants it.
+        // Build the entry only if it is logged.
         tracing::warn!(
             target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
             "{}", String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
@@ -92,7 +92,7 @@ pub(crate) fn reloaded(succeeded: bool) {
     let _ = succeeded;
 }
 
-/// Their names and labels are in [`crate::metrics`].
+/// [`crate::metrics`] has their names and labels.
 #[cfg(feature = "metrics")]
 mod numbers {
     use metrics::{Counter, Gauge, Label, SharedString, counter, gauge, histogram};

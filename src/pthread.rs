@@ -10,9 +10,10 @@ unsafe extern "C" {
 /// The value of `PTHREAD_CANCEL_DISABLE` in glibc and musl.
 const DISABLE: c_int = 1;
 
-/// While this lives, `pthread_cancel` does not act on this thread.
+/// Disables `pthread_cancel` for this thread until it is dropped.
 ///
-/// It would unwind the stack by force, which Rust does not allow, or end a thread whose memory a child process borrows.
+/// A cancellation would unwind the stack by force, which Rust forbids, or end a thread whose memory a child process is
+/// borrowing.
 pub(crate) struct CancellationOff {
     before: Option<c_int>,
 }

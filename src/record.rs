@@ -1,7 +1,7 @@
-//! The record: a file with one line of JSON for each event that was decided, and the older files that it was rotated into.
+//! The record: a file with one line of JSON per decided event, and its rotated files.
 //!
-//! Many processes append to it at once, without a lock that one of them could be stopped with: each line is one `write` to
-//! a file that was opened for appending, which Linux does not mix with another's.
+//! Many processes append to it concurrently, without a lock, since a stopped process could hold that forever. Each line
+//! is one `write` to a file opened for appending, which Linux does not interleave.
 
 mod entry;
 mod read;
@@ -85,13 +85,13 @@ impl Record {
         &self.path
     }
 
-    /// What was recorded, oldest first.
+    /// The entries, oldest first.
     #[must_use]
     pub fn entries(&self) -> Entries {
         Entries::of((0..=self.keep).map(|number| self.rotated(number)).collect())
     }
 
-    /// Writes down that a hook was disabled or enabled.
+    /// Records that a hook was disabled or enabled.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -99,7 +99,7 @@ impl Record {
         self.append(&entry::line(change))
     }
 
-    /// Writes down what came of an event that began at this time. A failure is logged, since it must not change anything.
+    /// Records the result of an event that began at this time. A failure is logged and has no other effect.
     pub(crate) fn event(&self, report: &Report, began: SystemTime) {
         let event = RecordedEvent::new(report, began, &self.caller);
         if let Err(error) = self.append(&entry::line(&event)) {
@@ -112,7 +112,7 @@ impl Record {
         }
     }
 
-    /// Appends a line, which ends in a newline.
+    /// Appends a line that ends with a newline.
     fn append(&self, line: &[u8]) -> io::Result<()> {
         let file = self.open()?;
         let size = file.metadata()?.len();
@@ -121,7 +121,8 @@ impl Record {
         write_line(&file, line)
     }
 
-    /// Opens the file for appending. What is not a plain file of ours is refused: it could block, or be somebody else's.
+    /// Opens the file for appending. Refuses anything but a regular file of this user: it could block, or belong to
+    /// somebody else.
     fn open(&self) -> io::Result<File> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let open = || {
@@ -144,8 +145,8 @@ impl Record {
         Ok(file)
     }
 
-    /// Makes room: renames the file to `.1`, `.1` to `.2` and so on, and opens a new one. If another process is doing that
-    /// now, the full file takes one more line.
+    /// Rotates: renames the file to `.1`, `.1` to `.2` and so on, and creates a new one. If another process is
+    /// rotating, the full file gets one more line.
     fn rotate(&self, file: File) -> io::Result<File> {
         if file.try_lock().is_err() {
             return Ok(file);
@@ -160,13 +161,13 @@ impl Record {
                 }
             }
         }
-        // The lock goes with the old file, which is closed only after the new one is there.
+        // The lock belongs to the old file, which is closed only after the new one exists.
         let new = self.open();
         drop(file);
         new
     }
 
-    /// The name of the nth rotated file; that of the file itself for 0.
+    /// The name of the nth rotated file. 0 is the file itself.
     fn rotated(&self, number: u32) -> PathBuf {
         if number == 0 {
             return self.path.clone();
@@ -177,14 +178,14 @@ impl Record {
     }
 }
 
-/// Writes a line at the end of the file, by one call.
+/// Writes a line at the end of the file in one call.
 fn write_line(file: &File, line: &[u8]) -> io::Result<()> {
     let size = file.metadata()?.len();
-    // Past this limit, the system does not fail the write but kills the process (SIGXFSZ).
+    // Beyond the file size limit, the system would kill the process (SIGXFSZ).
     if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(limit, _)| size + line.len() as u64 >= limit) {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));
     }
-    // A process that was killed or found the disk full may have left a part of its line.
+    // A killed process or a full disk may have left part of a line.
     let mut last = [b'\n'];
     let torn = size > 0 && file.read_at(&mut last, size - 1).is_ok() && last != *b"\n";
     if !torn && write_once(file, line)? == line.len() {

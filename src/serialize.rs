@@ -1,4 +1,4 @@
-//! How values are written in JSON.
+//! How values are written as JSON.
 
 use std::path::Path;
 use std::time::Duration;

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// When an event is announced, and so what a failing hook means.
+/// When an event is announced, which also decides what a failing hook means.
 ///
-/// Source of the rule: libvirt's hooks page, which lets a hook abort `prepare`, `start` and their like, and ignores its
-/// result after `stopped` and `release`.
+/// Source of the rule: libvirt's hooks page. A hook can abort `prepare`, `start` and similar operations. Its result
+/// after `stopped` and `release` is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Before the thing happens. The caller waits, and a failing hook vetoes it.
+    /// Before it happens. The caller waits, and a failing hook vetoes.
     Start,
     /// After it has happened. A failing hook is reported, nothing is undone, and every hook still runs.
     Shutdown,

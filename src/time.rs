@@ -1,10 +1,10 @@
-//! Times as a person writes them, in settings and in the configuration.
+//! Durations as written in settings and in the configuration.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A time such as `5s` or `1min 30s`, and not none.
+/// A nonzero duration such as `5s` or `1min 30s`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Time(pub(crate) Duration);
 

@@ -1,4 +1,4 @@
-//! Finding hooks: `<driver>`, then `<driver>.d/*`, then `<driver>.d/<object>/<operation>/<sub-operation>/*`.
+//! Finds hooks: `<driver>`, then `<driver>.d/*`, then `<driver>.d/<object>/<operation>/<sub-operation>/*`.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -20,9 +20,9 @@ use crate::convention::LIBVIRT_DRIVERS;
 use crate::convention::rules::ConventionError;
 use crate::event::Event;
 
-/// What editors and package managers leave beside a hook, and a hook's settings.
+/// The backup files of editors and package managers, and settings files.
 const NOT_HOOKS: [&str; 8] = ["~", ".bak", ".disabled", ".toml", ".rpmsave", ".rpmnew", ".rpmorig", ".swp"];
-/// Directories below `<driver>.d`: object, operation, sub-operation.
+/// The levels of directories below `<driver>.d`: object, operation, sub-operation.
 const EVENT_DEPTH: usize = 3;
 
 /// A path that may be a hook.
@@ -30,23 +30,23 @@ const EVENT_DEPTH: usize = 3;
 pub(crate) struct Found {
     pub(crate) path: PathBuf,
     pub(crate) scope: Scope,
-    /// Why the hook, or the directory of hooks, cannot be used.
+    /// Why the hook, or its directory, cannot be used.
     pub(crate) problem: Option<String>,
 }
 
 /// The contents of a hooks directory.
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
-    /// By driver, each driver's in order.
+    /// By driver. Each driver's hooks are in call order.
     pub(crate) drivers: Vec<(String, Vec<Found>)>,
     pub(crate) strays: Vec<Skipped>,
-    /// Directories whose hooks another hook runs, and the evidence.
+    /// Directories whose hooks another hook runs, with the evidence.
     pub(crate) dispatched: Vec<Skipped>,
     /// The directories that were read.
     pub(crate) directories: Vec<DirectoryStamp>,
 }
 
-/// Longer than a tick of the kernel's clock, 10 ms at 100 Hz.
+/// Longer than a tick of the kernel's clock (10 ms at 100 Hz).
 const LONGEST_TICK: Duration = Duration::from_millis(20);
 
 /// The state of a directory before it was read.
@@ -56,12 +56,12 @@ pub(crate) struct DirectoryStamp {
     was: Identity,
 }
 
-/// Which file a name leads to, and the link itself where it is one: device, number, and the time of its last change, which
-/// for a directory is also that of the names in it.
+/// Identifies the file of a name, and the link itself if it is one: device, inode, and change time. For a directory,
+/// the change time is also that of its entries.
 type Identity = [(u64, u64, i64, i64); 2];
 
 impl DirectoryStamp {
-    /// Waits, for one tick of the kernel's clock at most, until any later change has a later time.
+    /// Waits until any later change has a later time: at most one tick of the kernel's clock.
     fn at(path: &Path) -> io::Result<Self> {
         let began = Instant::now();
         loop {
@@ -73,14 +73,14 @@ impl DirectoryStamp {
         }
     }
 
-    /// Whether it is still the same one, with the same names in it.
+    /// Whether the directory and its entries are unchanged.
     pub(crate) fn is_unchanged(&self) -> bool {
         identity(&self.path).is_ok_and(|now| now == self.was)
     }
 }
 
-/// Whether a file was changed within this tick of the clock that gives changes their times: another change within the tick
-/// would have the same time. A time in the future, as a file server's clock may give it, does not count.
+/// Whether a file was changed within the current clock tick. Another change in this tick would have the same time. A
+/// time in the future, as a file server's clock may give, does not count.
 fn may_change_unseen(identity: &Identity) -> bool {
     let Ok(now) = clock_gettime(ClockId::CLOCK_REALTIME_COARSE) else { return false };
     let now = (now.tv_sec(), now.tv_nsec());
@@ -178,7 +178,7 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
                 .strays
                 .push(stray(path, "is not called: hooks are named after their driver, or are in <driver>.d")),
             Some(driver) if only.is_some_and(|only| only != driver) => {}
-            // `qemu` and `qemu.d` are one driver's.
+            // `qemu` and `qemu.d` belong to the same driver.
             Some(driver) if findings.drivers.iter().any(|(seen, _)| seen == driver) => {}
             Some(driver) => {
                 let found = find_driver(hooks, driver, trust, &mut findings);
@@ -193,12 +193,12 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
     Ok(findings)
 }
 
-/// Whether a directory is libvirt's own, by its name. libvirt calls only what is named for one of its drivers.
+/// Whether this is libvirt's own directory, by its path. libvirt calls only files that are named after its drivers.
 pub(crate) fn is_libvirts(hooks: &Path) -> bool {
     hooks.ends_with("libvirt/hooks")
 }
 
-/// What a file is that lies beside libvirt's hooks.
+/// What a file next to libvirt's hooks is.
 fn beside_libvirts_hooks(path: &Path) -> String {
     match (path.metadata(), fs::read_link(path)) {
         (Ok(found), _) if found.is_dir() => "is not a hook: it is a directory, which hooks may use".to_owned(),
@@ -207,7 +207,7 @@ fn beside_libvirts_hooks(path: &Path) -> String {
     }
 }
 
-/// Adds the files that are ignored because of their names. Settings files are not among them.
+/// Adds the files that are ignored because of their names, without settings files.
 fn ignored_files(findings: &mut Findings) {
     let directories = findings.directories.iter().map(|directory| directory.path.clone());
     let mut ignored: Vec<PathBuf> = directories
@@ -264,7 +264,7 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
     found
 }
 
-/// Refuses hooks that would share one settings file, such as `20-policy` and `20-policy.wasm`.
+/// Refuses hooks that share a settings file, such as `20-policy` and `20-policy.wasm`.
 fn refuse_shared_settings(found: &mut [Found]) {
     let is_callable = |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
     let places: Vec<PathBuf> =
@@ -279,7 +279,7 @@ fn refuse_shared_settings(found: &mut [Found]) {
     }
 }
 
-/// Takes the hooks for one event from those that hookvisor runs, if the driver's own hook runs them itself.
+/// Removes the per-event hooks from hookvisor's list if the driver's own hook runs them.
 fn leave_to_dispatcher(general: &Path, driver: &str, trust: Trust, found: &mut Vec<Found>, findings: &mut Findings) {
     if let Some(reason) = dispatcher::reason(general, driver, trust) {
         let directory = general.with_file_name(format!("{driver}.d"));
@@ -289,7 +289,7 @@ fn leave_to_dispatcher(general: &Path, driver: &str, trust: Trust, found: &mut V
     }
 }
 
-/// Finds the hooks in `<driver>.d` or below: those of this directory first, then those for narrower events.
+/// Finds the hooks in `<driver>.d` or below: first those of this directory, then those of narrower events.
 fn find_below(directory: &Path, scope: &Scope, trust: Trust, found: &mut Vec<Found>, findings: &mut Findings) {
     let place = |path, problem| Found { path, scope: scope.clone(), problem };
     let names = match trusted_names(directory, trust, &mut findings.directories) {
@@ -347,8 +347,8 @@ pub(super) fn trusted_names(
     names(directory, true).map_err(unreadable)
 }
 
-/// The names in a directory that may be hooks', in byte order. A directory below `<driver>.d` is an object's, whatever its
-/// name looks like: `db.bak` and `vm~` are names that libvirt allows.
+/// The names in a directory that may belong to hooks, in byte order. A directory below `<driver>.d` belongs to an
+/// object, whatever its name: libvirt allows `db.bak` and `vm~`.
 fn names(directory: &Path, keep_directories: bool) -> io::Result<Vec<OsString>> {
     let names: io::Result<Vec<OsString>> = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect();
     let is_kept = |name: &OsString| keep_directories && directory.join(name).is_dir();
@@ -363,7 +363,7 @@ pub(crate) fn is_ignored(name: &OsStr) -> bool {
     name.starts_with(b".") || dpkg || NOT_HOOKS.iter().any(|end| name.ends_with(end.as_bytes()))
 }
 
-/// Settings files without a hook. A misspelt name would leave the intended hook without its limits.
+/// Settings files without a hook. With a misspelt name, the intended hook would run without its limits.
 fn orphaned_settings(hooks: &Path, findings: &mut Findings) {
     let expected: Vec<PathBuf> =
         findings.drivers.iter().flat_map(|(_, found)| found).map(|found| settings::file_name(&found.path)).collect();

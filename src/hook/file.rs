@@ -1,4 +1,4 @@
-//! A hook's file: opened once, so that what is checked is what is run.
+//! A hook's file, opened once: the file that is checked is the file that is run.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -17,13 +17,13 @@ use super::kind::Kind;
 use super::trust::Trust;
 use super::walk::{self, WalkError, Way};
 
-/// As much of a script's first line as the kernel looks at (`BINPRM_BUF_SIZE`).
+/// The part of a script's first line that the kernel reads (`BINPRM_BUF_SIZE`).
 const HEAD: u64 = 256;
 /// How much of a module is read at once.
 #[cfg(feature = "wasm")]
 const PIECE: usize = 16 << 10;
 
-/// A hook's file, open, trusted, and known to be a regular one.
+/// An open, trusted, regular file of a hook.
 #[derive(Debug)]
 pub(crate) struct HookFile {
     pub(crate) path: PathBuf,
@@ -61,12 +61,12 @@ impl HookFile {
         Kind::of_content(&self.head)
     }
 
-    /// Whether anybody has the right to execute it.
+    /// Whether any execute bit is set.
     pub(crate) fn is_executable(&self) -> bool {
         self.executable
     }
 
-    /// All of it, piece by piece, from the file that was checked.
+    /// The whole content, in pieces, from the file that was checked.
     #[cfg(feature = "wasm")]
     pub(crate) fn each_piece(&self, mut take: impl FnMut(&[u8])) -> Result<(), LaunchError> {
         let mut piece = vec![0; PIECE];
@@ -94,7 +94,7 @@ fn is(error: &io::Error, errno: Errno) -> bool {
     error.raw_os_error() == Some(errno as i32)
 }
 
-/// Whether a name is a link to /dev/null, by which an administrator masks a hook that a package brought.
+/// Whether a name is a link to /dev/null. Administrators mask packaged hooks this way.
 pub(crate) fn is_mask(path: &Path) -> bool {
     let device = |path: &Path| fs::metadata(path).ok().filter(|m| m.file_type().is_char_device()).map(|m| m.rdev());
     device(path).is_some_and(|found| Some(found) == device(Path::new("/dev/null")))
@@ -114,7 +114,7 @@ pub(crate) enum OpenError {
     Io(io::Error),
 }
 
-/// Opens a regular file that the runtime may trust. A FIFO does not block it.
+/// Opens a trusted regular file. A FIFO does not block.
 pub(crate) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata), OpenError> {
     let file = open(path, trust, Way::Full)?;
     let found = file.metadata().map_err(|e| unexamined(&e))?;
@@ -131,7 +131,7 @@ pub(crate) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata)
     Ok((file, found))
 }
 
-/// Opens a directory that the runtime may trust: nobody else can put files there.
+/// Opens a trusted directory, in which no other user can put files.
 pub(crate) fn open_trusted_directory(path: &Path, trust: Trust) -> Result<File, OpenError> {
     let directory = open_directory(path, trust, Way::Full)?;
     let found = directory.metadata().map_err(|e| unexamined(&e))?;
@@ -139,12 +139,12 @@ pub(crate) fn open_trusted_directory(path: &Path, trust: Trust) -> Result<File, 
     Ok(directory)
 }
 
-/// Opens a directory that a hook may use. It can be anybody's, but nobody else may have put a link on the way to it.
+/// Opens a directory that a hook may use. Anybody may own it, but other users must not control a link on its path.
 pub(crate) fn open_granted_directory(path: &Path, trust: Trust) -> Result<File, OpenError> {
     open_directory(path, trust, Way::Links)
 }
 
-/// Checks the way to a file that is not opened.
+/// Checks the path of a file without opening the file.
 pub(crate) fn check_way(path: &Path, trust: Trust) -> Result<(), OpenError> {
     open(path, trust, Way::Full).map(drop)
 }
@@ -187,7 +187,7 @@ fn open_error(path: &Path, error: io::Error) -> OpenError {
         (io::ErrorKind::NotADirectory, _) => {
             OpenError::NotFound("there is no such file: a part of its path is not a directory".to_owned())
         }
-        // ENXIO is what open(2) says of a socket.
+        // open(2) returns ENXIO for a socket.
         _ if is(&error, Errno::ENXIO) => OpenError::Refused(not_a_file("socket")),
         _ if is(&error, Errno::ELOOP) => {
             OpenError::Refused("it is a link that leads back to itself: correct the link, or remove it".to_owned())

@@ -1,4 +1,4 @@
-//! Hooks outside the hooks directory that run before its own.
+//! Hooks outside the hooks directory that run before all others.
 
 use std::path::{Path, PathBuf};
 
@@ -6,9 +6,9 @@ use super::discovery::{Findings, Found, is_absent, trusted_names, unexamined};
 use super::scope::Scope;
 use super::trust::Trust;
 
-/// Adds what is at these paths, by driver, before what was found of the same driver.
+/// Adds the hooks at these paths, by driver, before the driver's other hooks.
 pub(crate) fn find(first: &[(String, PathBuf)], only: Option<&str>, trust: Trust, findings: &mut Findings) {
-    // From the last, so that each one goes before those that follow it.
+    // In reverse, since each is inserted at the front.
     for (driver, path) in first.iter().rev().filter(|(driver, _)| only.is_none_or(|only| only == driver)) {
         let found = at(path, trust, findings);
         match findings.drivers.iter_mut().find(|(name, _)| name == driver) {

@@ -1,15 +1,15 @@
-//! Which file this is, and in which state: a file with the same identity has the same content.
+//! The identity and state of a file. Files with equal identities have equal contents.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 #[cfg(feature = "wasm")]
 use std::time::{Duration, SystemTime};
 
-/// A change this recent may be followed by another one that the file's times do not show.
+/// After a change this recent, a further change may not show in the file's times.
 #[cfg(feature = "wasm")]
 const UNSETTLED: Duration = Duration::from_secs(2);
 
-/// Device, inode, size, time of modification and time of change. Only root can set a file's time of change, by the clock.
+/// Device, inode, size, modification time and change time. Only root can set a change time, through the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity([u64; 7]);
 
@@ -21,12 +21,12 @@ impl Identity {
     }
 }
 
-/// What a stamp in the cache needs.
+/// The values that a stamp in the cache stores.
 #[cfg(feature = "wasm")]
 impl Identity {
     pub(crate) const SIZE: usize = 7 * 8;
 
-    /// Whether a later change would show.
+    /// Whether a later change would be visible.
     pub(crate) fn is_settled(&self) -> bool {
         let [.., ctime, ctime_nsec] = self.0;
         let changed = Duration::new(ctime, u32::try_from(ctime_nsec).unwrap_or_default());
@@ -46,7 +46,7 @@ impl Identity {
         bytes
     }
 
-    /// As if it had last been changed that long ago.
+    /// As if the last change had been that long ago.
     #[cfg(test)]
     pub(crate) fn changed_before(mut self, age: Duration) -> Self {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

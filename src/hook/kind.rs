@@ -1,4 +1,4 @@
-//! What kind of hook a file is.
+//! The kind of a hook's file.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 /// The first bytes of every WebAssembly binary.
 const WASM_MAGIC: &[u8] = b"\0asm";
 
-/// Which back-end runs a hook.
+/// The kind of a hook, which selects its back-end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -33,7 +33,7 @@ impl Kind {
         if head.starts_with(WASM_MAGIC) { Self::Wasm } else { Self::Native }
     }
 
-    /// The kind that a file's name promises, for a file that could not be read.
+    /// The kind by the file's name, for a file that could not be read.
     pub(crate) fn of_name(path: &Path) -> Self {
         if path.extension().is_some_and(|e| e == "wasm") { Self::Wasm } else { Self::Native }
     }

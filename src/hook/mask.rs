@@ -58,7 +58,8 @@ impl Disabled {
         self
     }
 
-    /// When it ends; `None` for never. An unreadable end counts as over: a hook that runs too early is safer than no hook.
+    /// When it ends; `None` for never. An end that cannot be read counts as past: a hook that runs too early is safer
+    /// than none.
     pub(crate) fn end(&self) -> Option<SystemTime> {
         self.until.as_ref().map(|until| humantime::parse_rfc3339(until).unwrap_or(SystemTime::UNIX_EPOCH))
     }
@@ -152,7 +153,7 @@ fn aside(hook: &Path) -> PathBuf {
     hook.with_file_name(name)
 }
 
-/// Whether a name is that of a disabled hook, or of what is known about it. The listing shows these with the link.
+/// Whether a name belongs to a disabled hook or its information. Listings show these with the link.
 pub(crate) fn is_aside(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") && (name.ends_with(b".disabled") || name.ends_with(b".disabled.info"))

@@ -1,15 +1,15 @@
-//! Whether a hook decides.
+//! Whether a hook can veto.
 
 use serde::{Deserialize, Serialize};
 
-/// What a hook's failure means: `mode` in its settings.
+/// The effect of a hook's failure: `mode` in its settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Mode {
-    /// It counts: before a start, it vetoes.
+    /// Before a start, a failure vetoes.
     #[default]
     Enforce,
-    /// It is reported and recorded, and decides nothing.
+    /// A failure is reported and recorded, but does not veto.
     Monitor,
 }

@@ -1,10 +1,10 @@
-//! The events that a hook's directory stands for.
+//! The events that a hook's directory restricts it to.
 
 use std::ffi::OsString;
 
 use crate::event::Event;
 
-/// The event that a hook in a directory of its own is for: `<driver>.d/<object>/<operation>/<sub-operation>/`.
+/// The event of a per-event directory: `<driver>.d/<object>/<operation>/<sub-operation>/`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scope(pub(crate) Vec<OsString>);
 

@@ -1,4 +1,4 @@
-//! Files that no hook is made of.
+//! Files that are not hooks.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::serialize;
 
-/// A file that was found and not called.
+/// A file that was found and is not called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Skipped {

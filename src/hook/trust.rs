@@ -102,10 +102,10 @@ impl Trust {
     }
 }
 
-/// The user that owns the host's root's files as this process sees them. In a user namespace that does not map root, as a
-/// rootless container's, it is the overflow user.
+/// The owner of root's files as this process sees it. In a user namespace without root, such as a rootless container's,
+/// this is the overflow user.
 fn host_root() -> u32 {
-    // The kernel gives this file to the host's root, and other users cannot mount something over it.
+    // The host's root owns this file, and other users cannot mount over it.
     const OVERFLOW: &str = "/proc/sys/kernel/overflowuid";
     match fs::metadata(OVERFLOW).map(|found| found.uid()) {
         Ok(ROOT) | Err(_) => ROOT,

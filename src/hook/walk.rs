@@ -1,4 +1,4 @@
-//! Opens a file component by component, and checks everything that decides which file a path leads to.
+//! Opens a file component by component, and checks everything on its path that decides which file it is.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,23 +14,23 @@ use super::trust::Trust;
 /// How many symbolic links the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// The file is opened for reading. A FIFO does not block, and what was checked is no link.
+/// Opens the file for reading. A FIFO does not block. The last component is no link any more.
 const READ: OFlags =
     OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::RDONLY);
 
-/// What has to be trusted on the way to a file.
+/// What must be trusted on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Every link and every directory: nobody else can put another file there.
+    /// Every link and directory: no other user can put another file there.
     Full,
-    /// Links alone: nobody else can lead the path elsewhere.
+    /// Only links: no other user can redirect the path.
     Links,
 }
 
 #[derive(Debug)]
 pub(super) enum WalkError {
     Io(io::Error),
-    /// A complete sentence without its full stop.
+    /// A whole sentence without its full stop.
     Untrusted(String),
 }
 
@@ -40,13 +40,13 @@ impl From<Errno> for WalkError {
     }
 }
 
-/// A directory on the way, open, and its path without links.
+/// An open directory on the path, and its path without links.
 struct Place {
     directory: File,
     path: PathBuf,
 }
 
-/// Opens the file or directory that an absolute path leads to. The caller checks what was opened.
+/// Opens the file or directory at an absolute path. The caller checks the opened file.
 pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<File, WalkError> {
     let root = rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?;
     let mut places = vec![Place { directory: root.into(), path: "/".into() }];
@@ -99,7 +99,7 @@ fn read_directory(directory: &File) -> io::Result<File> {
     Ok(rustix::fs::openat(directory, ".", READ | OFlags::DIRECTORY, Mode::empty())?.into())
 }
 
-/// The components of a path, last one first. The root, where it has one, is where a walk begins.
+/// The components of a path in reverse. A walk starts at the root, so the root is left out.
 fn components(path: &Path) -> Vec<OsString> {
     let mut names: Vec<OsString> = path
         .components()

@@ -9,7 +9,7 @@ use crate::capture::Capture;
 use crate::report::termination::Termination;
 use crate::report::{HookReport, Report};
 
-/// How much of a hook's stderr is recorded, half of it from the beginning and half from the end.
+/// The recorded part of a hook's stderr: half from the start and half from the end.
 const STDERR: usize = 8 << 10;
 
 /// An entry of the record. New fields and kinds may be added in later versions.
@@ -29,7 +29,7 @@ pub enum Recorded {
 pub struct RecordedEvent {
     /// When it began: RFC 3339 in UTC. Every entry begins with this field.
     pub time: String,
-    /// The daemon or command that asked.
+    /// The daemon or command that called.
     pub caller: String,
     /// The driver.
     pub driver: String,
@@ -37,7 +37,7 @@ pub struct RecordedEvent {
     pub object: String,
     /// What happened to it.
     pub operation: String,
-    /// The part of the operation, or `-`.
+    /// The sub-operation, or `-`.
     pub sub_operation: String,
     /// The extra argument, or `-`.
     pub extra: String,
@@ -45,20 +45,20 @@ pub struct RecordedEvent {
     pub stage: String,
     /// `proceed`, `vetoed` or `notified`.
     pub decision: String,
-    /// The exit status of the first hook that failed, 0 where none did.
+    /// The exit status of the first failed hook, or 0.
     pub exit_status: u8,
-    /// Why the event was vetoed without a hook, if it was.
+    /// Why the event was vetoed without a hook, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
     /// How long the event took, in microseconds.
     pub duration_us: u64,
     /// The hooks that were called, in order.
     pub hooks: Vec<RecordedHook>,
-    /// The hooks that were passed over, and why.
+    /// The hooks that were skipped, and why.
     pub skipped: Vec<RecordedSkip>,
 }
 
-/// What came of one hook.
+/// The result of one hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RecordedHook {
@@ -69,11 +69,11 @@ pub struct RecordedHook {
     /// The SHA-256 of its file, in hexadecimal digits; absent if it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// How it ended, such as `exited` or `timed-out`.
+    /// How it ended, for example `exited` or `timed-out`.
     pub termination: String,
-    /// Its exit status, as a shell gives it.
+    /// Its exit status, as in a shell.
     pub exit_status: u8,
-    /// How it failed, in the words of the report; absent for a success.
+    /// How it failed, in the report's words; absent on success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// `would-veto` for a hook in monitor mode that failed before a start; absent otherwise.
@@ -81,14 +81,14 @@ pub struct RecordedHook {
     pub verdict: Option<String>,
     /// How long it took, in microseconds.
     pub duration_us: u64,
-    /// What it wrote to stderr; where bytes were left out, a line says how many.
+    /// Its stderr. A line shows where bytes were left out and how many.
     pub stderr: String,
-    /// What else a person should know of this call.
+    /// Further remarks about this call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// A hook that was passed over.
+/// A skipped hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RecordedSkip {
@@ -108,10 +108,10 @@ pub struct RecordedChange {
     pub change: String,
     /// The hook's file.
     pub path: String,
-    /// When the hook is enabled again, where that was said.
+    /// When the hook will be enabled again, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// Why, where that was said.
+    /// The reason, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The user who did it.
@@ -148,8 +148,8 @@ impl RecordedEvent {
         self.hooks.iter().filter(|hook| hook.failure.is_some())
     }
 
-    /// The text report, in the same words as when the event was decided: empty if nothing failed. Of a long stderr, the middle
-    /// is missing.
+    /// The text report, in the same words as at the time of the event. Empty if nothing failed. The middle of a long
+    /// stderr is missing.
     #[must_use]
     pub fn to_text(&self) -> String {
         let refused = self.refused.iter().map(|why| format!("Hook script execution failed: {why}\n"));
@@ -181,7 +181,7 @@ impl RecordedHook {
 }
 
 impl RecordedChange {
-    /// That a hook is `disabled` or `enabled` now, by this user.
+    /// The entry for a hook that this user has disabled or enabled.
     #[must_use]
     pub fn now(change: &str, hook: &Path, by: &str) -> Self {
         Self {
@@ -196,7 +196,7 @@ impl RecordedChange {
 }
 
 impl Recorded {
-    /// When it was: RFC 3339 in UTC.
+    /// The entry's time: RFC 3339 in UTC.
     #[must_use]
     pub fn time(&self) -> &str {
         match self {

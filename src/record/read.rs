@@ -1,4 +1,4 @@
-//! Reading the record, while others write to it and rotate it.
+//! Reads the record while other processes write and rotate it.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -10,23 +10,23 @@ use nix::fcntl::OFlag;
 
 use super::entry::Recorded;
 
-/// What every entry begins with. It cannot stand inside of one: there, a quotation mark is escaped.
+/// The beginning of every entry. It cannot occur inside one, since quotation marks are escaped there.
 const BEGINNING: &[u8] = b"{\"time\":\"";
-/// Longer than any line that is written. What has no end before that is no record.
+/// Longer than any written line. Anything longer is not a record.
 const LONGEST: u64 = 32 << 20;
 
 /// The entries of a [`Record`](crate::Record), oldest first.
 ///
-/// After `None`, the iterator can be asked again: it then gives what was written meanwhile. A line that a killed process or a
-/// full disk cut short is left out, and counted.
+/// After `None`, the iterator can be asked again and returns new entries. Lines cut short by a killed process or a full
+/// disk are skipped and counted.
 #[derive(Debug)]
 pub struct Entries {
-    /// The names of the files, the newest first.
+    /// The names of the files, newest first.
     names: Vec<PathBuf>,
     /// The files that are still to be read, oldest first.
     files: VecDeque<File>,
     current: Option<BufReader<File>>,
-    /// The files that were read, the current one among them. They stay open, so that no other file gets their number.
+    /// The files that were read, and the current one. They stay open, so that no other file gets their inode numbers.
     read: Vec<File>,
     line: Vec<u8>,
     torn: u64,
@@ -34,7 +34,7 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// What is in the files of these names, the newest first.
+    /// Reads the files with these names, newest first.
     pub(super) fn of(names: Vec<PathBuf>) -> Self {
         let mut entries = Self {
             names,
@@ -49,18 +49,18 @@ impl Entries {
         entries
     }
 
-    /// How many lines were left out because a part of them is missing.
+    /// The number of incomplete lines that were skipped.
     #[must_use]
     pub fn torn(&self) -> u64 {
         self.torn
     }
 
-    /// Why a file could not be read, if one could not. A record that is not there is empty.
+    /// Why a file could not be read, if so. A missing record is empty.
     pub fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }
 
-    /// Opens the files that were not read yet. The newest is opened first, so that a rotation in between hides none.
+    /// Opens the unread files. The newest is opened first, so that a rotation in between hides none.
     fn look_for_files(&mut self) {
         let mut found = Vec::new();
         for name in &self.names {
@@ -77,7 +77,7 @@ impl Entries {
         }
     }
 
-    /// Reads on to the end of a line; `false` at the end of the file.
+    /// Reads to the end of a line; `false` at the end of the file.
     fn read_line(&mut self) -> bool {
         let Some(current) = &mut self.current else { return false };
         loop {
@@ -104,7 +104,7 @@ impl Entries {
             return Some(entry);
         }
         self.torn += 1;
-        // What is left of a torn line may have the next one behind it.
+        // The next line may follow the rest of a torn one.
         let last = line.windows(BEGINNING.len()).rposition(|part| part == BEGINNING)?;
         serde_json::from_slice(&line[last..]).ok()
     }
@@ -127,7 +127,7 @@ impl Iterator for Entries {
                 }
                 looked = true;
                 self.look_for_files();
-                // What was written to the old file before the new one was there.
+                // Lines that were written to the old file before the new one existed.
                 continue;
             }
             if !self.line.is_empty() {

@@ -155,7 +155,7 @@ fn near_misses(directory: &Path, set: &HookSet, event: &Event) -> Vec<Skipped> {
     misses
 }
 
-/// Whether a person could have written one for the other: up to two letters more, less or other, or another case.
+/// Whether one name could be a typo of the other: up to two letters differ, or only the case.
 fn is_near(one: &str, other: &str) -> bool {
     const NEAR: usize = 2;
     let (one, other) = (one.to_lowercase(), other.to_lowercase());

@@ -52,7 +52,7 @@ impl Hook {
         self
     }
 
-    /// The SHA-256 of the code that a call runs now, if it can be read.
+    /// The SHA-256 of the code that a call would run now, if it can be read.
     pub(crate) fn sha256(&self) -> Option<String> {
         let loaded = match &self.loaded {
             Loaded::Ready(program) => program.sha256(),
@@ -61,7 +61,7 @@ impl Hook {
         loaded.or_else(|| self.digest.of(&self.path))
     }
 
-    /// Whether it was disabled until a time that is over.
+    /// Whether it was disabled until a time that has passed.
     pub(crate) fn is_overdue(&self) -> bool {
         self.disabled_until.is_some_and(|until| until <= SystemTime::now())
     }
@@ -82,7 +82,7 @@ pub(crate) struct HookSet {
 }
 
 impl HookSet {
-    /// The hooks of a driver, whatever they are for.
+    /// All hooks of a driver.
     pub(crate) fn of_driver(&self, driver: &str) -> &[Hook] {
         self.drivers.get(driver).map_or(&[], Vec::as_slice)
     }

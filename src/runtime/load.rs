@@ -1,4 +1,4 @@
-//! Turns files into hooks that can be called.
+//! Loads hook files.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -18,11 +18,11 @@ use crate::hook::trust::Trust;
 use crate::limits::Limits;
 
 pub(crate) struct Loader<'a> {
-    /// One for each kind that this build runs.
+    /// One per kind of hook that this build supports.
     pub(crate) backends: &'a [Box<dyn Backend>],
     pub(crate) limits: &'a Limits,
     pub(crate) trust: Trust,
-    /// The rule for files that grant a hook anything.
+    /// The trust rule for files with grants.
     pub(crate) grants: Trust,
 }
 
@@ -125,14 +125,14 @@ impl Loader<'_> {
         Some(note)
     }
 
-    /// What a masked hook is; nothing if it was disabled until a time that is over, and is enabled now.
+    /// Handles a masked hook. Does nothing if its disabled time has passed and it is enabled now.
     fn masked(&self, path: &Path) -> Result<(), (Loaded, Option<SystemTime>)> {
         let Some(disabled) = mask::disabled(path, self.trust) else {
             return Err((Loaded::Skipped("it is masked by a link to /dev/null".to_owned()), None));
         };
         match disabled.end() {
             Some(end) if end <= SystemTime::now() => match mask::enable_hook(path) {
-                // Another process may have been faster.
+                // Another process may have enabled it first.
                 Err(error) if file::is_mask(path) => {
                     let why = format!("{}, that time is over, but {error}", disabled.words());
                     Err((Loaded::Broken(LaunchError::Refused(why)), None))
@@ -184,7 +184,7 @@ fn not_a_hook(path: &Path, trust: Trust) -> Option<&'static str> {
     (!is_program).then_some("is not a hook: it is not executable, and neither a script nor a program")
 }
 
-/// Whether a hook has its driver's name, and so may have directories of its own.
+/// Whether a hook is named after its driver, and so can have per-event directories.
 fn is_drivers_own(hook: &Path) -> bool {
     hook.parent().is_none_or(|parent| parent.extension().is_none_or(|ending| ending != "d"))
 }

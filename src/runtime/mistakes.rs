@@ -1,4 +1,4 @@
-//! Files that look as if hooks were meant by them, but that are never called, or not for what was meant.
+//! Finds files that look like hooks but are never called, or not for the apparent event.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,9 +10,9 @@ use crate::convention::rules::Convention;
 use crate::hook::discovery::{is_ignored, is_libvirts};
 use crate::hook::skipped::Skipped;
 
-/// Moves what looks like a mistake from the strays, and adds the drivers and directories with a name that looks misspelt.
+/// Moves apparent mistakes from the strays. Adds drivers and directories whose names look misspelt.
 pub(super) fn find(directory: &Path, set: &mut HookSet, conventions: &Conventions, known: &[String]) {
-    // Scripts that libvirt's hooks use lie beside them, and are no mistake.
+    // Scripts that libvirt's hooks use are next to them. They are not mistakes.
     let is_helper = |path: &Path| is_libvirts(directory) && path.parent() == Some(directory);
     let is_mistake = |stray: &Skipped| !is_helper(&stray.path) && is_meant(&stray.path);
     let (mistakes, strays) = std::mem::take(&mut set.strays).into_iter().partition(is_mistake);
@@ -24,7 +24,7 @@ pub(super) fn find(directory: &Path, set: &mut HookSet, conventions: &Convention
     }
 }
 
-/// Whether a file or directory looks like a hook or holds one.
+/// Whether a file or directory looks like a hook or contains one.
 fn is_meant(path: &Path) -> bool {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => {
@@ -65,7 +65,7 @@ fn name_of_driver(
     mistake(format!("is called for a driver {driver}: move it to <driver>.d if it is meant for another driver"))
 }
 
-/// Whether one name could be a slip for the other. Short names, such as lxc and lxd, are too alike to tell.
+/// Whether one name could be a typo of the other. Short names, such as lxc and lxd, are too similar to tell.
 fn is_misspelt(name: &str, meant: &str) -> bool {
     let slips = match meant.len() {
         0..=3 => return name.eq_ignore_ascii_case(meant),

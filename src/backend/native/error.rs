@@ -1,4 +1,4 @@
-//! Why a process cannot be started, in words.
+//! Messages for processes that cannot be started.
 
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;

@@ -1,7 +1,7 @@
-//! Whether a process group still runs once its leader has ended.
+//! Whether a process group still has running members after its leader has ended.
 //!
-//! The kernel has no event for that, and a leader that has not been reaped still counts as a member for kill(2). So /proc is
-//! searched, rarely enough that the search takes a small part of the time.
+//! The kernel sends no event for that, and for kill(2) an unreaped leader still counts as a member. So /proc is
+//! searched, rarely enough to take little time.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::stat::Stat;
 
 /// The shortest pause between two searches.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How many times longer the pause is than the search before it.
+/// The pause, as a multiple of the duration of the last search.
 const PART: u32 = 10;
 
-/// A look at a group from time to time.
+/// Watches a group by searching from time to time.
 pub(super) struct Watch {
     group: Pid,
     /// The end of the pause.
@@ -28,7 +28,7 @@ impl Watch {
         Self { group, next: Instant::now(), ended: false }
     }
 
-    /// Whether no member runs any more, as of the last search.
+    /// Whether no member was running at the last search.
     pub(super) fn has_ended(&mut self) -> bool {
         let began = Instant::now();
         if !self.ended && began >= self.next {
@@ -44,7 +44,7 @@ impl Watch {
     }
 }
 
-/// Without /proc, nobody knows: then the group has its grace.
+/// Without /proc this is unknown, and the group keeps its grace period.
 fn has_ended(group: Pid) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return false };
     let mut numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

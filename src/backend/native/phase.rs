@@ -1,42 +1,42 @@
-//! What a supervisor does next, as a function of what it sees: no clock, no process.
+//! Decides what a supervisor does next. A pure function: no clock, no process.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::Expired;
 
-/// How long a process may take to end after SIGKILL before the caller goes on without it.
+/// How long to wait for a process after SIGKILL before the call ends without it.
 pub(super) const KILL_WAIT: Duration = Duration::from_secs(2);
 
-/// How far a call is. A moment that is `None` is further away than the clock can count.
+/// The state of a call. `None` for a time means later than the clock can count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The hook runs and has time left.
+    /// The hook is running, and its time is not up.
     Running,
-    /// Its process group has been asked to end, and is killed at that moment.
+    /// Its process group got SIGTERM, and gets SIGKILL at that time.
     Terminating { kill_at: Option<Instant> },
-    /// Its process group has been killed, and is given up at that moment.
+    /// Its process group got SIGKILL. At that time, the call ends without it.
     Killed { give_up_at: Option<Instant> },
-    /// It has exited. Its background processes may hold its streams until that moment.
+    /// It has exited. Until that time, its background processes may hold its streams.
     Exited { leave_at: Option<Instant> },
 }
 
-/// What a supervisor sees at one moment.
+/// The observed state at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) now: Instant,
     /// The hook's own process has ended.
     pub(super) exited: bool,
-    /// Nobody holds the hook's stdout or stderr any more.
+    /// No process holds the hook's stdout or stderr.
     pub(super) streams_closed: bool,
     /// The time is up, or the call is cancelled.
     pub(super) expired: Option<Expired>,
-    /// The host wants no grace.
+    /// The host wants no grace period.
     pub(super) at_once: bool,
-    /// No process of the hook's group runs any more. It matters once the hook has exited while terminating.
+    /// No process of the hook's group is running. Matters only if the hook has exited while it is being terminated.
     pub(super) group_ended: bool,
 }
 
-/// How long a call's phases may take.
+/// How long the phases of a call may take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits {
     pub(super) grace: Duration,
@@ -46,18 +46,18 @@ pub(super) struct Waits {
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Sleep until something happens, or until that moment.
+    /// Sleep until something happens, or until that time.
     Wait { until: Option<Instant> },
-    /// Ask the process group to end, for this reason.
+    /// Terminate the process group, for this reason.
     Terminate(Expired),
     /// Kill the process group.
     Kill,
-    /// Make the report.
+    /// Finish the call.
     Finish,
 }
 
 impl Phase {
-    /// Takes one step: the next phase, and what to do. After anything but [`Act::Wait`], the next step is due at once.
+    /// Takes one step: the next phase, and what to do. After anything but [`Act::Wait`], take the next step at once.
     pub(super) fn step(self, seen: &Seen, waits: Waits) -> (Self, Act) {
         let now = seen.now;
         let exited = Self::Exited { leave_at: now.checked_add(waits.leak_wait) };
@@ -67,8 +67,8 @@ impl Phase {
                 None => (self, Act::Wait { until: None }),
                 Some(expired) => (Self::Terminating { kill_at: now.checked_add(waits.grace) }, Act::Terminate(expired)),
             },
-            // A leader that has ended is not reaped before its group is killed: so the group's number cannot pass to
-            // somebody else. The rest of the group has its grace all the same.
+            // An ended leader is not reaped before its group is killed, so that no other process gets the group's
+            // number. The rest of the group keeps its grace period.
             Self::Terminating { kill_at } => {
                 let group_ended = seen.exited && seen.group_ended;
                 if group_ended || seen.at_once || kill_at.is_some_and(|at| now >= at) {

@@ -1,17 +1,17 @@
-//! Which processes hold a pipe open: for the note that names the background process that a hook has left running.
+//! Finds the processes that hold a pipe open, for the note about background processes.
 
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How many are named.
+/// The maximum number of named processes.
 const NAMED: usize = 3;
-/// How long the search may take: the caller's hook has ended, and a machine may have many processes.
+/// The limit for the search, since the hook has ended and a machine may have many processes.
 const SEARCH: Duration = Duration::from_millis(500);
 
-/// The processes, other than this one, that have the pipe open, as `sleep (pid 1234)`: those that are found soon. Only root
-/// sees the processes of other users, so the list may be empty.
+/// Other processes that have the pipe open, as `sleep (pid 1234)`, if found in time. Only root sees other users'
+/// processes, so the list may be empty.
 pub(super) fn of_pipe(pipe: BorrowedFd<'_>) -> Vec<String> {
     let until = Instant::now() + SEARCH;
     let Ok(pipe) = fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd())) else { return Vec::new() };

@@ -1,11 +1,11 @@
-//! Writes to a pipe that nobody reads, without SIGPIPE for the host.
+//! Writes to pipes without a reader, without sending SIGPIPE to the host.
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 use super::kernel::{discard_pending_sigpipe, sigpipe_is_pending};
 
-/// While this lives, SIGPIPE is blocked for this thread, and one that arrives is discarded at the end. The host's own
-/// handling of SIGPIPE is not touched.
+/// Blocks SIGPIPE for this thread until it is dropped, and then discards one that has arrived. The host's own handling
+/// of SIGPIPE does not change.
 pub(super) struct SigpipeBlocked {
     before: Option<SigSet>,
 }
@@ -13,7 +13,7 @@ pub(super) struct SigpipeBlocked {
 impl SigpipeBlocked {
     pub(super) fn for_this_thread() -> Self {
         if sigpipe_is_pending() {
-            // The host has blocked it already, and the pending one is the host's.
+            // The host has blocked it, and the pending one belongs to the host.
             return Self { before: None };
         }
         let mut before = SigSet::empty();

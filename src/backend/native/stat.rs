@@ -1,28 +1,28 @@
-//! `/proc/<pid>/stat`: which processes a group has, and when one started.
+//! Reads `/proc/<pid>/stat`: the processes of a group, and their start times.
 
 use std::fs;
 
 use nix::unistd::Pid;
 
-/// What /proc says of a process.
+/// The state of a process in /proc.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stat {
-    /// Whether it still runs: a zombie has ended, and only waits to be reaped.
+    /// Whether it is running. A zombie has ended and waits to be reaped.
     pub(super) runs: bool,
     pub(super) group: Pid,
-    /// When it started, in clock ticks since the machine did.
+    /// Its start time in clock ticks since boot.
     pub(super) started: u64,
 }
 
 impl Stat {
-    /// Reads it; `None` if there is no such process, or none that this user may see.
+    /// Reads it. `None` if there is no such process, or it is hidden from this user.
     pub(super) fn of(process: Pid) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
     }
 
-    /// proc(5): number, name in parentheses, state, parent, group, session, …, start time as the twenty-second.
+    /// proc(5): pid, name in parentheses, state, parent, group, session, …. The start time is field 22.
     fn parse(line: &str) -> Option<Self> {
-        // A name may hold parentheses and spaces itself.
+        // The name may contain parentheses and spaces.
         let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?;
         let group = fields.nth(1)?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What the record says of each hook: calls, failures, vetoes, and how long it takes.
+//! Statistics of each hook in the record: calls, failures, vetoes and durations.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,14 +9,14 @@ use serde::Serialize;
 use super::table::duration;
 use crate::cli::options::Format;
 
-/// The columns of the chart: the first is for calls up to 250 µs, and each further one for calls up to twice as long.
+/// The columns of the chart. The first is for calls up to 250 µs, and each further one for up to twice as long.
 const COLUMNS: usize = 16;
 const FIRST_COLUMN: u64 = 250;
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The same for a terminal that does not show UTF-8.
+/// For a terminal without UTF-8.
 const ASCII_BARS: [char; 8] = ['.', ':', '-', '=', '+', '*', '%', '#'];
 
-/// What is known of each hook, by its path.
+/// The statistics of each hook, by path.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     hooks: BTreeMap<String, Calls>,
@@ -115,13 +115,13 @@ impl Calls {
     }
 }
 
-/// The least duration that so many percent of the calls did not exceed.
+/// The smallest duration that this percentage of the calls did not exceed.
 fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-/// How often the hook took how long: a column for each doubling of the time.
+/// A column for each doubling of the duration.
 fn chart(durations: &[u64], bars: [char; 8]) -> String {
     let mut counts = [0_usize; COLUMNS];
     for duration in durations {
@@ -133,7 +133,7 @@ fn chart(durations: &[u64], bars: [char; 8]) -> String {
     counts.iter().map(bar).collect()
 }
 
-/// Whether the terminal shows UTF-8, by the variables that say so.
+/// Whether the terminal supports UTF-8, according to the environment.
 fn is_utf8() -> bool {
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
     let set = set.unwrap_or_default().to_string_lossy().to_ascii_uppercase();

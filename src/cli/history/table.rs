@@ -1,4 +1,4 @@
-//! The record's entries for a person.
+//! Prints the record's entries as text.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use hookvisor::{Recorded, RecordedChange, RecordedEvent};
 
 use super::when::local;
 
-/// An entry as a line, with what failed below it. With `all`, every hook is named.
+/// One entry: a line, and the failed hooks below it. With `all`, every hook.
 pub(super) fn entry(entry: &Recorded, all: bool) -> String {
     match entry {
         Recorded::Event(event) => self::event(event, all),
@@ -73,7 +73,7 @@ pub(super) fn duration(micros: u64) -> String {
     }
 }
 
-/// A hook's words without what would move a terminal's cursor.
+/// A hook's text without characters that control a terminal.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {

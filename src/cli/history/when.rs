@@ -1,4 +1,4 @@
-//! Points in time as a person gives them: `2 hours ago`, `yesterday`, `13:30`, `2026-11-24 13:30`.
+//! Parses points in time: `2 hours ago`, `yesterday`, `13:30`, `2026-11-24 13:30`.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
@@ -6,18 +6,18 @@ use jiff::{Span, Timestamp, ToSpan, ZonedDateTime};
 
 const EXAMPLES: &str = "write one like \"2 hours ago\", yesterday, 13:30, \"2026-11-24 13:30\" or 2026-11-24T13:30:00Z";
 
-/// A time in the past. A duration by itself, such as `2h`, is so long ago.
+/// A time in the past. A plain duration such as `2h` means that long ago.
 pub(crate) fn past(text: &str) -> Result<Timestamp, String> {
     parse(text, &ZonedDateTime::now(), |now, span| now.checked_sub(span))
 }
 
-/// A recorded time as the clock on the wall shows it.
+/// A recorded time in the local time zone.
 pub(crate) fn local(time: &str) -> String {
     let zoned = time.parse::<Timestamp>().map(|time| time.to_zoned_datetime(TimeZone::system()));
     zoned.map_or_else(|_| time.to_owned(), |time| time.strftime("%F %T").to_string())
 }
 
-/// A time in the future. A duration by itself, such as `2h` or `in 2 hours`, is so long from now.
+/// A time in the future. A plain duration such as `2h` or `in 2 hours` means that long from now.
 pub(crate) fn future(text: &str) -> Result<Timestamp, String> {
     let now = ZonedDateTime::now();
     let time = parse(text.strip_prefix("in ").unwrap_or(text), &now, |now, span| now.checked_add(span))?;
@@ -50,7 +50,7 @@ fn parse(
         return local.map(|time| time.timestamp()).map_err(|error| error.to_string());
     }
     let span: Span = text.parse().map_err(|_| wrong())?;
-    // "ago" has made it a negative one.
+    // "ago" makes it negative.
     let moved = if span.is_negative() { now.checked_add(span) } else { apply(now, span) };
     moved.map(|time| time.timestamp()).map_err(|_| wrong())
 }

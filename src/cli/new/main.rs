@@ -1,4 +1,4 @@
-//! No guest starts with less memory than this host asks for.
+//! Vetoes guests with less memory than this host requires.
 
 use std::error::Error;
 
@@ -8,7 +8,7 @@ fn main() -> Verdict {
     hook(decide)
 }
 
-/// What `?` passes on vetoes too, in its own words.
+/// `?` vetoes too, with the error's text.
 fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
     if !matches!(event.operation(), Operation::Prepare | Operation::Start) {
         return Ok(Verdict::proceed());
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
     use hookvisor_guest::testing::{Harness, Seen};
 
-    /// What comes of a start of the guest in `guest.xml` on a host that asks for this much memory.
+    /// The verdict on the guest in `guest.xml` if the host requires this much memory.
     fn start(min_memory_mib: &str) -> Seen {
         let event =
             Event::new("web1", Operation::Start).with_document(include_str!("../guest.xml"));

@@ -1,4 +1,4 @@
-//! The guest SDK's source, which the program carries: a new hook needs no network to be written.
+//! The guest SDK's source, built into the program, so that a new hook needs no network.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::Context;
 const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/sdk.rs"));
 const MANIFEST: &str = "manifest.toml";
 
-/// Writes the SDK into this directory, as a package that stands by itself.
+/// Writes the SDK to this directory as an independent package.
 pub(crate) fn write(directory: &Path) -> anyhow::Result<()> {
     for (name, text) in FILES {
         let (name, text) =
@@ -23,7 +23,7 @@ pub(crate) fn write(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The manifest without what it takes from this repository's workspace, and without the SDK's own tests.
+/// The manifest without references to this repository's workspace, and without the SDK's own tests.
 fn standalone(manifest: &str) -> anyhow::Result<String> {
     let mut manifest: toml::Table = toml::from_str(manifest).context("the manifest of the guest SDK")?;
     for only_here in ["dev-dependencies", "lints", "test"] {

@@ -1,5 +1,5 @@
-//! Tables that are written as tables: serde by itself takes an array for one too, its values in the order of the fields, and
-//! so would take values without a word of what they are for.
+//! Tables that must be written as tables. serde alone also accepts an array, with the values in the order of the
+//! fields, and so values without names.
 
 use std::fmt;
 use std::marker::PhantomData;
