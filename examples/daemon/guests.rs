@@ -22,12 +22,12 @@ pub(crate) struct Guests {
     hooks: Runtime,
     ending: Cancel,
     file: StateFile,
-    states: Mutex<BTreeMap<String, State>>,
+    states: Mutex<BTreeMap<String, GuestState>>,
     changed: Condvar,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum GuestState {
     /// The hooks are being asked.
     Starting,
     /// It runs. Its process leads a process group that can be signalled.
@@ -70,7 +70,7 @@ impl Guests {
         let reconnect = start.then("reconnect")?;
         let verdict = self.hooks.call(&reconnect).cancel(&self.ending).start().into_result();
         let pid = process.pid;
-        self.states().insert(name.name.clone(), State::Running(pid));
+        self.states().insert(name.name.clone(), GuestState::Running(pid));
         let watched = name.name.clone();
         let watcher = thread::Builder::new().name(format!("guest {watched}"));
         watcher.spawn(move || watch(name, &process, None, guest))?;
@@ -119,7 +119,7 @@ impl Guests {
             }
         };
         let pid = process.pid;
-        states.insert(name.name.clone(), State::Running(pid));
+        states.insert(name.name.clone(), GuestState::Running(pid));
         drop(states);
         tracing::info!(guest = name.name, %pid, "started");
         let answer = format!("{} runs as process {pid}", name.name);
@@ -131,8 +131,8 @@ impl Guests {
     pub(crate) fn stop(&self, name: &str) -> anyhow::Result<String> {
         let pid = match self.states().get(name) {
             None => bail!("{name} is not running"),
-            Some(State::Starting) => bail!("{name} is still starting"),
-            Some(State::Running(pid) | State::Ended(pid)) => *pid,
+            Some(GuestState::Starting) => bail!("{name} is still starting"),
+            Some(GuestState::Running(pid) | GuestState::Ended(pid)) => *pid,
         };
         self.end(|guest, state| guest == name && is_of(state, pid));
         Ok(format!("{name} is stopped"))
@@ -144,20 +144,21 @@ impl Guests {
     }
 
     pub(crate) fn list(&self) -> String {
-        let line = |(name, state): (&String, &State)| match state {
-            State::Starting => format!("{name} is starting"),
-            State::Running(pid) => format!("{name} runs as process {pid}"),
-            State::Ended(_) => format!("{name} has ended"),
+        let line = |(name, state): (&String, &GuestState)| match state {
+            GuestState::Starting => format!("{name} is starting"),
+            GuestState::Running(pid) => format!("{name} runs as process {pid}"),
+            GuestState::Ended(_) => format!("{name} has ended"),
         };
         self.states().iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// Sends SIGTERM to the chosen guests, then SIGKILL, and waits until they have ended.
-    fn end(&self, chosen: impl Fn(&str, &State) -> bool) {
-        let is_left = |states: &mut BTreeMap<String, State>| states.iter().any(|(name, state)| chosen(name, state));
-        let signal = |states: &BTreeMap<String, State>, signal| {
+    fn end(&self, chosen: impl Fn(&str, &GuestState) -> bool) {
+        let is_left =
+            |states: &mut BTreeMap<String, GuestState>| states.iter().any(|(name, state)| chosen(name, state));
+        let signal = |states: &BTreeMap<String, GuestState>, signal| {
             for (_, state) in states.iter().filter(|(name, state)| chosen(name, state)) {
-                if let State::Running(pid) = state {
+                if let GuestState::Running(pid) = state {
                     // ESRCH: it has ended, and its thread will notice.
                     let _ = killpg(*pid, signal);
                 }
@@ -175,7 +176,7 @@ impl Guests {
         let mut states = self.states();
         self.refuse_at_the_end()?;
         ensure!(!states.contains_key(name), "there is a guest {name} already");
-        states.insert(name.to_owned(), State::Starting);
+        states.insert(name.to_owned(), GuestState::Starting);
         Ok(Name { guests: Arc::clone(self), name: name.to_owned() })
     }
 
@@ -184,7 +185,7 @@ impl Guests {
         Ok(())
     }
 
-    fn states(&self) -> MutexGuard<'_, BTreeMap<String, State>> {
+    fn states(&self) -> MutexGuard<'_, BTreeMap<String, GuestState>> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,8 +194,8 @@ fn start_event(name: &str, program: &[String]) -> Result<Event, EventError> {
     Ok(Event::new(DRIVER, name, "start")?.with_document(program.join(" ")))
 }
 
-fn is_of(state: &State, pid: Pid) -> bool {
-    matches!(state, State::Running(p) | State::Ended(p) if *p == pid)
+fn is_of(state: &GuestState, pid: Pid) -> bool {
+    matches!(state, GuestState::Running(p) | GuestState::Ended(p) if *p == pid)
 }
 
 /// A reserved guest name, released on drop.
@@ -215,7 +216,7 @@ impl Drop for Name {
 fn watch(name: Name, process: &Process, child: Option<Child>, admitted: Guest) {
     let (guest, pid) = (&name.name, process.pid);
     process.wait();
-    name.guests.states().insert(guest.clone(), State::Ended(pid));
+    name.guests.states().insert(guest.clone(), GuestState::Ended(pid));
     // Kill its remaining processes first: the number of a child is not reused before it is waited for.
     match child {
         Some(mut child) => {

@@ -82,10 +82,10 @@ fn install(link: &Path, program: &Path, file: &Path, entry: &str) -> anyhow::Res
     let made = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, entry));
     made.with_context(|| format!("{} could not be written", file.display()))?;
     let (file, link) = (file.display(), link.display());
-    let said = format!(
+    let text = format!(
         "Wrote {file} (interpreter {link}).\nTo activate it, run `systemctl restart systemd-binfmt`, or reboot.\n"
     );
-    print(said.as_bytes())
+    print(text.as_bytes())
 }
 
 fn uninstall(link: &Path, program: &Path, file: &Path) -> anyhow::Result<()> {
@@ -98,8 +98,8 @@ fn uninstall(link: &Path, program: &Path, file: &Path) -> anyhow::Result<()> {
         }
         _ => {
             let file = file.display();
-            let said = format!("Removed {file}. To deactivate it, run `systemctl restart systemd-binfmt`.\n");
-            print(said.as_bytes())
+            let text = format!("Removed {file}. To deactivate it, run `systemctl restart systemd-binfmt`.\n");
+            print(text.as_bytes())
         }
     }
 }

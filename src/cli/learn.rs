@@ -67,7 +67,7 @@ pub(super) fn learn(args: Args) -> anyhow::Result<u8> {
     learned.generalise(event.object(), event.operation(), &name);
     learned.merge(earlier.as_deref().unwrap_or_default())?;
     print(format!("# Learned by `hookvisor learn`: read it before you use it.\n{}", learned.to_toml(true)).as_bytes())?;
-    Ok(told(&hook, status))
+    Ok(report_end(&hook, status))
 }
 
 /// Runs the hook under strace. The hook's output goes to standard error.
@@ -106,7 +106,7 @@ fn run(mut strace: Command, document: &[u8]) -> io::Result<ExitStatus> {
 }
 
 /// Reports how the hook ended and returns its exit status.
-fn told(hook: &Path, status: ExitStatus) -> u8 {
+fn report_end(hook: &Path, status: ExitStatus) -> u8 {
     let (code, how) = match (status.code(), status.signal()) {
         (Some(0), _) => return 0,
         (Some(code), _) => (code, format!("exited with {code}")),

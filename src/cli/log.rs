@@ -115,8 +115,8 @@ fn level(asked: OsString) -> Option<Level> {
     let level = asked.to_str().and_then(|asked| asked.parse().ok());
     if level.is_none() {
         let value = asked.to_string_lossy();
-        let told = format!("hookvisor: HOOKVISOR_LOG={value} is ignored: use error, warn, info, debug or trace\n");
-        complain(told.as_bytes());
+        let warning = format!("hookvisor: HOOKVISOR_LOG={value} is ignored: use error, warn, info, debug or trace\n");
+        complain(warning.as_bytes());
     }
     level
 }
@@ -146,14 +146,14 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut said = Said::default();
-        event.record(&mut said);
+        let mut text = EventText::default();
+        event.record(&mut text);
         match self {
-            Self::Message => write!(writer, "hookvisor: {}", said.message)?,
+            Self::Message => write!(writer, "hookvisor: {}", text.message)?,
             Self::Line => {
                 SystemTime.format_time(&mut writer)?;
-                write!(writer, " {}{} ", event.metadata().level(), said.fields)?;
-                for c in said.message.trim_end().chars() {
+                write!(writer, " {}{} ", event.metadata().level(), text.fields)?;
+                for c in text.message.trim_end().chars() {
                     if c.is_control() { write!(writer, "{}", c.escape_default())? } else { writer.write_char(c)? }
                 }
             }
@@ -164,12 +164,12 @@ where
 
 /// An event's message, and its fields as ` name=value`.
 #[derive(Default)]
-struct Said {
+struct EventText {
     message: String,
     fields: String,
 }
 
-impl Visit for Said {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.record_str(field, &format!("{value:?}"));
     }

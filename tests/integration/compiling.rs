@@ -205,7 +205,7 @@ fn a_compiler_that_cannot_be_run_vetoes_with_a_reason() {
     };
     assert_eq!(
         failed("/no/such/compiler"),
-        (125, "the compiler's process failed: there is no /no/such/compiler".to_owned())
+        (125, "the compiler's process failed: /no/such/compiler does not exist".to_owned())
     );
     assert_eq!(failed("/bin/false"), (125, "the compiler's process failed: it wrote no reason".to_owned()));
     assert_eq!(failed("/bin/true").0, 126);

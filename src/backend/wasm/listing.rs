@@ -25,7 +25,7 @@ pub(super) struct Listing {
 }
 
 /// One entry.
-pub(super) struct Entry {
+pub(super) struct ListedEntry {
     pub(super) name: Vec<u8>,
     /// `None` if the file system does not say.
     pub(super) kind: Option<Type>,
@@ -43,7 +43,7 @@ impl Listing {
     }
 
     /// The next entry, without `.` and `..`.
-    pub(super) fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<ListedEntry>> {
         loop {
             let Some(entry) = self.entries.next().transpose()? else { return Ok(None) };
             let name = entry.file_name().to_bytes();
@@ -51,7 +51,7 @@ impl Listing {
                 continue;
             }
             let id = identity(self.device, entry.ino());
-            return Ok(Some(Entry { name: name.to_vec(), kind: entry.file_type(), id }));
+            return Ok(Some(ListedEntry { name: name.to_vec(), kind: entry.file_type(), id }));
         }
     }
 
@@ -80,7 +80,7 @@ pub(super) struct Listings(BTreeMap<i32, ModuleListing>);
 pub(super) struct ModuleListing {
     listing: Listing,
     /// The entry at the cookie, if it was read already.
-    pending: Option<Entry>,
+    pending: Option<ListedEntry>,
     cookie: u64,
 }
 
@@ -140,7 +140,7 @@ impl ModuleListing {
     }
 
     /// The entry at the cookie.
-    fn entry(&mut self, directory: &File) -> io::Result<Option<Entry>> {
+    fn entry(&mut self, directory: &File) -> io::Result<Option<ListedEntry>> {
         if let Some(pending) = self.pending.take() {
             return Ok(Some(pending));
         }
@@ -151,7 +151,7 @@ impl ModuleListing {
         };
         let found = directory.metadata()?;
         let id = identity(found.dev(), found.ino());
-        Ok(Some(Entry { name: name.to_vec(), kind: Some(Type::Directory), id }))
+        Ok(Some(ListedEntry { name: name.to_vec(), kind: Some(Type::Directory), id }))
     }
 }
 

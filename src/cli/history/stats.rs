@@ -19,11 +19,11 @@ const ASCII_BARS: [char; 8] = ['.', ':', '-', '=', '+', '*', '%', '#'];
 /// The statistics of each hook, by path.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
-    hooks: BTreeMap<String, Calls>,
+    hooks: BTreeMap<String, HookStatistics>,
 }
 
 #[derive(Debug, Default)]
-struct Calls {
+struct HookStatistics {
     failures: u64,
     vetoes: u64,
     would_veto: u64,
@@ -100,7 +100,7 @@ struct Hooks<'a> {
     hooks: Vec<Summary<'a>>,
 }
 
-impl Calls {
+impl HookStatistics {
     fn summary<'a>(&self, path: &'a str) -> Summary<'a> {
         Summary {
             path,

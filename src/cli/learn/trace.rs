@@ -9,7 +9,7 @@ pub(super) const CALLS: &str = "trace=%file,%process,%network,kill,ptrace,setns,
 
 /// A line, taken apart.
 #[derive(Debug, PartialEq, Eq)]
-struct Call<'a> {
+struct TracedCall<'a> {
     pid: u32,
     name: &'a str,
     arguments: Vec<&'a str>,
@@ -21,7 +21,7 @@ struct Call<'a> {
 /// What the trace shows, from its first line, which is the start of the hook itself.
 pub(super) fn read(trace: &str, hook: &str) -> Learned {
     let lines = joined(trace);
-    let calls: Vec<Call<'_>> = lines.iter().filter_map(|line| parse(line)).collect();
+    let calls: Vec<TracedCall<'_>> = lines.iter().filter_map(|line| parse(line)).collect();
     // A child's first lines can stand before the one that says who made it.
     let mut parents = BTreeMap::new();
     for call in calls.iter().filter(|call| is_fork(call.name)) {
@@ -53,7 +53,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn take(&mut self, call: &Call<'_>) {
+    fn take(&mut self, call: &TracedCall<'_>) {
         if self.is_foreign(call.pid) {
             return;
         }
@@ -110,7 +110,7 @@ impl Reader<'_> {
         foreign
     }
 
-    fn execute(&mut self, call: &Call<'_>) {
+    fn execute(&mut self, call: &TracedCall<'_>) {
         if std::mem::take(&mut self.first) {
             return;
         }
@@ -120,7 +120,7 @@ impl Reader<'_> {
         self.learned.command(&program, arguments.get(1..).unwrap_or_default());
     }
 
-    fn open(&mut self, call: &Call<'_>, at: usize) {
+    fn open(&mut self, call: &TracedCall<'_>, at: usize) {
         let flags = call.arguments.get(at + 1).copied().unwrap_or("O_WRONLY");
         let writes = ["O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC", "O_APPEND"].iter().any(|flag| flags.contains(flag));
         if call.failed {
@@ -134,14 +134,14 @@ impl Reader<'_> {
         self.learned.file(&path, access, flags.contains("O_DIRECTORY"));
     }
 
-    fn change(&mut self, call: &Call<'_>, at: usize) {
+    fn change(&mut self, call: &TracedCall<'_>, at: usize) {
         if !call.failed {
             let path = self.path(call, at);
             self.learned.file(&path, Access::ReadWrite, false);
         }
     }
 
-    fn connect(&mut self, call: &Call<'_>) {
+    fn connect(&mut self, call: &TracedCall<'_>) {
         let address = call.arguments.get(1).copied().unwrap_or_default();
         if address.contains("AF_UNIX") {
             let path = address.split('"').nth(1).unwrap_or("a Unix socket");
@@ -159,7 +159,7 @@ impl Reader<'_> {
     }
 
     /// A path argument, absolute. With `-y`, strace shows the directory that it starts at.
-    fn path(&self, call: &Call<'_>, at: usize) -> String {
+    fn path(&self, call: &TracedCall<'_>, at: usize) -> String {
         let path =
             call.arguments.get(at).map(|text| strings(text).into_iter().next().unwrap_or_default()).unwrap_or_default();
         if path.starts_with('/') {
@@ -200,13 +200,13 @@ fn joined(trace: &str) -> Vec<String> {
     lines
 }
 
-fn parse(line: &str) -> Option<Call<'_>> {
+fn parse(line: &str) -> Option<TracedCall<'_>> {
     let (pid, rest) = line.split_once(' ')?;
     let (name, rest) = rest.split_once('(')?;
     let (arguments, rest) = split(rest)?;
     let result = rest.trim_start().strip_prefix('=')?.trim_start();
     let value = result.split([' ', '<']).next().unwrap_or_default();
-    Some(Call {
+    Some(TracedCall {
         pid: pid.parse().ok()?,
         name,
         arguments,
@@ -300,7 +300,7 @@ mod tests {
     fn a_line_is_parsed_whatever_its_strings_contain() {
         let line = r#"7 openat(AT_FDCWD</a,b>, "/x\",(\303\244\n", O_RDONLY|O_CLOEXEC) = 3</x>"#;
         let call =
-            parse(line).unwrap_or_else(|| Call { pid: 0, name: "", arguments: vec![], result: "", failed: true });
+            parse(line).unwrap_or_else(|| TracedCall { pid: 0, name: "", arguments: vec![], result: "", failed: true });
         assert_eq!((call.pid, call.name, call.result, call.failed), (7, "openat", "3", false));
         assert_eq!(call.arguments.len(), 3);
         assert_eq!(strings(call.arguments[1]), ["/x\",(ä\n"]);

@@ -60,7 +60,7 @@ impl Restriction<'_> {
 
 /// Linux's `struct sock_fprog`.
 #[repr(C)]
-struct Program {
+struct FilterProgram {
     length: u16,
     filter: *const sock_filter,
 }
@@ -140,7 +140,7 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
 /// As for [`apply`].
 unsafe fn install(program: &[sock_filter], flags: c_long) -> Result<c_long, c_int> {
     let Ok(length) = u16::try_from(program.len()) else { return Err(libc::EINVAL) };
-    let program = Program { length, filter: program.as_ptr() };
+    let program = FilterProgram { length, filter: program.as_ptr() };
     let mode = c_long::from(libc::SECCOMP_SET_MODE_FILTER);
     // SAFETY: the structure and the program live until the call returns, which copies them.
     unsafe { call(libc::SYS_seccomp, [mode, flags, address(&raw const program), 0, 0, 0]) }

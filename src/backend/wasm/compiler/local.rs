@@ -16,8 +16,8 @@ use crate::thread_waker::ThreadWaker;
 /// Abandoned compilations in this process.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
-/// What the compiling thread and its caller share.
-enum State {
+/// The state that the compiling thread and its caller share.
+enum Compilation {
     Compiling,
     Done(Result<Vec<u8>, LaunchError>),
     Abandoned,
@@ -30,7 +30,7 @@ pub(super) fn run(job: Job<'_>, limits: &Limits, deadline: &Deadline) -> Result<
             why: "another module is still being compiled past its time limit".to_owned(),
         });
     }
-    let state = Arc::new(Mutex::new(State::Compiling));
+    let state = Arc::new(Mutex::new(Compilation::Compiling));
     let waker = Arc::<ThreadWaker>::default();
     let _wakes = deadline.wakes(|| Waker::from(Arc::clone(&waker)));
     let (shared, done) = (Arc::clone(&state), Waker::from(Arc::clone(&waker)));
@@ -41,8 +41,8 @@ pub(super) fn run(job: Job<'_>, limits: &Limits, deadline: &Deadline) -> Result<
             .unwrap_or_else(|_| Err(LaunchError::Host { what: "the compiler failed", why: "it panicked".to_owned() }));
         let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
         match *state {
-            State::Abandoned => drop(ABANDONED.fetch_sub(1, Ordering::AcqRel)),
-            State::Compiling | State::Done(_) => *state = State::Done(compiled),
+            Compilation::Abandoned => drop(ABANDONED.fetch_sub(1, Ordering::AcqRel)),
+            Compilation::Compiling | Compilation::Done(_) => *state = Compilation::Done(compiled),
         }
         drop(state);
         done.wake();
@@ -54,7 +54,7 @@ pub(super) fn run(job: Job<'_>, limits: &Limits, deadline: &Deadline) -> Result<
     loop {
         let checked = deadline.check();
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Done(compiled) = std::mem::replace(&mut *state, State::Compiling) {
+        if let Compilation::Done(compiled) = std::mem::replace(&mut *state, Compilation::Compiling) {
             drop(state);
             // The thread has nothing left to do.
             let _ = thread.join();
@@ -66,7 +66,7 @@ pub(super) fn run(job: Job<'_>, limits: &Limits, deadline: &Deadline) -> Result<
                 waker.wait(left.wake_in);
             }
             Err(expired) => {
-                *state = State::Abandoned;
+                *state = Compilation::Abandoned;
                 ABANDONED.fetch_add(1, Ordering::AcqRel);
                 return Err(match expired {
                     Expired::TimedOut { .. } => took_too_long(limits),
