@@ -1,7 +1,7 @@
 //! Cancels running calls.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
@@ -42,6 +42,13 @@ struct Switch {
     event: OnceLock<EventFd>,
     /// Wakers of threads that do not use poll(2).
     waiting: Mutex<Waiting>,
+    source: Option<Arc<Source>>,
+}
+
+/// A descriptor that calls watch while they wait.
+pub(crate) struct Source {
+    descriptor: Box<dyn AsFd + Send + Sync>,
+    act: Box<dyn Fn(&Cancel) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -55,6 +62,19 @@ impl Cancel {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Creates one that calls `act` when the descriptor is readable. `act` reads what is there without blocking, and decides
+    /// whether to cancel. With signalfd(2), a program can so handle signals without a thread of its own.
+    ///
+    /// The descriptor is watched only while a call is running, by the thread that waits for the hook; for a sandboxed hook by
+    /// the sandbox's own thread. Each check for cancellation calls `act` too, so calls to it may overlap.
+    pub fn watching(
+        descriptor: impl AsFd + Send + Sync + 'static,
+        act: impl Fn(&Self) + Send + Sync + 'static,
+    ) -> Self {
+        let source = Source { descriptor: Box::new(descriptor), act: Box::new(act) };
+        Self(Arc::new(Switch { source: Some(Arc::new(source)), ..Switch::default() }))
     }
 
     /// Cancels the calls and returns at once. Each call returns as soon as its hook has ended.
@@ -80,14 +100,27 @@ impl Cancel {
         self.cancel();
     }
 
+    /// The descriptor to watch, if there is one.
+    pub(crate) fn source(&self) -> Option<&Arc<Source>> {
+        self.0.source.as_ref()
+    }
+
+    fn act(&self) {
+        if let Some(source) = &self.0.source {
+            (source.act)(self);
+        }
+    }
+
     pub(crate) fn is_killed(&self) -> bool {
+        self.act();
         self.0.without_grace.load(Ordering::Acquire)
     }
 
     /// Whether [`cancel`](Self::cancel) or [`kill`](Self::kill) has been called.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.thrown.load(Ordering::Acquire)
+        self.act();
+        self.0.is_thrown()
     }
 
     /// A descriptor that becomes readable on cancellation and stays readable.
@@ -98,7 +131,7 @@ impl Cancel {
         // Under the lock, so that a concurrent `cancel` either sees the descriptor or is seen here.
         let _waiting = self.0.waiting();
         let event = EventFd::from_value_and_flags(
-            u32::from(self.is_cancelled()),
+            u32::from(self.0.is_thrown()),
             EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK,
         )?;
         Ok(self.0.event.get_or_init(|| event).as_fd())
@@ -109,7 +142,7 @@ impl Cancel {
         let mut waiting = self.0.waiting();
         waiting.next_id += 1;
         let id = waiting.next_id;
-        if self.is_cancelled() {
+        if self.0.is_thrown() {
             drop(waiting);
             waker.wake();
         } else {
@@ -119,7 +152,23 @@ impl Cancel {
     }
 }
 
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl AsRawFd for Source {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
 impl Switch {
+    fn is_thrown(&self) -> bool {
+        self.thrown.load(Ordering::Acquire)
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,7 +176,7 @@ impl Switch {
 
 impl fmt::Debug for Cancel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cancel").field("is_cancelled", &self.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("Cancel").field("is_cancelled", &self.0.is_thrown()).finish_non_exhaustive()
     }
 }
 
@@ -176,6 +225,26 @@ mod tests {
         cancel.clone().cancel();
         let _late = cancel.wakes(Arc::clone(&late).into());
         assert_eq!([stays, leaves, late].map(|count| count.0.load(Ordering::Relaxed)), [1, 0, 1]);
+    }
+
+    #[test]
+    fn what_it_watches_decides_when_somebody_asks() -> Result<(), Errno> {
+        let bell = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        let ringing = Arc::clone(&bell);
+        let cancel = Cancel::watching(Arc::clone(&bell), move |cancel| match ringing.read() {
+            Ok(1) => cancel.cancel(),
+            Ok(_) => cancel.kill(),
+            Err(_) => {}
+        });
+        let woken = Arc::<Count>::default();
+        let _woken = cancel.wakes(Arc::clone(&woken).into());
+        assert!(cancel.source().is_some() && !cancel.is_cancelled());
+        bell.write(1)?;
+        assert!(cancel.is_cancelled() && !cancel.is_killed());
+        assert_eq!((is_readable(&cancel), woken.0.load(Ordering::Relaxed)), (Ok(true), 1));
+        bell.write(2)?;
+        assert!(cancel.is_killed());
+        Ok(())
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod identity;
 pub(crate) mod kind;
 pub(crate) mod mask;
 pub(crate) mod mode;
+pub(crate) mod pattern;
 pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod skipped;

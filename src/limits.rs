@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::cancel::{Cancel, Subscription};
+use crate::cancel::{Cancel, Source, Subscription};
 
 /// Limits for one call of a hook. Start from [`Limits::default`] and change fields:
 ///
@@ -134,6 +134,11 @@ impl Deadline {
     /// Descriptors that become readable when the call is cancelled.
     pub(crate) fn cancel_events(&self) -> Result<Vec<BorrowedFd<'_>>, Errno> {
         self.cancels.iter().map(Cancel::event).collect()
+    }
+
+    /// What to watch while the call runs, with the descriptor of each.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (&Cancel, &Arc<Source>)> {
+        self.cancels.iter().filter_map(|cancel| cancel.source().map(|source| (cancel, source)))
     }
 
     /// Wakes the waker on cancellation, until the guards are dropped.

@@ -71,6 +71,7 @@ impl DriverLink {
         let report = runtime.run(&event);
         // The process is about to exit: dropping the runtime would only cost time.
         std::mem::forget(runtime);
+        interrupts.release()?;
         complain(&report.to_text());
         if let Some(document) = &report.document {
             let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));

@@ -78,6 +78,7 @@ fn run(args: Args, limits: Limits, confine_all: bool) -> anyhow::Result<u8> {
     if matches!(ended.termination, hookvisor::Termination::NotLaunched(hookvisor::LaunchError::NotCompiled(_))) {
         super::full::take_over(&document);
     }
+    interrupts.release()?;
     if let Some(mut entry) = ended.entry(None) {
         entry.push(b'\n');
         complain(&entry);

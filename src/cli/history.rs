@@ -1,5 +1,8 @@
 //! `hookvisor history`: shows recorded decisions.
 
+/// The library's own, which is no part of its interface.
+#[path = "../hook/pattern.rs"]
+mod pattern;
 mod stats;
 mod table;
 pub(super) mod when;
@@ -11,10 +14,10 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
-use globset::{Glob, GlobMatcher};
 use hookvisor::{Config, Entries, Record, Recorded, RecordedEvent};
 use jiff::Timestamp;
 
+use self::pattern::Pattern;
 use self::stats::Stats;
 use super::layout::Layout;
 use super::options::Format;
@@ -35,8 +38,8 @@ Examples:
   hookvisor history --stats                              calls, failures and durations of each hook")]
 pub(super) struct Args {
     /// Only events of this guest; a shell pattern such as 'web*'
-    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
-    object: Option<GlobMatcher>,
+    #[arg(long, value_name = "PATTERN", value_parser = Pattern::new)]
+    object: Option<Pattern>,
     /// Only events of this driver
     #[arg(long, value_name = "DRIVER")]
     driver: Option<String>,
@@ -164,7 +167,7 @@ impl Args {
     fn wants_event(&self, entry: &Recorded) -> bool {
         match entry {
             Recorded::Event(event) => {
-                self.object.as_ref().is_none_or(|pattern| pattern.is_match(&event.object))
+                self.object.as_ref().is_none_or(|pattern| pattern.matches(&event.object))
                     && (self.last.is_none() || event.failures().next().is_some() || event.refused.is_some())
                     && self.driver.as_ref().is_none_or(|driver| *driver == event.driver)
                     && self.decision.is_none_or(|decision| decision.is_of(event))
@@ -204,8 +207,4 @@ impl Decided {
 /// Whether the path equals or ends with this name.
 fn is_named(path: &str, name: &str) -> bool {
     std::path::Path::new(path).ends_with(name.trim_start_matches("./"))
-}
-
-fn pattern(text: &str) -> Result<GlobMatcher, String> {
-    Glob::new(text).map(|glob| glob.compile_matcher()).map_err(|error| error.to_string())
 }

@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use anyhow::Context;
 use hookvisor::Cancel;
 use nix::sys::signal::{SigSet, Signal, killpg, raise};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 /// The signals that ask a program to end.
@@ -28,45 +28,57 @@ pub(super) struct Interrupts {
 
 impl Interrupts {
     /// Call this before starting other threads, so that all of them inherit the blocked signals. Call it after reading
-    /// standard input, so that until then a signal ends the program as usual.
+    /// standard input, so that until then a signal ends the program as usual. The signals are read while a hook runs, by the
+    /// thread that waits for it.
     pub(super) fn catch() -> anyhow::Result<Self> {
         let ignored = ignored();
         // Signals ignored by the parent, for example nohup, stay ignored.
         let caught = ENDING.into_iter().chain([Signal::SIGTSTP]);
         let signals: SigSet = caught.filter(|signal| !is_in(ignored, *signal)).collect();
         signals.thread_block().context("signals could not be blocked")?;
-        let (cancel, received) = (Cancel::new(), Arc::<AtomicI32>::default());
-        let (hooks, number) = (cancel.clone(), Arc::clone(&received));
-        let wait = move || {
-            let mut endings = 0;
-            while let Ok(signal) = signals.wait() {
+        let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+        let descriptor = Arc::new(descriptor.context("no descriptor for signals can be made")?);
+        let (received, endings) = (Arc::<AtomicI32>::default(), AtomicU32::new(0));
+        let (reader, number) = (Arc::clone(&descriptor), Arc::clone(&received));
+        let cancel = Cancel::watching(descriptor, move |hooks| {
+            while let Some(signal) = next(&reader) {
                 if signal == Signal::SIGTSTP {
                     stop();
                     continue;
                 }
-                endings += 1;
-                match endings {
-                    1 => {
+                match endings.fetch_add(1, Ordering::Relaxed) {
+                    0 => {
                         number.store(signal as i32, Ordering::Release);
                         hooks.cancel();
                     }
-                    2 => hooks.kill(),
+                    1 => hooks.kill(),
                     _ => take(signal),
                 }
             }
-        };
-        thread::Builder::new().name("signals".to_owned()).spawn(wait).context("no thread can be started")?;
+        });
         Ok(Self { cancel, signals, received })
+    }
+
+    /// Call this once the hooks have ended: from now on, a signal ends the program as usual. The report may be written to a
+    /// pipe that nobody reads.
+    pub(super) fn release(&self) -> anyhow::Result<()> {
+        let _ = self.cancel.is_cancelled();
+        self.signals.thread_unblock().context("signals could not be unblocked")
     }
 
     /// Raises the received signal again, if any, so that the program dies by it.
     pub(super) fn obey(&self) -> anyhow::Result<()> {
         if let Ok(signal) = Signal::try_from(self.received.load(Ordering::Acquire)) {
             raise(signal).context("the signal could not be raised")?;
-            self.signals.thread_unblock().context("signals could not be unblocked")?;
         }
         Ok(())
     }
+}
+
+/// The next signal that has been sent, if any.
+fn next(descriptor: &SignalFd) -> Option<Signal> {
+    let sent = descriptor.read_signal().ok()??;
+    Signal::try_from(sent.ssi_signo.cast_signed()).ok()
 }
 
 /// Performs the signal's default action.

@@ -70,6 +70,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     let report = if args.stdout { call.keep_stdout().run() } else { call.run() };
     // The process is about to exit: dropping the runtime would only cost time.
     std::mem::forget(runtime);
+    interrupts.release()?;
     match args.format {
         Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
         Format::Text => {

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer, de};
 
 use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant};
 use super::error::LaunchError;
 use super::mode::Mode;
+use super::pattern::Pattern;
 use super::trust::Trust;
 use super::trusted_toml;
 use crate::event::Event;
@@ -57,7 +57,13 @@ pub(crate) struct Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct Globs {
     pub(crate) patterns: Vec<String>,
-    set: GlobSet,
+    compiled: Vec<Pattern>,
+}
+
+impl Globs {
+    fn match_name(&self, name: &str) -> bool {
+        self.compiled.iter().any(|pattern| pattern.matches(name))
+    }
 }
 
 impl Settings {
@@ -73,7 +79,7 @@ impl Settings {
     pub(crate) fn apply_to(&self, event: &Event) -> bool {
         let lists = |list: &Vec<String>| list.iter().any(|operation| operation == event.operation());
         let operation = self.operations.as_ref().is_none_or(lists) && !self.not_operations.as_ref().is_some_and(lists);
-        operation && self.objects.as_ref().is_none_or(|globs| globs.set.is_match(event.object()))
+        operation && self.objects.as_ref().is_none_or(|globs| globs.match_name(event.object()))
     }
 
     /// Whether the settings grant the hook anything on the host.
@@ -164,12 +170,8 @@ fn environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String
 
 fn globs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Globs>, D::Error> {
     let patterns = Vec::<String>::deserialize(deserializer)?;
-    let mut set = GlobSetBuilder::new();
-    for pattern in &patterns {
-        set.add(Glob::new(pattern).map_err(de::Error::custom)?);
-    }
-    let set = set.build().map_err(de::Error::custom)?;
-    Ok(Some(Globs { patterns, set }))
+    let compiled = patterns.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>();
+    Ok(Some(Globs { compiled: compiled.map_err(de::Error::custom)?, patterns }))
 }
 
 #[cfg(test)]

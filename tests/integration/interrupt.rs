@@ -64,6 +64,21 @@ fn ctrl_c_ends_the_hook_reports_it_and_then_ends_the_program() {
     }
 }
 
+/// A sandboxed hook has no poll loop. One that computes and one that sleeps are interrupted all the same.
+#[test]
+#[cfg(feature = "wasm")]
+fn ctrl_c_ends_a_sandboxed_hook() {
+    for what in ["spin", "sleep=3600000"] {
+        let hooks = Hooks::new().copy(DRIVER, crate::support::guests::wasm_probe());
+        let granted = format!("[[dir]]\nhost = {:?}\nguest = \"/d\"\naccess = \"read-write\"\n", hooks.path());
+        hooks.file("test.toml", &granted, 0o644);
+        let child = started(&hooks, "", &format!("run --hooks $HOOKS test 'write=/d/test.bak:;{what}' start"));
+        let (by, said) = ended_by(child, &[Signal::SIGINT], hooks.path());
+        assert_eq!(by, Some(Signal::SIGINT as i32), "{what}: {said}");
+        assert!(said.contains("Hook script DIR/test was interrupted"), "{what}: {said}");
+    }
+}
+
 #[test]
 fn a_signal_that_is_ignored_stays_so() {
     let hooks = waiting();

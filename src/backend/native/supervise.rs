@@ -1,6 +1,6 @@
 //! The poll loop of one call: writes stdin, reads the output, watches for the hook's end, and stops it at its deadline.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -150,7 +150,9 @@ impl<'a> Supervisor<'a> {
         // Cancellation events stay readable.
         let cancel = if self.expired.is_none() { self.cancel_events.as_slice() } else { &[] };
         let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some(), guardian.is_some()];
-        let cancel = cancel.iter().map(|&event| PollFd::new(event, PollFlags::POLLIN));
+        // What is read from a source shows in the next check of the deadline.
+        let sources = self.call.deadline.sources().map(|(_, source)| source.as_fd());
+        let cancel = cancel.iter().copied().chain(sources).map(|event| PollFd::new(event, PollFlags::POLLIN));
         let mut fds: Vec<PollFd<'_>> =
             [stdin, stdout, stderr, child, guardian].into_iter().flatten().chain(cancel).collect();
         let before_attendant = fds.len();

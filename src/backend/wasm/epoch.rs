@@ -9,13 +9,20 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use wasmtime::Engine;
 
+use crate::cancel::{Cancel, Source};
 use crate::limits::Deadline;
+
+/// How often a source is looked at that the kernel cannot watch.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct EpochTimer {
     shared: Arc<Shared>,
@@ -49,6 +56,7 @@ impl Shared {
 pub(super) struct EpochGuard<'a> {
     shared: &'a Shared,
     marks: [Option<(Instant, u64)>; 2],
+    sources: Vec<AbortHandle>,
 }
 
 impl EpochTimer {
@@ -81,7 +89,7 @@ impl EpochTimer {
         &self.reactor
     }
 
-    /// Changes the engine's epoch at the deadline's marks, until the guard is dropped.
+    /// Changes the engine's epoch at the deadline's marks, and watches what may cancel the call, until the guard is dropped.
     pub(super) fn watch(&self, deadline: &Deadline) -> EpochGuard<'_> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let marks = deadline.marks().map(|mark| mark.map(|at| (at, id)));
@@ -96,12 +104,15 @@ impl EpochTimer {
         if is_sooner {
             self.shared.changed.notify_one();
         }
-        EpochGuard { shared: &self.shared, marks }
+        let watched = deadline.sources().map(|(cancel, source)| watch(cancel.clone(), Arc::clone(source)));
+        let sources = watched.map(|task| self.reactor.spawn(task).abort_handle()).collect();
+        EpochGuard { shared: &self.shared, marks, sources }
     }
 }
 
 impl Drop for EpochGuard<'_> {
     fn drop(&mut self) {
+        self.sources.iter().for_each(AbortHandle::abort);
         // No need to tell the thread: it wakes up once for nothing.
         let mut times = self.shared.times();
         for mark in self.marks.iter().flatten() {
@@ -123,6 +134,21 @@ impl Drop for EpochTimer {
 
 fn take(reactor: &Mutex<Option<Runtime>>) -> Option<Runtime> {
     reactor.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Reads the source whenever it is readable. If that cancels calls, they are woken.
+#[expect(deprecated, reason = "what replaces `with_interest` is unsafe, and a source never changes its descriptor")]
+async fn watch(cancel: Cancel, source: Arc<Source>) {
+    let Ok(source) = AsyncFd::with_interest(source, Interest::READABLE) else {
+        loop {
+            let _ = cancel.is_cancelled();
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    while let Ok(mut readable) = source.readable().await {
+        readable.clear_ready();
+        let _ = cancel.is_cancelled();
+    }
 }
 
 async fn interrupt(shared: &Shared, engine: &Engine) {

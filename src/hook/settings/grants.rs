@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use globset::Glob;
 use regex_lite::Regex;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, de};
+
+use crate::hook::pattern::Pattern as ShellPattern;
 
 /// `[[dir]]`: a directory of the host, as WASI's pre-opened directory.
 #[derive(Debug, Clone, Deserialize)]
@@ -144,11 +146,11 @@ fn below(places: &[PathBuf], component: &str, names: Names<'_>) -> Result<Vec<Pa
     }
     let (object, operation) = (globset::escape(names.object), globset::escape(names.operation));
     let pattern = substitute(component, Names { object: &object, operation: &operation });
-    let pattern = Glob::new(&pattern).map_err(|error| error.to_string())?.compile_matcher();
+    let pattern = ShellPattern::new(&pattern)?;
     let mut found = Vec::new();
     for place in places {
         let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
-        found.extend(entries.filter(|entry| pattern.is_match(entry.file_name())).map(|entry| entry.path()));
+        found.extend(entries.filter(|entry| pattern.matches(entry.file_name().as_bytes())).map(|entry| entry.path()));
     }
     found.sort();
     Ok(found)
@@ -318,7 +320,7 @@ fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error
         }
         let text = component.as_os_str().to_string_lossy();
         if is_glob(&text) {
-            Glob::new(&text).map_err(de::Error::custom)?;
+            ShellPattern::new(&text).map_err(de::Error::custom)?;
         }
     }
     Ok(path)
