@@ -10,7 +10,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::file;
@@ -180,9 +181,9 @@ fn write_info(info: &Path, disabled: &Disabled) -> io::Result<()> {
 /// Exchanges two files atomically. Where the file system cannot, the first is briefly absent, which is harmless: it is being
 /// disabled.
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    match renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE) {
+    match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
-        Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOSYS) => {
+        Err(Errno::INVAL | Errno::NOSYS) => {
             fs::rename(one, other)?;
             symlink("/dev/null", one).inspect_err(|_| {
                 let _ = fs::rename(other, one);

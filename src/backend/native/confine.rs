@@ -18,7 +18,7 @@ mod request;
 mod rules;
 mod support;
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, CString, OsStr, c_long};
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -200,10 +200,10 @@ impl Prepared<'_> {
         }
         let settings = &confinement.settings;
         let limits = [
-            (libc::RLIMIT_AS, settings.memory.map(|memory| memory.as_u64())),
-            (libc::RLIMIT_NPROC, settings.processes),
-            (libc::RLIMIT_NOFILE, settings.files),
-            (libc::RLIMIT_CORE, Some(0)),
+            (libc::RLIMIT_AS as c_long, settings.memory.map(|memory| memory.as_u64())),
+            (libc::RLIMIT_NPROC as c_long, settings.processes),
+            (libc::RLIMIT_NOFILE as c_long, settings.files),
+            (libc::RLIMIT_CORE as c_long, Some(0)),
         ];
         restrictions.extend(
             limits.into_iter().filter_map(|(resource, most)| Some(Restriction::Limit { resource, most: most? })),

@@ -150,17 +150,22 @@ const FILE_SETATTR: i64 = 469;
 
 /// The requests of ioctl(2) that a program needs for its streams. Every other one is refused.
 const IOCTLS: [u64; 9] = [
-    libc::TCGETS,
-    libc::TIOCGPGRP,
-    libc::TIOCGWINSZ,
-    libc::FIONREAD,
-    libc::FIONBIO,
-    libc::FIOCLEX,
-    libc::FIONCLEX,
-    libc::TIOCGSID,
+    request(libc::TCGETS),
+    request(libc::TIOCGPGRP),
+    request(libc::TIOCGWINSZ),
+    request(libc::FIONREAD),
+    request(libc::FIONBIO),
+    request(libc::FIOCLEX),
+    request(libc::FIONCLEX),
+    request(libc::TIOCGSID),
     TCGETS2,
 ];
 const TCGETS2: u64 = 0x802c_542a;
+
+/// musl has a signed type for them.
+const fn request(number: libc::Ioctl) -> u64 {
+    (number as i64).cast_unsigned()
+}
 
 /// What clone(2) makes namespaces with.
 const NAMESPACES: [i32; 7] = [

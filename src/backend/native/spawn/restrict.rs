@@ -3,7 +3,7 @@
 //! The rules of [`super::child`] hold here: raw system calls only, on what the parent has prepared.
 #![expect(unsafe_code, reason = "raw system calls of a process on borrowed memory")]
 
-use std::ffi::{CStr, c_int, c_long, c_uint};
+use std::ffi::{CStr, c_int, c_long};
 
 use seccompiler::sock_filter;
 
@@ -21,7 +21,7 @@ pub(crate) enum Restriction<'a> {
     /// Takes the mount on a directory away. What covers files stays.
     Detach { directory: &'a CStr },
     /// Sets a resource limit, for good.
-    Limit { resource: c_uint, most: u64 },
+    Limit { resource: c_long, most: u64 },
     /// Becomes this user, in this group alone.
     User { user: u32, group: u32 },
     /// Gives up all capabilities; and being root gives none from now on.
@@ -106,7 +106,7 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
             }
             Restriction::Limit { resource, most } => {
                 let limit = Limit { soft: most, hard: most };
-                call(libc::SYS_prlimit64, [0, resource.into(), address(&raw const limit), 0, 0, 0]).map(drop)
+                call(libc::SYS_prlimit64, [0, resource, address(&raw const limit), 0, 0, 0]).map(drop)
             }
             Restriction::User { user, group } => {
                 let [user, group] = [c_long::from(user), c_long::from(group)];
