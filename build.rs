@@ -54,6 +54,7 @@ fn find(directory: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>
 /// architectures the file is empty, and confined hooks are refused.
 fn build_shim() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={SHIM}");
+    println!("cargo::rerun-if-changed={}", SHIM.trim_end_matches(".rs"));
     let variable = |name: &str| env::var(name).unwrap_or_default();
     let shim = Path::new(&variable("OUT_DIR")).join("shim");
     if !["x86_64", "aarch64"].contains(&variable("CARGO_CFG_TARGET_ARCH").as_str()) {

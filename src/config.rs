@@ -22,6 +22,7 @@ use crate::time::Time;
 /// ```toml
 /// hooks = "/etc/hookvisor/hooks"
 /// cache = "/var/cache/hookvisor"
+/// state = "/var/lib/hookvisor/state"   # for hooks with `state = true`
 /// confine = "all"          # hold every native hook to what its settings grant
 ///
 /// [limits]
@@ -75,6 +76,8 @@ pub struct Config {
     pub require_hooks: bool,
     /// Whether every native hook is confined (`confine = "all"`).
     pub confine_all: bool,
+    /// Where hooks with `state = true` have a directory each; `None` if not set.
+    pub state: Option<PathBuf>,
     /// What is recorded of each event.
     pub history: HistoryConfig,
     /// The conventions of the administrator's own drivers.
@@ -182,12 +185,14 @@ impl Config {
             history: HistoryConfig::default(),
             conventions: Vec::new(),
             confine_all: false,
+            state: None,
         }
     }
 
     /// Configures a runtime with these hooks, limits and conventions.
     pub fn runtime(&self) -> RuntimeBuilder {
         let builder = Runtime::builder(&self.hooks).limits(self.limits.clone()).confine_all(self.confine_all);
+        let builder = self.state.iter().fold(builder, RuntimeBuilder::state_directory);
         let builder = builder.known_drivers(&self.known_drivers);
         let builder = if self.require_hooks { builder.require_hooks() } else { builder };
         let drivers = self.drivers.iter();
@@ -245,6 +250,7 @@ struct Raw {
     confine: Option<RawConfine>,
     hooks: Option<PathBuf>,
     cache: Option<PathBuf>,
+    state: Option<PathBuf>,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -313,6 +319,7 @@ impl Raw {
         Ok(Config {
             hooks: self.hooks.map_or(without.hooks, |hooks| beside(file, &hooks)),
             cache: self.cache.map(|cache| beside(file, &cache)),
+            state: self.state.map(|state| beside(file, &state)),
             drivers: self.drivers.into_iter().map(|(driver, raw)| (driver, raw.over(limits.clone()))).collect(),
             limits,
             log,

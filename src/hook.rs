@@ -15,6 +15,7 @@ pub(crate) mod pattern;
 pub(crate) mod scope;
 pub(crate) mod settings;
 pub(crate) mod skipped;
+pub(crate) mod state;
 pub(crate) mod trust;
 pub(crate) mod trusted_toml;
 mod walk;

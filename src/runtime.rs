@@ -39,6 +39,7 @@ use crate::hook::discovery::{self, DirectoryStamp, Found, LoadError};
 use crate::hook::file;
 use crate::hook::first;
 use crate::hook::skipped::Skipped;
+use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::observe;
@@ -132,6 +133,7 @@ pub struct RuntimeBuilder {
     end_with_host: bool,
     search_path: Option<OsString>,
     confine_all: bool,
+    state: StateRoot,
     calls: Calls,
     record: Option<Record>,
 }
@@ -262,6 +264,12 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Sets the directory in which hooks with `state = true` have a directory each. The default is `/var/lib/hookvisor/state`.
+    pub fn state_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state = StateRoot::at(directory);
+        self
+    }
+
     /// Optimizes for a process that runs one event and exits: faster start-up, slower later calls.
     pub fn for_one_event(mut self) -> Self {
         self.calls = Calls::One;
@@ -278,6 +286,7 @@ impl RuntimeBuilder {
     pub fn build(mut self) -> Result<Runtime, LoadError> {
         let trust = Trust::of_this_process();
         let native = Native::new(trust, self.end_with_host, self.confine_all, self.search_path.take());
+        let native = native.with_state(self.state.clone());
         let (cache, compiler) = (self.cache.take(), self.compiler.take());
         let backends = backends(native, trust, cache, compiler, self.calls, &self.cancels);
         self.build_with(trust, backends)
@@ -348,7 +357,7 @@ fn backends(
             native.launcher(),
             Native::new(Trust::not_enforced(), false, false, None).launcher(),
             trust,
-            Options { cache, compiler, calls, cancels: cancels.to_vec() },
+            Options { cache, compiler, calls, cancels: cancels.to_vec(), state: native.state() },
         )),
         Box::new(native),
     ]
@@ -382,6 +391,7 @@ impl Runtime {
             end_with_host: false,
             search_path: None,
             confine_all: false,
+            state: StateRoot::default(),
             calls: Calls::Many,
             record: None,
         }

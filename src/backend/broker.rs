@@ -1,12 +1,12 @@
 //! Decides which commands a hook may run: only those that its settings list. Both kinds of hooks ask here.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Call;
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{CommandGrant, Names, lines_to_grant};
+use crate::hook::settings::grants::{CommandGrant, Names, Refusal, lines_to_grant};
 
 /// The maximum number of notes in one report.
 const NOTES: usize = 10;
@@ -22,6 +22,19 @@ pub(crate) struct Broker {
     notes: Vec<String>,
 }
 
+/// A command that is granted.
+pub(crate) struct Granted {
+    pub(crate) program: PathBuf,
+    /// Whether its standard input decides as well.
+    pub(crate) checks_stdin: bool,
+}
+
+impl Granted {
+    fn by(grant: &CommandGrant) -> Self {
+        Self { program: grant.program.clone(), checks_stdin: grant.stdin.is_some() }
+    }
+}
+
 impl Broker {
     pub(crate) fn new(settings: Arc<Settings>, settings_file: Arc<Path>, call: &Call<'_>) -> Self {
         let Names { object, operation } = call.names();
@@ -29,10 +42,39 @@ impl Broker {
         Self { settings, settings_file, object, operation, notes: Vec::new() }
     }
 
-    /// The grant that allows this command.
-    pub(crate) fn granted(&self, program: &str, arguments: &[String]) -> Option<&CommandGrant> {
+    /// Decides on a command before its standard input is known.
+    pub(crate) fn decide(&mut self, program: &str, arguments: &[String]) -> Result<Granted, String> {
+        let granted = self.matching(program, arguments).next().map(Granted::by);
+        granted.ok_or_else(|| self.refuse(program, arguments))
+    }
+
+    /// Decides on a command with its standard input. Of several grants, the first that allows all of it counts.
+    pub(crate) fn decide_with(&mut self, program: &str, arguments: &[String], stdin: &[u8]) -> Result<Granted, String> {
+        let mut refusal = None;
+        for grant in self.matching(program, arguments) {
+            match grant.stdin.as_ref().map_or(Ok(()), |rule| rule.check(stdin)) {
+                Ok(()) => return Ok(Granted::by(grant)),
+                Err(refused) => drop(refusal.get_or_insert((grant.program.clone(), refused))),
+            }
+        }
+        Err(match refusal {
+            Some((program, refused)) => self.refuse_stdin(&program, refused),
+            None => self.refuse(program, arguments),
+        })
+    }
+
+    /// The grants that allow a program with these arguments.
+    fn matching<'a>(&'a self, program: &'a str, arguments: &'a [String]) -> impl Iterator<Item = &'a CommandGrant> {
         let names = Names { object: &self.object, operation: &self.operation };
-        self.settings.commands.iter().find(|command| command.allows(program, arguments, names))
+        self.settings.commands.iter().filter(move |command| command.allows(program, arguments, names))
+    }
+
+    /// Notes that a command was refused for what it would read. Returns what the hook is told.
+    fn refuse_stdin(&mut self, program: &Path, refused: Refusal) -> String {
+        let (program, file) = (program.display(), self.settings_file.display());
+        let how = refused.line.map(|line| format!("; to allow it, write in {file}:{line}")).unwrap_or_default();
+        self.note(format!("the stdin that it gave {program} is refused by `stdin` in {file}: {}{how}", refused.why));
+        "the hook's settings do not allow this stdin for the command (the report says why)".to_owned()
     }
 
     /// Adds a note about a refused command. Returns the text for the hook.

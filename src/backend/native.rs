@@ -29,6 +29,7 @@ use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
+use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 
@@ -36,12 +37,24 @@ use crate::limits::Limits;
 pub(crate) struct Native {
     launcher: Arc<Launcher>,
     confine_all: bool,
+    state: StateRoot,
 }
 
 impl Native {
     /// Copies the environment for all hooks from the host's current one. `path` replaces its `PATH`.
     pub(crate) fn new(trust: Trust, end_with_host: bool, confine_all: bool, path: Option<OsString>) -> Self {
-        Self { confine_all, launcher: Arc::new(Launcher::new(trust, end_with_host, path)) }
+        let launcher = Arc::new(Launcher::new(trust, end_with_host, path));
+        Self { confine_all, launcher, state: StateRoot::default() }
+    }
+
+    /// Where hooks keep their own files.
+    pub(crate) fn with_state(self, state: StateRoot) -> Self {
+        Self { state, ..self }
+    }
+
+    #[cfg(feature = "wasm")]
+    pub(crate) fn state(&self) -> StateRoot {
+        self.state.clone()
     }
 
     /// Runs any program like a native hook, for the commands of sandboxed hooks.
@@ -68,7 +81,8 @@ impl Backend for Native {
             settings.refuse_for_unconfined(&file.path)?;
         }
         self.launcher.check(&file.path, &file.head)?;
-        let confinement = confined.then(|| self.launcher.confinement(&file.path, settings)).transpose()?;
+        let confinement =
+            confined.then(|| self.launcher.confinement(&file.path, settings, self.state.clone())).transpose()?;
         Ok(Box::new(NativeHook { launcher: Arc::clone(&self.launcher), confinement }))
     }
 }

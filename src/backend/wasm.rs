@@ -48,6 +48,7 @@ use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
 use crate::hook::settings::{self, Settings};
+use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 
@@ -58,6 +59,7 @@ pub(crate) struct Options {
     pub(crate) calls: Calls,
     /// Interrupts the compiler.
     pub(crate) cancels: Vec<Cancel>,
+    pub(crate) state: StateRoot,
 }
 
 /// The back-end for WebAssembly.
@@ -69,6 +71,7 @@ pub(crate) struct Wasm {
     /// Runs the guests' commands.
     launcher: Arc<dyn Program>,
     trust: Trust,
+    state: StateRoot,
 }
 
 impl Wasm {
@@ -79,9 +82,9 @@ impl Wasm {
         trust: Trust,
         options: Options,
     ) -> Self {
-        let Options { cache, compiler, calls, cancels } = options;
+        let Options { cache, compiler, calls, cancels, state } = options;
         let compilation = Compilation::new(compiler, Arc::clone(&launcher), own_launcher, cancels);
-        Self { sandbox: Mutex::default(), cache, calls, compilation, launcher, trust }
+        Self { sandbox: Mutex::default(), cache, calls, compilation, launcher, trust, state }
     }
 
     /// The shared sandbox, created at first use. The next load tries again after a failure.
@@ -135,6 +138,7 @@ impl Backend for Wasm {
             settings_file: settings::file_name(&file.path).into(),
             launcher: Arc::clone(&self.launcher),
             trust: self.trust,
+            state: self.state.clone(),
         }))
     }
 }

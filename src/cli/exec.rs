@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use hookvisor::{Config, Exec, Limits};
+use hookvisor::{Config, Exec};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
@@ -35,7 +35,7 @@ pub(super) struct Args {
 
 pub(super) fn exec(args: Args) -> anyhow::Result<u8> {
     let config = Config::read(&Layout::of_this_machine().config())?;
-    run(args, config.limits, config.confine_all)
+    run(args, config)
 }
 
 /// The link that the kernel runs for a `.wasm` file: `hookvisor-exec FILE [ARG…]`. binfmt cannot pass a subcommand, and a
@@ -58,16 +58,17 @@ pub(super) fn interpret(mut arguments: impl Iterator<Item = OsString>) -> anyhow
         hook: hook.into(),
         arguments: texts(arguments)?,
         #[cfg(feature = "wasm")]
-        cache: CacheArgs::at(config.cache),
+        cache: CacheArgs::at(config.cache.clone()),
     };
-    run(args, config.limits, config.confine_all)
+    run(args, config)
 }
 
-fn run(args: Args, limits: Limits, confine_all: bool) -> anyhow::Result<u8> {
+fn run(args: Args, config: Config) -> anyhow::Result<u8> {
     let arguments: Vec<&str> = args.arguments.iter().map(String::as_str).collect();
     let document = bytes::Bytes::from(document()?);
     let interrupts = Interrupts::catch()?;
-    let exec = Exec::new(args.hook).limits(limits).confine_all(confine_all).cancel(&interrupts.cancel);
+    let exec = Exec::new(args.hook).limits(config.limits).confine_all(config.confine_all).cancel(&interrupts.cancel);
+    let exec = config.state.into_iter().fold(exec, Exec::state_directory);
     let exec = if args.trust_grants { exec.trust_grants() } else { exec };
     #[cfg(feature = "wasm")]
     let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);

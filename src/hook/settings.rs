@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<u64>,
     pub(crate) files: Option<u64>,
     pub(crate) user: Option<String>,
+    /// Whether the hook has a directory of its own, which stays from call to call.
+    #[serde(default)]
+    pub(crate) state: bool,
     pub(crate) sha256: Option<String>,
     #[serde(default, deserialize_with = "environment")]
     pub(crate) env: Vec<(String, String)>,
@@ -84,10 +87,11 @@ impl Settings {
 
     /// Whether the settings grant the hook anything on the host.
     pub(crate) fn has_grants(&self) -> bool {
-        !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty())
+        self.state || !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty())
     }
 
     pub(crate) fn remove_grants(&mut self) {
+        self.state = false;
         self.directories.clear();
         self.commands.clear();
         self.connections.clear();
@@ -100,6 +104,7 @@ impl Settings {
             ("processes", self.processes.is_some()),
             ("files", self.files.is_some()),
             ("user", self.user.is_some()),
+            ("state", self.state),
             ("dir", !self.directories.is_empty()),
             ("command", !self.commands.is_empty()),
             ("connect", !self.connections.is_empty()),
@@ -133,7 +138,8 @@ impl Settings {
         let files = self.files.iter().map(|files| format!("open {files} files"));
         let user = self.user.iter().map(|user| format!("run as user {user}"));
         let limits = memory.chain(processes).chain(files).chain(user);
-        let directories = self.directories.iter().map(ToString::to_string);
+        let state = self.state.then(|| "keep files in a directory of its own (HOOKVISOR_STATE)".to_owned());
+        let directories = state.into_iter().chain(self.directories.iter().map(ToString::to_string));
         let commands = self.commands.iter().map(|command| match command.runs_anything() {
             true => format!("{command} (which can run any program, unconfined)"),
             false => command.to_string(),

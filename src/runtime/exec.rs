@@ -12,6 +12,7 @@ use crate::backend::Calls;
 use crate::cancel::Cancel;
 use crate::hook::error::LaunchError;
 use crate::hook::scope::Scope;
+use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
 use crate::report::HookReport;
@@ -35,6 +36,7 @@ pub struct Exec {
     cancels: Vec<Cancel>,
     trust_grants: bool,
     confine_all: bool,
+    state: StateRoot,
 }
 
 impl Exec {
@@ -48,6 +50,7 @@ impl Exec {
             cancels: Vec::new(),
             trust_grants: false,
             confine_all: false,
+            state: StateRoot::default(),
         }
     }
 
@@ -74,6 +77,12 @@ impl Exec {
     /// Confines a native hook to what its settings grant, even without `confine = true` in them.
     pub fn confine_all(mut self, confine: bool) -> Self {
         self.confine_all = confine;
+        self
+    }
+
+    /// Sets the directory in which hooks with `state = true` have a directory each. The default is `/var/lib/hookvisor/state`.
+    pub fn state_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state = StateRoot::at(directory);
         self
     }
 
@@ -105,7 +114,7 @@ impl Exec {
 
     fn load(&self) -> Hook {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, false, self.confine_all, None);
+        let native = Native::new(trust, false, self.confine_all, None).with_state(self.state.clone());
         let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), Calls::One, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
         let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };

@@ -181,3 +181,23 @@ fn a_background_process_of_a_command_is_not_waited_for() {
         }
     });
 }
+
+#[test]
+fn what_a_command_reads_is_checked_before_it_starts() {
+    for target in TARGETS {
+        let hooks = hook(target, "");
+        let grant = "[[command]]\nprogram = '/bin/cat'\nstdin = { lines = 'add [a-z]+' }\n";
+        hooks.file("qemu.d/10-sdk.toml", grant, 0o644);
+        let ran = |document: &str| run(&hooks, limits(PATIENT), "/bin/cat", document).0;
+        assert_eq!(stderr(&ran("add one\nadd two\n")), "it exited with 0, wrote 16 bytes and said \"\"\n", "{target}");
+        let report = ran("add one\nflush\n");
+        let said = stderr(&report);
+        assert!(said.starts_with("refused: this hook may not run "), "{target}: {said}");
+        let note = report.hooks[0].notes.join("\n").replace(&hooks.path().display().to_string(), "HOOKS");
+        assert_eq!(
+            note,
+            "the stdin that it gave /bin/cat is refused by `stdin` in HOOKS/qemu.d/10-sdk.toml: line 2 does not match: \
+             \"flush\"; to allow it, write in HOOKS/qemu.d/10-sdk.toml:\n    stdin = { lines = \"add [a-z]+|flush\" }"
+        );
+    }
+}

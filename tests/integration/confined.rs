@@ -3,6 +3,8 @@
 mod commands;
 mod hostile;
 mod settings;
+mod state;
+mod stdin;
 
 use std::fs;
 use std::path::PathBuf;

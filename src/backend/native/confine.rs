@@ -16,6 +16,7 @@ mod memory;
 mod needs;
 mod request;
 mod rules;
+mod stdin;
 mod support;
 
 use std::ffi::{CStr, CString, OsStr, c_long};
@@ -41,6 +42,7 @@ use crate::hook::file::OpenError;
 use crate::hook::kind::Kind;
 use crate::hook::settings::grants::Access;
 use crate::hook::settings::{self, Settings};
+use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
 
 /// Where the shim's file system is put while the programs are covered. Every system has this directory.
@@ -53,6 +55,7 @@ pub(super) struct Confinement {
     trust: Trust,
     settings: Arc<Settings>,
     settings_file: Arc<Path>,
+    state: StateRoot,
     filter: BpfProgram,
     /// User and group.
     user: Option<(u32, u32)>,
@@ -62,7 +65,13 @@ pub(super) struct Confinement {
 
 impl Confinement {
     /// Refuses what this system cannot hold a hook to.
-    pub(super) fn new(hook: &Path, search: &OsStr, settings: &Settings, trust: Trust) -> Result<Self, LaunchError> {
+    pub(super) fn new(
+        hook: &Path,
+        search: &OsStr,
+        settings: &Settings,
+        state: StateRoot,
+        trust: Trust,
+    ) -> Result<Self, LaunchError> {
         let support = Support::of_the_running_kernel();
         support.check()?;
         grants::check(settings, Kind::Native, trust)?;
@@ -105,7 +114,7 @@ impl Confinement {
             }
         }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, trust, settings, settings_file, filter, user, covered })
+        Ok(Self { support, trust, settings, settings_file, state, filter, user, covered })
     }
 
     /// What decides on the commands of one call.
@@ -121,6 +130,11 @@ impl Confinement {
     /// The programs of its commands.
     pub(super) fn programs(&self) -> Vec<PathBuf> {
         self.settings.commands.iter().map(|command| command.program.clone()).collect()
+    }
+
+    /// The hook's own directory, if it has one.
+    pub(super) fn state(&self, hook: &Path) -> Result<Option<State>, LaunchError> {
+        self.settings.state.then(|| self.state.open(hook, self.user, self.trust)).transpose()
     }
 
     /// The directories and files of one call, opened.
@@ -154,11 +168,14 @@ impl Confinement {
         call: &Call<'_>,
         program: &CStr,
         executes: &[PathBuf],
+        state: Option<&State>,
     ) -> Result<Prepared<'_>, LaunchError> {
         let shim = if self.covered.is_empty() { None } else { Some(Shim::new()?) };
         let shim_file = shim.as_ref().map(|shim| shim.file.as_fd());
         let granted = self.granted(call)?;
-        let ruleset = rules::ruleset(self.support, &granted, executes, shim_file)?;
+        let own = state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
+        let granted = granted.iter().map(|(opened, access)| (opened.as_fd(), *access)).chain(own);
+        let ruleset = rules::ruleset(self.support, granted, executes, shim_file)?;
         let questions = Questions {
             broker: shim.is_some(),
             connect: !self.settings.connections.is_empty(),

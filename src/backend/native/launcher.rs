@@ -26,6 +26,7 @@ use crate::backend::{Call, Completion, Program};
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
+use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 
 /// Variables of the host's environment that a hook inherits. Source of the rule: libvirt's virCommandAddEnvPassCommon,
@@ -80,8 +81,13 @@ impl Launcher {
     }
 
     /// The confinement of a hook.
-    pub(super) fn confinement(&self, hook: &Path, settings: &Settings) -> Result<Confinement, LaunchError> {
-        Confinement::new(hook, self.search(), settings, self.trust)
+    pub(super) fn confinement(
+        &self,
+        hook: &Path,
+        settings: &Settings,
+        state: StateRoot,
+    ) -> Result<Confinement, LaunchError> {
+        Confinement::new(hook, self.search(), settings, state, self.trust)
     }
 
     fn search(&self) -> &OsStr {
@@ -155,13 +161,17 @@ impl Launcher {
             HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
         let cancel_events: Vec<BorrowedFd<'_>> =
             call.deadline.cancel_events().map_err(|errno| host_error("could not create an event descriptor", errno))?;
-        let start =
-            Start { path: call.path, head: &file.head, arguments: call.arguments, env: call.env, directory: c"/" };
+        let state = confinement.map(|confinement| confinement.state(call.path)).transpose()?.flatten();
+        let env = state.as_ref().map(|state| state.environment(call.env));
+        let env = env.as_deref().unwrap_or(call.env);
+        let start = Start { path: call.path, head: &file.head, arguments: call.arguments, env, directory: c"/" };
         let executes = confinement.map(|confinement| confinement.executes(call.path, self.search()));
         let executes = executes.unwrap_or_default();
         let launched = self.start(&start, |program| {
             let (parent, child) = pipes::create()?;
-            let prepared = confinement.map(|confinement| confinement.prepare(call, program, &executes)).transpose()?;
+            let prepared = confinement
+                .map(|confinement| confinement.prepare(call, program, &executes, state.as_ref()))
+                .transpose()?;
             Ok((parent, child, prepared))
         })?;
         let Launched { child, guard, taken: pipes, prepared } = launched;

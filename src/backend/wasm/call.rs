@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::Wake;
 
 use wasmtime::{Engine, Store, UpdateDeadline};
-use wasmtime_wasi::{WasiCtxBuilder, WasiView};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView};
 
 use super::block_on::block_on;
 use super::commands::Commands;
 use super::ending::{Ended, Failure};
+use super::error::refused;
 use super::grants;
 use super::sandbox::{Linked, START, Sandbox};
 use super::store::{MemoryQuota, StoreData};
@@ -23,6 +24,7 @@ use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::lines_to_grant_directory;
+use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
@@ -44,6 +46,7 @@ pub(super) struct WasmHook {
     /// Runs the guest's commands.
     pub(super) launcher: Arc<dyn Program>,
     pub(super) trust: Trust,
+    pub(super) state: StateRoot,
 }
 
 impl Program for WasmHook {
@@ -108,16 +111,23 @@ impl Program for WasmHook {
 impl WasmHook {
     /// Creates the store with the grants and limits of this call.
     fn store(&self, call: &Call<'_>, streams: StandardStreams) -> Result<Store<StoreData>, LaunchError> {
+        let state = self.settings.state.then(|| self.state.open(call.hook, None, self.trust)).transpose()?;
+        let env = state.as_ref().map(|state| state.environment(call.env));
+        let env = env.as_deref().unwrap_or(call.env);
         let (mut arguments, mut environment) = (Strings::default(), Strings::default());
         arguments.push(&[call.path.to_string_lossy().as_bytes()]);
         call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
-        call.env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
+        env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
         let mut wasi = WasiCtxBuilder::new();
         wasi.stdin(streams.stdin.clone()).stdout(streams.stdout.clone()).stderr(streams.stderr.clone());
         if matches!(self.program, Linked::Component(_)) {
-            wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(call.env);
+            wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(env);
         }
         grants::apply(&self.settings, self.trust, call.names(), &mut wasi)?;
+        if let Some(state) = &state {
+            grants::preopen(&mut wasi, &state.directory, state.path.to_string_lossy(), FsPerms::ReadWrite)
+                .map_err(|why| refused(format!("its directory {} cannot be used: {why}", state.path.display())))?;
+        }
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);
@@ -125,7 +135,8 @@ impl WasmHook {
         let commands = Commands::new(launcher, broker, call);
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
         let mut data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
-        data.has_empty_root = matches!(self.program, Linked::Module(_)) && self.settings.directories.is_empty();
+        data.has_empty_root =
+            matches!(self.program, Linked::Module(_)) && self.settings.directories.is_empty() && state.is_none();
         let mut store = Store::new(&self.sandbox.engine, data);
         store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
         store.limiter(|data| &mut data.quota);

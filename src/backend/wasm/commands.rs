@@ -44,11 +44,8 @@ impl Commands {
 
     fn launch(&mut self, request: Request) -> Result<Completion, CommandError> {
         let Request { program, arguments, stdin } = request;
-        let Some(granted) = self.broker.granted(&program, &arguments) else {
-            let why = self.broker.refuse(&program, &arguments);
-            return Err(CommandError::Refused(why));
-        };
-        let path = granted.program.clone();
+        let granted = self.broker.decide_with(&program, &arguments, &stdin).map_err(CommandError::Refused)?;
+        let path = granted.program;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let call = Call {
             path: &path,

@@ -55,8 +55,7 @@ pub(super) fn apply(
             if procfs::is_of_a_process(&held) {
                 return Err(unusable(&place, "it belongs to a process".to_owned()));
             }
-            let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-            wasi.preopened_dir(path, directory.guest(&place), rights).map_err(|e| unusable(&place, one_line(&e)))?;
+            preopen(wasi, &held, directory.guest(&place), rights).map_err(|why| unusable(&place, why))?;
         }
     }
     if !settings.connections.is_empty() {
@@ -64,6 +63,17 @@ pub(super) fn apply(
         wasi.socket_addr_check(move |address, use_| is_granted(&granted, address, use_));
     }
     Ok(())
+}
+
+/// Gives a guest a directory that is held open.
+pub(super) fn preopen(
+    wasi: &mut WasiCtxBuilder,
+    held: &impl AsRawFd,
+    guest: impl AsRef<str>,
+    rights: FsPerms,
+) -> Result<(), String> {
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    wasi.preopened_dir(path, guest, rights).map(drop).map_err(|error| one_line(&error))
 }
 
 /// Allows a connection to a granted address. It begins with binding to a port that the system chooses.

@@ -20,11 +20,14 @@ use super::connect::{self, Connected, Pending};
 use super::kernel::{self, Answer, Question};
 use super::memory::Memory;
 use super::request::{self, Message, Reply, Request};
-use crate::backend::broker::Broker;
+use super::stdin::sealed_file;
+use crate::backend::broker::{Broker, Granted};
 use crate::backend::native::guard::GuardedGroup;
 use crate::backend::native::process::{Child, Reaped};
 use crate::backend::native::stat::Stat;
 use crate::hook::error::LaunchError;
+use crate::hook::settings::grants::LONGEST_STDIN;
+use crate::report::termination::Termination;
 
 /// How many commands of one hook may run at once.
 const MOST_COMMANDS: usize = 64;
@@ -77,7 +80,14 @@ pub(crate) struct Service<'a> {
 /// A connection of a shim.
 struct Connection {
     socket: OwnedFd,
+    /// A command whose standard input is read before it is decided on.
+    waiting: Option<Waiting>,
     command: Option<Running>,
+}
+
+struct Waiting {
+    request: Request,
+    stdin: Vec<u8>,
 }
 
 /// A command that runs. Its guard ends before it is reaped.
@@ -175,16 +185,23 @@ impl<'a> Attendant<'a> {
 
     /// Takes one message. Returns whether the connection goes on.
     fn listen(&mut self, connection: &mut Connection) -> bool {
-        match (request::receive(connection.socket.as_fd()), &connection.command) {
+        let message = request::receive(connection.socket.as_fd(), connection.waiting.is_some());
+        match (message, &connection.command) {
             (Message::Nothing, _) => true,
             (Message::Run(request), None) => self.run(connection, request),
+            (Message::Stdin(piece), None) => self.take_stdin(connection, piece),
+            (Message::Signal(signal), None) if connection.waiting.is_some() => {
+                let ended = Termination::Signaled { signal: signal as i32, name: signal.as_str().to_owned() };
+                request::reply(connection.socket.as_fd(), &Reply::Ended(&ended));
+                false
+            }
             (Message::Signal(signal), Some(command)) => {
                 command.child.process().signal_group(signal);
                 true
             }
             // Whoever waits for the command has gone.
             (Message::End, _) => false,
-            (Message::Run(_) | Message::Signal(_) | Message::Unclear, _) => {
+            (Message::Run(_) | Message::Stdin(_) | Message::Signal(_) | Message::Unclear, _) => {
                 self.broker.note("it sent something other than a command to hookvisor's socket".to_owned());
                 request::reply(
                     connection.socket.as_fd(),
@@ -195,18 +212,56 @@ impl<'a> Attendant<'a> {
         }
     }
 
-    /// Starts a command if it is granted. Returns whether the connection goes on.
-    fn run(&mut self, connection: &mut Connection, request: Request) -> bool {
-        let Request { directory, program, arguments, streams } = request;
+    /// Starts a command if it is granted, or asks for its standard input if that decides. Returns whether the connection
+    /// goes on.
+    fn run(&mut self, connection: &mut Connection, mut request: Request) -> bool {
+        request.program = self.as_granted(&request.program).unwrap_or(request.program);
+        match self.broker.decide(&request.program.to_string_lossy(), &request.arguments) {
+            Ok(Granted { checks_stdin: true, .. }) => {
+                connection.waiting = Some(Waiting { request, stdin: Vec::new() });
+                request::reply(connection.socket.as_fd(), &Reply::SendStdin)
+            }
+            Ok(granted) => self.start(connection, granted, request),
+            Err(why) => {
+                request::reply(connection.socket.as_fd(), &Reply::Failed(126, &why));
+                false
+            }
+        }
+    }
+
+    /// Takes a piece of a command's standard input. At its end, starts the command if it is granted with that. Returns
+    /// whether the connection goes on.
+    fn take_stdin(&mut self, connection: &mut Connection, piece: Vec<u8>) -> bool {
+        let Some(mut waiting) = connection.waiting.take() else { return false };
+        let is_whole = piece.is_empty();
+        waiting.stdin.extend(piece);
+        if !is_whole && waiting.stdin.len() <= LONGEST_STDIN {
+            connection.waiting = Some(waiting);
+            return true;
+        }
+        let Waiting { mut request, stdin } = waiting;
+        let name = request.program.to_string_lossy().into_owned();
+        let decided = self.broker.decide_with(&name, &request.arguments, &stdin).map_err(|why| (126, why));
+        let kept = decided.and_then(|granted| match sealed_file(&stdin) {
+            Ok(file) => Ok((granted, file)),
+            Err(error) => Err((125, format!("the stdin of {name} could not be kept: {error}"))),
+        });
+        match kept {
+            Ok((granted, file)) => {
+                request.streams[0] = file;
+                self.start(connection, granted, request)
+            }
+            Err((status, why)) => {
+                request::reply(connection.socket.as_fd(), &Reply::Failed(status, &why));
+                false
+            }
+        }
+    }
+
+    fn start(&mut self, connection: &mut Connection, granted: Granted, request: Request) -> bool {
+        let Granted { program, .. } = granted;
+        let Request { directory, arguments, streams, .. } = request;
         let socket = connection.socket.as_fd();
-        let program = self.as_granted(&program).unwrap_or(program);
-        let name = program.to_string_lossy().into_owned();
-        let Some(granted) = self.broker.granted(&name, &arguments) else {
-            let why = self.broker.refuse(&name, &arguments);
-            request::reply(socket, &Reply::Failed(126, &why));
-            return false;
-        };
-        let program = granted.program.clone();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let command = Command { program: &program, arguments: &arguments, directory: &directory, streams };
         match self.starter.start_command(command) {
@@ -267,7 +322,7 @@ impl<'a> Attendant<'a> {
             Ok(ours)
         };
         match pair() {
-            Ok(socket) => self.connections.push(Connection { socket, command: None }),
+            Ok(socket) => self.connections.push(Connection { socket, waiting: None, command: None }),
             Err(errno) => {
                 if errno == Errno::EAGAIN {
                     self.broker.note(format!("it asked for more than {MOST_COMMANDS} commands at once"));

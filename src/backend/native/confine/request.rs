@@ -19,6 +19,8 @@ const LONGEST: usize = 256 << 10;
 pub(super) enum Message {
     Run(Request),
     Signal(Signal),
+    /// A piece of the command's standard input; an empty one is its end.
+    Stdin(Vec<u8>),
     /// It has closed its end.
     End,
     /// It makes no sense.
@@ -38,8 +40,8 @@ pub(super) struct Request {
     pub(super) streams: [OwnedFd; 3],
 }
 
-/// The next message, without waiting.
-pub(super) fn receive(socket: BorrowedFd<'_>) -> Message {
+/// The next message, without waiting. `reads_stdin`: the shim was asked for the command's standard input.
+pub(super) fn receive(socket: BorrowedFd<'_>, reads_stdin: bool) -> Message {
     let mut buffer = vec![0; LONGEST];
     let Received { length, whole, descriptors } = match kernel::receive(socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
         Ok(received) => received,
@@ -51,6 +53,8 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Message {
         [] => Message::End,
         [b'K', signal] => Signal::try_from(i32::from(*signal)).map_or(Message::Unclear, Message::Signal),
         _ if !whole => Message::Unclear,
+        [b'D', piece @ ..] if reads_stdin => Message::Stdin(piece.to_vec()),
+        _ if reads_stdin => Message::Unclear,
         message => request(message, descriptors).map_or(Message::Unclear, Message::Run),
     }
 }
@@ -76,6 +80,8 @@ fn request(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Request> {
 #[derive(Debug)]
 pub(super) enum Reply<'a> {
     Running,
+    /// It shall send what the command would read.
+    SendStdin,
     Ended(&'a Termination),
     /// The command does not run: an exit status, and a line for stderr.
     Failed(u8, &'a str),
@@ -85,6 +91,7 @@ pub(super) enum Reply<'a> {
 pub(super) fn reply(socket: BorrowedFd<'_>, reply: &Reply<'_>) -> bool {
     let message = match reply {
         Reply::Running => b"G".to_vec(),
+        Reply::SendStdin => b"I".to_vec(),
         Reply::Ended(Termination::Signaled { signal, .. }) => vec![b'S', signal.to_le_bytes()[0]],
         Reply::Ended(termination) => vec![b'X', termination.exit_status()],
         Reply::Failed(status, why) => {

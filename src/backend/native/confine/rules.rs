@@ -14,9 +14,9 @@ use crate::hook::error::LaunchError;
 use crate::hook::settings::grants::Access;
 
 /// Everything that the version knows is refused, but for this.
-pub(super) fn ruleset(
+pub(super) fn ruleset<'a>(
     support: Support,
-    granted: &[(OwnedFd, Access)],
+    granted: impl Iterator<Item = (BorrowedFd<'a>, Access)>,
     executes: &[PathBuf],
     shim: Option<BorrowedFd<'_>>,
 ) -> Result<OwnedFd, LaunchError> {
@@ -40,7 +40,7 @@ pub(super) fn ruleset(
             rules.allow(path, execute)?;
         }
         for (opened, access) in granted {
-            rules.allow_opened(opened.as_fd(), rights(*access))?;
+            rules.allow_opened(opened, rights(access))?;
         }
         if let Some(shim) = shim {
             rules.ruleset = rules.ruleset.add_rule(PathBeneath::new(shim, execute))?;

@@ -1,5 +1,6 @@
 //! The program that a confined hook executes in place of each command that it is granted. It asks the runtime to run the
-//! command, and ends as the command ends.
+//! command, and ends as the command ends. Executed by the runtime itself, it is the keeper of a command that is left
+//! running ([`keeper`]).
 //!
 //! build.rs compiles this file to a static program without the standard library. It is not trusted: a hook can say the
 //! same things by itself, and gets the same answers.
@@ -8,13 +9,21 @@
 //! - Request: the number of arguments (4 bytes), the working directory, the path that was executed and the arguments, each
 //!   ending with a NUL byte; with the three standard streams.
 //! - Then one message for each signal that this program gets: `K` and the signal.
-//! - Answers: `G` the command runs; `X` and a byte: it exited with this status; `S` and a byte: this signal killed it;
+//! - Answers: `I` the runtime checks the standard input first: this program reads it and sends it, as messages of `D` and a
+//!   piece, the last of which is empty. `G` the command runs; `X` and a byte: it exited with this status; `S` and a byte: this signal killed it;
 //!   `E`, a byte and a text: it does not run; this is the exit status and the reason.
 #![no_std]
 #![no_main]
 #![no_builtins]
 
-use core::arch::{asm, global_asm};
+#[path = "shim/keeper.rs"]
+mod keeper;
+#[path = "shim/sys.rs"]
+mod sys;
+
+use core::arch::global_asm;
+
+use sys::{call, exit, number};
 
 const AF_UNIX: usize = 1;
 const SOCK_SEQPACKET: usize = 5;
@@ -32,79 +41,18 @@ const SIG_IGN: usize = 1;
 const SIG_BLOCK: usize = 0;
 const SIG_SETMASK: usize = 2;
 const EINTR: isize = -4;
+const EAGAIN: isize = -11;
+/// The runtime has closed its end with messages unread. Its answer can still be received.
+const ECONNRESET: isize = -104;
 /// HUP, INT, QUIT, USR1, USR2, TERM.
 const FORWARDED: [u8; 6] = [1, 2, 3, 10, 12, 15];
 /// The kernel's longest path.
 const LONGEST_PATH: usize = 4096;
 
 #[cfg(target_arch = "x86_64")]
-mod number {
-    pub const READ: usize = 0;
-    pub const WRITE: usize = 1;
-    pub const CLOSE: usize = 3;
-    pub const SIGACTION: usize = 13;
-    pub const SIGPROCMASK: usize = 14;
-    pub const GETPID: usize = 39;
-    pub const SOCKET: usize = 41;
-    pub const SENDTO: usize = 44;
-    pub const RECVFROM: usize = 45;
-    pub const SENDMSG: usize = 46;
-    pub const KILL: usize = 62;
-    pub const FCNTL: usize = 72;
-    pub const GETCWD: usize = 79;
-    pub const EXIT_GROUP: usize = 231;
-    pub const OPENAT: usize = 257;
-    pub const PPOLL: usize = 271;
-    pub const SIGNALFD: usize = 289;
-}
-
-#[cfg(target_arch = "aarch64")]
-mod number {
-    pub const READ: usize = 63;
-    pub const WRITE: usize = 64;
-    pub const CLOSE: usize = 57;
-    pub const SIGACTION: usize = 134;
-    pub const SIGPROCMASK: usize = 135;
-    pub const GETPID: usize = 172;
-    pub const SOCKET: usize = 198;
-    pub const SENDTO: usize = 206;
-    pub const RECVFROM: usize = 207;
-    pub const SENDMSG: usize = 211;
-    pub const KILL: usize = 129;
-    pub const FCNTL: usize = 25;
-    pub const GETCWD: usize = 17;
-    pub const EXIT_GROUP: usize = 94;
-    pub const OPENAT: usize = 56;
-    pub const PPOLL: usize = 73;
-    pub const SIGNALFD: usize = 74;
-}
-
-#[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {start}", start = sym start);
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x29, #0", "mov x0, sp", "bl {start}", start = sym start);
-
-#[cfg(target_arch = "x86_64")]
-unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
-    let result: isize;
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
-             in("r8") e, in("r9") f, lateout("rcx") _, lateout("r11") _, options(nostack));
-    }
-    result
-}
-
-#[cfg(target_arch = "aarch64")]
-unsafe fn call(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
-    let result: isize;
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d,
-             in("x4") e, in("x5") f, options(nostack));
-    }
-    result
-}
 
 #[repr(C)]
 struct Vector {
@@ -146,6 +94,7 @@ extern "C" fn start(stack: *const usize) -> ! {
     unsafe {
         let argc = *stack;
         let argv = stack.add(1).cast::<*const u8>();
+        let envp = argv.add(argc + 1);
         let mut at = argc + 2;
         while *stack.add(at) != 0 {
             at += 1;
@@ -157,6 +106,9 @@ extern "C" fn start(stack: *const usize) -> ! {
                 executed = *stack.add(at + 1) as *const u8;
             }
             at += 2;
+        }
+        if argc > 3 && is(executed, keeper::EXECUTED_AS) {
+            keeper::run(argv, envp);
         }
         run(argc, argv, executed)
     }
@@ -248,14 +200,16 @@ unsafe fn request(socket: usize, argc: usize, argv: *const *const u8, executed: 
 /// Waits for the command's end, passing signals on.
 unsafe fn answer(socket: usize, signals: usize) -> ! {
     let mut buffer = [0_u8; 4096];
+    let mut reads_stdin = false;
     loop {
         let mut poll = [
             Poll { descriptor: socket as i32, events: POLLIN, returned: 0 },
             Poll { descriptor: signals as i32, events: POLLIN, returned: 0 },
+            Poll { descriptor: if reads_stdin { 0 } else { -1 }, events: POLLIN, returned: 0 },
         ];
         // SAFETY: every call gets pointers to what lives here, with its size.
         unsafe {
-            call(number::PPOLL, [poll.as_mut_ptr() as usize, 2, 0, 0, 0, 0]);
+            call(number::PPOLL, [poll.as_mut_ptr() as usize, poll.len(), 0, 0, 0, 0]);
             if poll[1].returned != 0 {
                 let read = call(number::READ, [signals, buffer.as_mut_ptr() as usize, 128, 0, 0, 0]);
                 if read > 0 {
@@ -265,10 +219,11 @@ unsafe fn answer(socket: usize, signals: usize) -> ! {
             }
             if poll[0].returned != 0 {
                 let read = call(number::RECVFROM, [socket, buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0]);
-                if read == EINTR {
+                if read == EINTR || read == ECONNRESET {
                     continue;
                 }
                 match (buffer[0], read) {
+                    (b'I', 1..) => reads_stdin = true,
                     // The command has its own copies: only they keep a pipe open from now on.
                     (b'G', 1..) => (0..3).for_each(|stream| {
                         call(number::CLOSE, [stream, 0, 0, 0, 0, 0]);
@@ -278,6 +233,17 @@ unsafe fn answer(socket: usize, signals: usize) -> ! {
                     (b'E', 2..) => fail(buffer[1], &buffer[2..read as usize]),
                     _ => exit(125),
                 }
+            } else if poll[2].returned != 0 {
+                let piece = buffer.as_mut_ptr().add(1) as usize;
+                let read = call(number::READ, [0, piece, buffer.len() - 1, 0, 0, 0]);
+                if read == EINTR || read == EAGAIN {
+                    continue;
+                }
+                // What cannot be read is at its end.
+                let length = if read > 0 { read as usize } else { 0 };
+                reads_stdin = length > 0;
+                buffer[0] = b'D';
+                call(number::SENDTO, [socket, buffer.as_ptr() as usize, length + 1, MSG_NOSIGNAL, 0, 0]);
             }
         }
     }
@@ -302,11 +268,11 @@ fn fail(status: u8, why: &[u8]) -> ! {
     exit(status)
 }
 
-fn exit(status: u8) -> ! {
-    loop {
-        // SAFETY: it does not return.
-        unsafe { call(number::EXIT_GROUP, [status as usize, 0, 0, 0, 0, 0]) };
-    }
+/// Whether a string that ends with a NUL byte is this one.
+unsafe fn is(string: *const u8, text: &core::ffi::CStr) -> bool {
+    let text = text.to_bytes_with_nul();
+    // SAFETY: no byte before the compared one was the NUL.
+    (0..text.len()).all(|at| unsafe { *string.add(at) } == text[at])
 }
 
 /// The length of a string with its NUL byte.

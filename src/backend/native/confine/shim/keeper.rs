@@ -1,0 +1,192 @@
+//! The keeper of a command that is left running: it starts the command, waits for its end and that of all that it has
+//! started, and kills what is left when the time is over. It needs nothing of the runtime, which may have ended long before.
+//!
+//! Arguments: the milliseconds until SIGTERM, the milliseconds from there to SIGKILL, the program, the program's arguments.
+//! Standard output: a pipe. Where the command could not be executed, the errno is written to it as four bytes. It is closed
+//! once that is known.
+
+use core::ffi::CStr;
+
+use super::sys::{call, exit, number};
+
+/// The path by which the runtime executes this program, as the keeper.
+pub const EXECUTED_AS: &CStr = c"/proc/self/fd/0";
+
+const STATUS: usize = 4;
+const NULL: usize = 3;
+const O_RDWR: usize = 2;
+const O_CLOEXEC: usize = 0o2000000;
+const SIGKILL: usize = 9;
+const SIGTERM: usize = 15;
+const SIGCHLD: usize = 17;
+const SIGCONT: usize = 18;
+const SIG_BLOCK: usize = 0;
+const SIG_SETMASK: usize = 2;
+const PR_SET_CHILD_SUBREAPER: usize = 36;
+const CLOCK_MONOTONIC: usize = 1;
+const WNOHANG: usize = 1;
+const ECHILD: isize = -10;
+const ALL: usize = usize::MAX;
+/// The pause between two rounds of SIGKILL, in milliseconds.
+const AGAIN: u64 = 50;
+/// The rounds in which nobody ends although nobody can be listed: where the kernel has no list of children.
+const ROUNDS: u32 = 20;
+
+/// # Safety
+/// `argv` has four arguments or more, and it and `envp` are as for execve(2).
+pub unsafe fn run(argv: *const *const u8, envp: *const *const u8) -> ! {
+    // SAFETY: the caller's promise; every call gets numbers, or pointers to what lives here.
+    unsafe {
+        let (time, grace) = (decimal(*argv.add(1)), decimal(*argv.add(2)));
+        // Only the three streams are open, so these numbers are free.
+        call(number::OPENAT, [0, c"/dev/null".as_ptr() as usize, O_RDWR | O_CLOEXEC, 0, 0, 0]);
+        call(number::DUP3, [1, STATUS, O_CLOEXEC, 0, 0, 0]);
+        for stream in 0..3 {
+            call(number::DUP3, [NULL, stream, 0, 0, 0, 0]);
+        }
+        match fork() {
+            0 => {}
+            pid @ 1.. => {
+                let _ = pid;
+                exit(0)
+            }
+            errno => fail(errno),
+        }
+        call(number::SETSID, [0; 6]);
+        call(number::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
+        let ended = 1_u64 << (SIGCHLD - 1);
+        call(number::SIGPROCMASK, [SIG_BLOCK, &raw const ended as usize, 0, 8, 0, 0]);
+        let command = match fork() {
+            0 => execute(argv.add(3), envp),
+            command @ 1.. => command as usize,
+            errno => fail(errno),
+        };
+        call(number::CLOSE, [STATUS, 0, 0, 0, 0, 0]);
+        let mut kept = Kept { command, runs: true };
+        kept.wait(time);
+        kept.signal(SIGTERM);
+        kept.wait(grace);
+        for _ in 0..ROUNDS {
+            while kept.signal(SIGKILL) {
+                kept.wait(AGAIN);
+            }
+            kept.wait(AGAIN);
+        }
+        exit(0)
+    }
+}
+
+/// What the keeper waits for.
+struct Kept {
+    command: usize,
+    /// Whether the command itself has not been reaped: until then its number, and its group's, is its own.
+    runs: bool,
+}
+
+impl Kept {
+    /// Reaps what ends, for so many milliseconds. Ends this process if nothing is left.
+    unsafe fn wait(&mut self, milliseconds: u64) {
+        let ended = 1_u64 << (SIGCHLD - 1);
+        let until = now().saturating_add(milliseconds);
+        loop {
+            // SAFETY: every call gets numbers, or pointers to what lives here.
+            unsafe {
+                loop {
+                    match call(number::WAIT4, [ALL, 0, WNOHANG, 0, 0, 0]) {
+                        ECHILD => exit(0),
+                        pid @ 1.. => self.runs &= pid as usize != self.command,
+                        _ => break,
+                    }
+                }
+                let left = until.saturating_sub(now());
+                if left == 0 {
+                    return;
+                }
+                let time = [left / 1000, left % 1000 * 1_000_000];
+                let arguments = [&raw const ended as usize, 0, time.as_ptr() as usize, 8, 0, 0];
+                call(number::SIGTIMEDWAIT, arguments);
+            }
+        }
+    }
+
+    /// Signals the command's group, and the children of this process: what the command has left is among them, as it is
+    /// their reaper. Returns whether it could reach anybody.
+    unsafe fn signal(&self, signal: usize) -> bool {
+        let mut reached = false;
+        let mut to = |pid: usize| {
+            // SAFETY: calls on numbers.
+            unsafe {
+                reached |= call(number::KILL, [pid, signal, 0, 0, 0, 0]) == 0;
+                call(number::KILL, [pid, SIGCONT, 0, 0, 0, 0]);
+            }
+        };
+        if self.runs {
+            to(self.command.wrapping_neg());
+        }
+        let mut list = [0_u8; 4096];
+        // SAFETY: every call gets numbers, or pointers to what lives here, with its size.
+        let read = unsafe {
+            let path = c"/proc/thread-self/children".as_ptr() as usize;
+            let file = call(number::OPENAT, [0, path, O_CLOEXEC, 0, 0, 0]);
+            if file < 0 {
+                return reached;
+            }
+            let read = call(number::READ, [file as usize, list.as_mut_ptr() as usize, list.len(), 0, 0, 0]);
+            call(number::CLOSE, [file as usize, 0, 0, 0, 0, 0]);
+            read
+        };
+        let mut pid = 0;
+        for &byte in list.iter().take(if read > 0 { read as usize } else { 0 }) {
+            match byte {
+                b'0'..=b'9' => pid = pid * 10 + usize::from(byte - b'0'),
+                _ if pid > 1 => to(core::mem::take(&mut pid)),
+                _ => pid = 0,
+            }
+        }
+        reached
+    }
+}
+
+/// # Safety
+/// Both arrays are as for execve(2).
+unsafe fn execute(argv: *const *const u8, envp: *const *const u8) -> ! {
+    let none = 0_u64;
+    // SAFETY: the caller's promise; every call gets numbers, or pointers to what lives here.
+    unsafe {
+        call(number::SETPGID, [0; 6]);
+        call(number::SIGPROCMASK, [SIG_SETMASK, &raw const none as usize, 0, 8, 0, 0]);
+        fail(call(number::EXECVE, [*argv as usize, argv as usize, envp as usize, 0, 0, 0]))
+    }
+}
+
+fn fork() -> isize {
+    // SAFETY: without a stack of its own, the child has a copy of this process's memory.
+    unsafe { call(number::CLONE, [SIGCHLD, 0, 0, 0, 0, 0]) }
+}
+
+fn fail(errno: isize) -> ! {
+    let errno = (-errno as i32).to_ne_bytes();
+    // SAFETY: the array has this length.
+    unsafe { call(number::WRITE, [STATUS, errno.as_ptr() as usize, errno.len(), 0, 0, 0]) };
+    exit(127)
+}
+
+/// Milliseconds.
+fn now() -> u64 {
+    let mut time = [0_u64; 2];
+    // SAFETY: the array is as large as the kernel's structure.
+    unsafe { call(number::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as usize, 0, 0, 0, 0]) };
+    time[0] * 1000 + time[1] / 1_000_000
+}
+
+/// # Safety
+/// The text ends with a NUL byte.
+unsafe fn decimal(text: *const u8) -> u64 {
+    let (mut number, mut at) = (0_u64, 0);
+    // SAFETY: no byte before this was the NUL.
+    while let digit @ b'0'..=b'9' = unsafe { *text.add(at) } {
+        number = number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        at += 1;
+    }
+    number
+}
