@@ -43,7 +43,9 @@
 //! Tested on Linux 6.1 (Debian's) and 6.18. Needs 5.4 at least, for pidfds that can be waited for.
 //!
 //! # Logging
-//! All activity is logged through [`tracing`], in the spans `event` (driver, object, operation, stage) and `hook` (path, kind):
+//! All activity is logged through [`tracing`], in a span `event` for each call, and a span `hook` for each hook in it. Their fields have
+//! OpenTelemetry's names, such as `hookvisor.driver`, `process.executable.path` and `error.type`; the book's page for daemon authors
+//! lists them. The log's targets:
 //!
 //! | target | level | when |
 //! |---|---|---|

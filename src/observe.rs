@@ -1,22 +1,56 @@
 //! Logs and spans ([`tracing`]) and, with the feature `metrics`, counts and durations. The crate documentation lists them.
+//!
+//! Names follow OpenTelemetry's conventions: a span's name has few values, attributes have a namespace, and `error.type` is there
+//! only if something failed.
 
 use std::path::Path;
 
 use tracing::Span;
+use tracing::field::Empty;
 
 use crate::event::Event;
 use crate::hook::kind::Kind;
 use crate::limits::Deadline;
+use crate::report::termination::Termination;
 use crate::report::{Decision, HookReport, Report};
 use crate::stage::Stage;
 
+/// The span of one call. [`decided`] adds its result.
 pub(crate) fn event_span(event: &Event, stage: Stage) -> Span {
-    let (driver, object, operation) = (event.driver(), event.object(), event.operation());
-    tracing::info_span!(target: "hookvisor::event", "event", driver, object, operation, %stage)
+    tracing::info_span!(
+        target: "hookvisor::event", "event",
+        otel.name = %format_args!("{} {}", event.driver(), event.operation()),
+        hookvisor.driver = event.driver(),
+        hookvisor.object = event.object(),
+        hookvisor.operation = event.operation(),
+        hookvisor.sub_operation = event.sub_operation(),
+        hookvisor.stage = %stage,
+        hookvisor.decision = Empty,
+        hookvisor.status = Empty,
+        "error.type" = Empty,
+        otel.status_code = Empty,
+    )
 }
 
+/// The span of one hook. [`finished`] adds how it ended.
 pub(crate) fn hook_span(path: &Path, kind: Kind) -> Span {
-    tracing::info_span!(target: "hookvisor::hook", "hook", path = %path.display(), kind = kind.name())
+    let name = path.file_name().unwrap_or_default();
+    tracing::info_span!(
+        target: "hookvisor::hook", "hook",
+        otel.name = %name.display(),
+        process.executable.name = %name.display(),
+        process.executable.path = %path.display(),
+        hookvisor.kind = kind.name(),
+        hookvisor.termination = Empty,
+        hookvisor.status = Empty,
+        process.exit.code = Empty,
+        "error.type" = Empty,
+        otel.status_code = Empty,
+    )
+}
+
+fn failed(span: &Span, why: &str) {
+    span.record("error.type", why).record("otel.status_code", "ERROR");
 }
 
 /// Counts a hook as running until this is dropped.
@@ -45,7 +79,7 @@ pub(crate) fn slow(hook: &Path, deadline: &Deadline) {
 }
 
 /// Logs one line per call.
-pub(crate) fn finished(event: &Event, ended: &HookReport) {
+pub(crate) fn finished(span: &Span, event: &Event, ended: &HookReport) {
     #[cfg(feature = "metrics")]
     numbers::finished(event, ended);
     let (driver, object, operation) = (event.driver(), event.object(), event.operation());
@@ -53,36 +87,64 @@ pub(crate) fn finished(event: &Event, ended: &HookReport) {
     let duration_us = u64::try_from(ended.duration.as_micros()).unwrap_or(u64::MAX);
     if ended.termination.is_success() {
         tracing::info!(
-            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            target: "hookvisor::call",
+            {
+                hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
+                hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
+            },
             "Hook script {hook} {driver} succeeded{}", ended.remark()
         );
     } else if !ended.decides {
         tracing::error!(
-            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            target: "hookvisor::call",
+            {
+                hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
+                hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
+            },
             "{} (the guest is already running, so this does not veto)",
             String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
         );
     } else {
         // Build the entry only if it is logged.
         tracing::warn!(
-            target: "hookvisor::call", driver, object, operation, %hook, status, duration_us,
+            target: "hookvisor::call",
+            {
+                hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
+                hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
+            },
             "{}", String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
         );
     }
+    span.record("hookvisor.termination", ended.termination.name()).record("hookvisor.status", status);
+    if let Termination::Exited(code) = ended.termination {
+        span.record("process.exit.code", code);
+    }
+    if !ended.termination.is_success() {
+        failed(span, ended.termination.name());
+    }
 }
 
-pub(crate) fn decided(report: &Report) {
-    if report.decision != Decision::Vetoed {
-        return;
+pub(crate) fn decided(span: &Span, report: &Report) {
+    let status = report.exit_status();
+    if report.decision == Decision::Vetoed {
+        #[cfg(feature = "metrics")]
+        numbers::vetoed(&report.event);
+        let (driver, object, operation) = (report.event.driver(), report.event.object(), report.event.operation());
+        tracing::info!(
+            target: "hookvisor::vetoed",
+            {
+                hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
+                hookvisor.status = status
+            },
+            "{driver} {object}: {operation} is vetoed"
+        );
     }
-    #[cfg(feature = "metrics")]
-    numbers::vetoed(&report.event);
-    let event = &report.event;
-    let (driver, object, operation) = (event.driver(), event.object(), event.operation());
-    tracing::info!(
-        target: "hookvisor::vetoed", driver, object, operation, status = report.exit_status(),
-        "{driver} {object}: {operation} is vetoed"
-    );
+    span.record("hookvisor.decision", report.decision.name()).record("hookvisor.status", status);
+    match report.decision {
+        Decision::Vetoed => failed(span, "vetoed"),
+        _ if report.failures().next().is_some() => failed(span, "hook-failed"),
+        _ => {}
+    }
 }
 
 pub(crate) fn reloaded(succeeded: bool) {

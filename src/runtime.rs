@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -60,6 +61,9 @@ const RELOAD_PAUSE: Duration = Duration::from_millis(5);
 /// hooks have ended; [`Limits`] bounds that time. In async code, use the `_async` methods (feature `async`) or a thread that
 /// may block. A blocking call inside an async task does not panic.
 ///
+/// A runtime belongs to the process that built it. In a fork it refuses every event, because the fork lacks the threads that end
+/// hooks in time. Build another one there: after daemonizing, not before.
+///
 /// ```no_run
 /// use hookvisor::{Event, Runtime, Verdict};
 ///
@@ -75,6 +79,8 @@ const RELOAD_PAUSE: Duration = Duration::from_millis(5);
 pub struct Runtime(Arc<Shared>);
 
 struct Shared {
+    /// The process that built it.
+    process: u32,
     directory: PathBuf,
     limits: Limits,
     driver_limits: BTreeMap<String, Limits>,
@@ -318,6 +324,7 @@ impl RuntimeBuilder {
         let directory = std::path::absolute(&self.directory).map_err(|error| LoadError::new(&self.directory, error))?;
         let conventions = Conventions::new(self.conventions, self.any_operation)?;
         let runtime = Runtime(Arc::new(Shared {
+            process: process::id(),
             directory,
             limits: self.limits,
             driver_limits: self.driver_limits,
@@ -509,6 +516,14 @@ impl Shared {
             let _ = self.reload();
         }
         self.hooks()
+    }
+
+    /// Why no event can be run in this process. Asked before any lock: a thread that the fork lacks may hold it.
+    fn forked(&self) -> Option<String> {
+        let builder = self.process;
+        (builder != process::id()).then(|| {
+            format!("the runtime belongs to process {builder}, and this process is a fork of it: build one here, after the fork")
+        })
     }
 
     /// Why an event is refused before any hook is called.

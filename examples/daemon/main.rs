@@ -15,9 +15,11 @@
 
 mod ctl;
 mod guests;
+mod metrics;
 mod server;
 mod state;
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,6 +64,9 @@ struct Daemon {
     /// Maximum number of hooks that run at once
     #[arg(long, value_name = "N")]
     max_hooks: Option<NonZeroUsize>,
+    /// Address of the metrics (`/metrics`, for Prometheus)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     /// Format of the log on standard error
     #[arg(long, value_enum, default_value = "text")]
     log: Log,
@@ -97,6 +102,10 @@ impl Daemon {
         match self.log {
             Log::Text => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
             Log::Json => tracing_subscriber::fmt().json().with_writer(std::io::stderr).init(),
+        }
+        // Before the hooks are loaded, which is counted too.
+        if let Some(address) = self.metrics {
+            metrics::serve(address)?;
         }
         let ending = Cancel::new();
         let mut hooks = Runtime::builder(self.hooks).convention(convention()).end_with_host();

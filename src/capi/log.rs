@@ -180,10 +180,10 @@ impl Fields {
     fn text(&mut self, name: &str) -> Option<&mut Option<CString>> {
         Some(match name {
             "message" => &mut self.message,
-            "driver" => &mut self.driver,
-            "object" => &mut self.object,
-            "operation" => &mut self.operation,
-            "hook" | "path" => &mut self.hook,
+            "hookvisor.driver" => &mut self.driver,
+            "hookvisor.object" => &mut self.object,
+            "hookvisor.operation" => &mut self.operation,
+            "hookvisor.hook" | "process.executable.path" => &mut self.hook,
             _ => return None,
         })
     }
@@ -192,8 +192,8 @@ impl Fields {
 impl Visit for Fields {
     fn record_u64(&mut self, field: &Field, value: u64) {
         match field.name() {
-            "status" => self.status = c_int::try_from(value).ok(),
-            "duration_us" => self.duration = i64::try_from(value).ok(),
+            "hookvisor.status" => self.status = c_int::try_from(value).ok(),
+            "hookvisor.duration_us" => self.duration = i64::try_from(value).ok(),
             _ => {}
         }
     }

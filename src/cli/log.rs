@@ -69,7 +69,7 @@ fn to_configured(log: &LogConfig) -> anyhow::Result<()> {
             install(
                 journal
                     .with_syslog_identifier("hookvisor".to_owned())
-                    .with_field_prefix(Some("HOOKVISOR".to_owned()))
+                    .with_field_prefix(None)
                     .with_filter(ours)
                     .and_then(unrecorded()),
             );
@@ -177,7 +177,7 @@ impl Visit for EventText {
     fn record_str(&mut self, field: &Field, value: &str) {
         let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
         // Writing to a string does not fail.
-        let _ = match field.name() {
+        let _ = match field.name().trim_start_matches("hookvisor.") {
             "message" => self.message.write_str(value),
             name if !value.is_empty() && value.chars().all(plain) => write!(self.fields, " {name}={value}"),
             name => write!(self.fields, " {name}={value:?}"),
@@ -206,7 +206,10 @@ mod tests {
         let log = layer().event_format(Style::Line).with_writer(move || Sink(Arc::clone(&sink)));
         tracing::subscriber::with_default(registry().with(log), || {
             let (driver, object, status) = ("qemu", "web 1", 1_u8);
-            tracing::warn!(driver, object, status, "Hook script execution failed: one\ntwo \u{1b}[31mred √\n");
+            tracing::warn!(
+                { hookvisor.driver = driver, hookvisor.object = object, hookvisor.status = status },
+                "Hook script execution failed: one\ntwo \u{1b}[31mred √\n"
+            );
         });
         let written = written.lock().map(|w| String::from_utf8_lossy(&w).into_owned()).unwrap_or_default();
         let after_the_time = written.split_once(' ').map(|(_, rest)| rest);

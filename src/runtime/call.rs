@@ -125,9 +125,15 @@ impl Invocation {
     }
 
     pub(super) fn run_as(self, stage: Stage) -> Report {
-        let _span = observe::event_span(&self.event, stage).entered();
+        let span = observe::event_span(&self.event, stage).entered();
         let began = SystemTime::now();
         let shared = &*self.runtime.0;
+        if let Some(why) = shared.forked() {
+            let mut report = Report::new(&self.event, stage);
+            report.refuse(why);
+            observe::decided(&span, &report);
+            return report;
+        }
         let mut options = CallOptions::new(
             self.limits.as_ref().unwrap_or_else(|| shared.limits_of(self.event.driver())),
             self.cancels,
@@ -140,7 +146,7 @@ impl Invocation {
         let hooks = shared.hooks_now();
         let refusal = shared.refusal(&self.event, &hooks);
         let report = run(&self.event, stage, &hooks, shared.conventions.of(self.event.driver()), refusal, &options);
-        observe::decided(&report);
+        observe::decided(&span, &report);
         if let Some(record) = &shared.record {
             record.event(&report, began);
         }
@@ -279,7 +285,7 @@ fn run(
         }
         ended.sha256 = sha256;
         ended.decides = !event.guest_is_running() || matches!(ended.termination, Termination::Exited(_));
-        observe::finished(event, &ended);
+        observe::finished(&span, event, &ended);
         drop(span);
         report.add(ended);
     }

@@ -1,5 +1,7 @@
 //! Async calls. They run on tokio's blocking threads and never block a worker.
 
+use tracing::{Span, dispatcher};
+
 use super::Runtime;
 use super::call::Invocation;
 use super::guest::Guest;
@@ -39,7 +41,10 @@ impl Invocation {
 
     async fn on_another_thread(self, stage: Stage) -> Report {
         let call = self.clone();
-        match tokio::task::spawn_blocking(move || self.run_as(stage)).await {
+        // The call stays within the task's span, under the subscriber that listens to the task.
+        let (span, log) = (Span::current(), dispatcher::get_default(Clone::clone));
+        let run = move || dispatcher::with_default(&log, || span.in_scope(|| self.run_as(stage)));
+        match tokio::task::spawn_blocking(run).await {
             Ok(report) => report,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

@@ -132,3 +132,53 @@ fn what_a_hook_writes_to_stdout_is_noted_or_passed_on() {
     assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "checked\n", ""));
     assert_eq!(hooks.call(&["run", "network", "default", "start"]).stderr, "");
 }
+
+/// `[convention.NAME]` means the same to every command that reads hookvisor.toml.
+#[test]
+fn run_explain_list_and_check_go_by_a_convention_of_the_administrator_s() {
+    let hooks =
+        Hooks::new().script("srv/vmm.d/10-all", "[ $2 = configure ] && echo '{\"memory\": 1024}'; [ $3 != begin ]");
+    let hooks = hooks.script("srv/vmm.d/20-create", "exit 4").script("srv/vmm.d/30-crate", ":");
+    hooks.file("srv/vmm.d/20-create.toml", "operations = ['create']\n", 0o644);
+    hooks.file("srv/vmm.d/30-crate.toml", "operations = ['crate']\n", 0o644);
+    let config = "\
+        hooks = 'srv'\n\
+        [convention.vmm]\n\
+        closed = true\n\
+        ended_by = 'delete'\n\
+        after_veto = 'run-all'\n\
+        [convention.vmm.operations]\n\
+        create = { stage = 'start', sub_operation = 'begin' }\n\
+        configure = { stage = 'start', filter = 'json' }\n\
+        delete = 'shutdown'\n";
+    let file = hooks.file("hookvisor.toml", config, 0o644);
+    let call = |words: &[&str]| {
+        let (name, rest) = words.split_first().unwrap();
+        hooks.ran(hooks.command(name).arg("--config").arg(&file).args(rest))
+    };
+    let unknown = "driver vmm has no operation \"crate\"";
+    let (listed, checked) = (call(&["list"]), call(&["check"]));
+    assert!(listed.status == 0 && listed.stdout.contains("30-crate (cannot be run)"), "{}", listed.stdout);
+    assert!(checked.status == 1 && checked.stdout.contains(unknown), "{}", checked.stdout);
+    fs::remove_file(hooks.path().join("srv/vmm.d/30-crate")).unwrap();
+    fs::remove_file(hooks.path().join("srv/vmm.d/30-crate.toml")).unwrap();
+    assert_eq!(call(&["check"]).status, 0);
+
+    let explained = call(&["explain", "vmm", "web1", "create"]).stdout;
+    assert!(explained.starts_with("vmm web1 create begin -: start stage"), "{explained}");
+    let explained = call(&["explain", "vmm", "web1", "delete"]).stdout;
+    assert!(explained.starts_with("vmm web1 delete - -: shutdown stage"), "{explained}");
+    assert!(explained.contains("not called:\n     native DIR/srv/vmm.d/20-create"), "{explained}");
+
+    let ran = call(&["run", "vmm", "web1", "create"]);
+    assert_eq!(
+        (ran.status, ran.stderr.lines().count()),
+        (1, 2),
+        "after the first veto, the other hook runs: {}",
+        ran.stderr
+    );
+    let ran = call(&["run", "vmm", "web1", "configure"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "{\"memory\": 1024}\n"), "{}", ran.stderr);
+    let ran = call(&["run", "vmm", "web1", "crate"]);
+    assert!(ran.status == 125 && ran.stderr.contains(unknown), "{} {}", ran.status, ran.stderr);
+}

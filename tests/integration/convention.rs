@@ -6,6 +6,7 @@ use std::process::Command;
 
 use hookvisor::{
     AfterVeto, Config, Convention, Decision, DocumentFormat, Event, LoadError, Operation, Report, Runtime, Stage,
+    Termination,
 };
 
 use crate::support::Hooks;
@@ -146,6 +147,21 @@ fn hooks_after_a_veto_run_if_the_convention_says_so() {
         (report.exit_status(), report.hooks.len())
     };
     assert_eq!((called(vmm()), called(run_all)), ((3, 1), (3, 2)));
+}
+
+/// The book's lines for a vote of the daemon's own: in monitor mode every hook runs, and the daemon decides.
+#[test]
+fn a_daemon_can_have_its_hooks_vote() {
+    let agree = |hooks: &Hooks, votes: usize| {
+        let report = hooks.runtime().call(&event("create")).monitor().run();
+        let all_ran = report.hooks.iter().all(|hook| matches!(hook.termination, Termination::Exited(_)));
+        let agreed = report.hooks.iter().filter(|hook| hook.termination.is_success()).count();
+        report.decision == Decision::Proceed && all_ran && agreed >= votes
+    };
+    let hooks = Hooks::new().script("vmm.d/10-no", "exit 3").script("vmm.d/20-yes", ":").script("vmm.d/30-yes", ":");
+    assert!(agree(&hooks, 2) && !agree(&hooks, 3));
+    let hooks = hooks.script("vmm.d/40-killed", "kill -9 $$");
+    assert!(!agree(&hooks, 2), "a hook that did not answer is not outvoted");
 }
 
 #[test]

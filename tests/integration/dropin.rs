@@ -256,6 +256,21 @@ fn the_journal_gets_the_fields_of_each_call() {
     assert!(entry.contains("Hook script execution failed: Hook script ") && entry.contains("error code 3: no\nXYZZY"));
 }
 
+/// An administrator's `[convention.qemu]` replaces the built-in one for libvirt's hook, too: here, `start` becomes a filter.
+#[test]
+fn libvirt_s_hook_goes_by_a_convention_of_the_administrator_s() {
+    let root =
+        Root::new().hook("qemu", "[ $2 != start ] || echo '<domain><new/></domain>'; [ $2 != stopped ] || exit 3");
+    let root = root.config(
+        "[convention.qemu.operations]\n\
+         start = { stage = 'start', filter = 'xml' }\n\
+         stopped = 'shutdown'\n",
+    );
+    assert_eq!(root.call("start"), said(0, "<domain><new/></domain>\n", ""));
+    let (status, _, stderr) = root.call("stopped");
+    assert!(status == 3 && stderr.contains("failed with error code 3"), "{status} {stderr}");
+}
+
 #[test]
 fn a_missing_journal_is_reported() {
     if Path::new("/run/systemd/journal/socket").exists() {

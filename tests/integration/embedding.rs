@@ -247,7 +247,7 @@ fn operators_see_it() {
         .filter(|line| line.contains("hookvisor::"))
         .map(|line| {
             let line = line.replace(&hooks.path().display().to_string(), "DIR");
-            line.split("duration_us=").next().unwrap_or_default().trim().to_owned()
+            line.split("hookvisor.duration_us=").next().unwrap_or_default().trim().to_owned()
         })
         .collect();
     insta::assert_snapshot!("the_log_has_every_step_in_order", lines.join("\n"));

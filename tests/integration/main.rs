@@ -42,6 +42,7 @@ mod languages;
 mod learn;
 #[cfg(feature = "compiler")]
 mod libvirtd;
+mod misuse;
 mod monitor;
 mod native;
 #[cfg(feature = "compiler")]
@@ -73,4 +74,5 @@ mod silence;
 mod storm;
 mod structure;
 mod takeover;
+mod telemetry;
 mod trust;
