@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::native::detach::Detached;
 use crate::capture::Captured;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
@@ -50,6 +51,11 @@ pub(crate) enum Calls {
 pub(crate) trait Program: Send + Sync {
     /// Calls it and waits until it ends. The call's deadline and grace period bound the wait.
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError>;
+
+    /// Starts a command that nobody waits for: its own time ends it.
+    fn leave(&self, _: &Detached<'_>) -> Result<(), LaunchError> {
+        Err(LaunchError::Refused("it cannot be left running".to_owned()))
+    }
 
     /// The SHA-256 of its code in hexadecimal, if the code was loaded beforehand.
     fn sha256(&self) -> Option<String> {

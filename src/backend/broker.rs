@@ -1,15 +1,17 @@
 //! Decides which commands a hook may run: only those that its settings list. Both kinds of hooks ask here.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Call;
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{CommandGrant, Names, Refusal, lines_to_grant};
+use crate::hook::settings::grants::{Address, CommandGrant, Names, Refusal, lines_to_grant};
 
 /// The maximum number of notes in one report.
 const NOTES: usize = 10;
+/// The number of commands that one call may leave running.
+const MOST_LEFT: usize = 16;
 /// The shown length of a refused command, in bytes.
 const LONGEST_QUOTED: usize = 1000;
 
@@ -20,6 +22,8 @@ pub(crate) struct Broker {
     object: String,
     operation: String,
     notes: Vec<String>,
+    /// How many commands were started and left.
+    left: usize,
 }
 
 /// A command that is granted.
@@ -27,11 +31,13 @@ pub(crate) struct Granted {
     pub(crate) program: PathBuf,
     /// Whether its standard input decides as well.
     pub(crate) checks_stdin: bool,
+    /// It is started and left, for this time.
+    pub(crate) detach: Option<Duration>,
 }
 
 impl Granted {
     fn by(grant: &CommandGrant) -> Self {
-        Self { program: grant.program.clone(), checks_stdin: grant.stdin.is_some() }
+        Self { program: grant.program.clone(), checks_stdin: grant.stdin.is_some(), detach: grant.detach }
     }
 }
 
@@ -39,28 +45,53 @@ impl Broker {
     pub(crate) fn new(settings: Arc<Settings>, settings_file: Arc<Path>, call: &Call<'_>) -> Self {
         let Names { object, operation } = call.names();
         let (object, operation) = (object.to_owned(), operation.to_owned());
-        Self { settings, settings_file, object, operation, notes: Vec::new() }
+        Self { settings, settings_file, object, operation, notes: Vec::new(), left: 0 }
     }
 
     /// Decides on a command before its standard input is known.
     pub(crate) fn decide(&mut self, program: &str, arguments: &[String]) -> Result<Granted, String> {
         let granted = self.matching(program, arguments).next().map(Granted::by);
-        granted.ok_or_else(|| self.refuse(program, arguments))
+        match granted {
+            Some(granted) => self.count(granted),
+            None => Err(self.refuse(program, arguments)),
+        }
     }
 
     /// Decides on a command with its standard input. Of several grants, the first that allows all of it counts.
     pub(crate) fn decide_with(&mut self, program: &str, arguments: &[String], stdin: &[u8]) -> Result<Granted, String> {
-        let mut refusal = None;
+        let (mut granted, mut refusal) = (None, None);
         for grant in self.matching(program, arguments) {
             match grant.stdin.as_ref().map_or(Ok(()), |rule| rule.check(stdin)) {
-                Ok(()) => return Ok(Granted::by(grant)),
-                Err(refused) => drop(refusal.get_or_insert((grant.program.clone(), refused))),
+                Ok(()) => {
+                    granted = Some(Granted::by(grant));
+                    break;
+                }
+                Err(refused) => {
+                    refusal.get_or_insert((grant.program.clone(), refused));
+                }
             }
         }
-        Err(match refusal {
-            Some((program, refused)) => self.refuse_stdin(&program, refused),
-            None => self.refuse(program, arguments),
-        })
+        match (granted, refusal) {
+            (Some(granted), _) => self.count(granted),
+            (None, Some((program, refused))) => Err(self.refuse_stdin(&program, refused)),
+            (None, None) => Err(self.refuse(program, arguments)),
+        }
+    }
+
+    /// Refuses to leave more commands running than one call may.
+    fn count(&mut self, granted: Granted) -> Result<Granted, String> {
+        self.left += usize::from(granted.detach.is_some());
+        if granted.detach.is_some() && self.left > MOST_LEFT {
+            self.note(format!("it asked for more than {MOST_LEFT} commands that are left running"));
+            return Err(format!("one call of a hook may leave {MOST_LEFT} commands running"));
+        }
+        Ok(granted)
+    }
+
+    /// Notes that a command was started and left.
+    pub(crate) fn note_left(&mut self, program: &Path, time: Duration) {
+        let time = humantime::format_duration(time);
+        self.note(format!("it left {} running, for {time} at most (`detach`)", program.display()));
     }
 
     /// The grants that allow a program with these arguments.
@@ -94,7 +125,7 @@ impl Broker {
     }
 
     /// Adds a note about a refused connection.
-    pub(crate) fn refuse_connection(&mut self, to: SocketAddr) {
+    pub(crate) fn refuse_connection(&mut self, to: &Address) {
         let file = self.settings_file.display();
         self.note(format!(
             "it was refused a connection to {to}; to allow it, add to {file}:\n    [[connect]]\n    to = \"{to}\""

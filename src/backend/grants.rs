@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
@@ -10,7 +11,7 @@ use crate::hook::error::LaunchError;
 use crate::hook::file::{self, HookFile, OpenError};
 use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::Access;
+use crate::hook::settings::grants::{Access, Address, ConnectGrant};
 use crate::hook::trust::Trust;
 
 /// Opens the target of a grant and keeps it open: a directory, or for a native hook also a file. Other users must not
@@ -40,6 +41,21 @@ pub(crate) fn open(place: &Path, trust: Trust) -> Result<OwnedFd, OpenError> {
     }
 }
 
+/// Opens a Unix socket that is granted, not to be used itself. Nobody else may have put a link on the way to it.
+pub(crate) fn open_socket(path: &Path, trust: Trust) -> Result<OwnedFd, Errno> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EINVAL) };
+    let directory = file::open_granted_directory(directory, trust).map_err(|error| match error {
+        OpenError::NotFound(_) => Errno::ENOENT,
+        _ => Errno::EACCES,
+    })?;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let socket = openat(&directory, name, flags, Mode::empty())?;
+    match fstat(&socket)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits() {
+        true => Ok(socket),
+        false => Err(Errno::ECONNREFUSED),
+    }
+}
+
 /// Refuses grants that a call could not use.
 pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(), LaunchError> {
     let grants = |what: String| Err(LaunchError::Refused(format!("its settings grant {what}")));
@@ -66,6 +82,23 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
         };
         if let Err(error) = opened {
             return grants(format!("the directory {host}, which cannot be used: {error}"));
+        }
+    }
+    for ConnectGrant { to } in &settings.connections {
+        match (to, kind) {
+            (Address::Udp(_), Kind::Native) => {
+                return grants(format!(
+                    "a connection to {to}, which only a WebAssembly component can have: Linux cannot hold a process to \
+                     the addresses that it sends datagrams to"
+                ));
+            }
+            (Address::Unix(_), Kind::Wasm) => {
+                return grants(format!(
+                    "a connection to {to}, which only a confined native hook can have: WebAssembly hooks have no Unix \
+                     sockets"
+                ));
+            }
+            _ => {}
         }
     }
     for command in &settings.commands {

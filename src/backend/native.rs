@@ -4,6 +4,7 @@
 //! [`process`] represents a running one, and [`kernel`] has the system calls.
 
 mod confine;
+pub(crate) mod detach;
 mod error;
 mod group;
 mod guard;

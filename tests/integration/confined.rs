@@ -1,6 +1,8 @@
 //! Confined native hooks: what is granted works as without confinement, and nothing else works.
 
 mod commands;
+mod connect;
+mod detach;
 mod hostile;
 mod settings;
 mod state;

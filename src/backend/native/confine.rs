@@ -16,13 +16,12 @@ mod memory;
 mod needs;
 mod request;
 mod rules;
-mod stdin;
+mod sealed;
 mod support;
 
 use std::ffi::{CStr, CString, OsStr, c_long};
 use std::fs::File;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +31,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 use seccompiler::BpfProgram;
 
 use self::filter::{Questions, Sockets};
+use self::sealed::sealed_program;
 use self::support::{SHIM, Support};
 use super::error::{c_string, host_error};
 use super::spawn::{Confined, Restriction, above_assigned};
@@ -40,7 +40,7 @@ use crate::backend::{Call, grants};
 use crate::hook::error::LaunchError;
 use crate::hook::file::OpenError;
 use crate::hook::kind::Kind;
-use crate::hook::settings::grants::Access;
+use crate::hook::settings::grants::{Access, Address};
 use crate::hook::settings::{self, Settings};
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
@@ -93,7 +93,15 @@ impl Confinement {
             ));
         }
         let user = settings.user.as_deref().map(|name| user(name).map_err(|why| refused(&why))).transpose()?;
-        let sockets = Sockets { tcp: !settings.connections.is_empty(), unix: false };
+        let unix = settings.connections.iter().find(|connection| matches!(connection.to, Address::Unix(_)));
+        if let (Some(unix), Some(_)) = (unix, user) {
+            return Err(refused(&format!(
+                "have `user` and a connection to {}: the other end would see hookvisor's user instead; remove one of the two",
+                unix.to
+            )));
+        }
+        let tcp = settings.connections.iter().any(|connection| matches!(connection.to, Address::Tcp(_)));
+        let sockets = Sockets { tcp, unix: unix.is_some() };
         let filter = filter::base(support, sockets)
             .map_err(|error| LaunchError::Host { what: "could not create a seccomp filter", why: error.to_string() })?;
         let executes: Vec<PathBuf> =
@@ -123,8 +131,8 @@ impl Confinement {
     }
 
     /// The addresses of its connections.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.settings.connections.iter().map(|connection| connection.to).collect()
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        self.settings.connections.iter().map(|connection| connection.to.clone()).collect()
     }
 
     /// The programs of its commands.
@@ -241,6 +249,19 @@ impl Prepared<'_> {
         let received = kernel::receive(self.receive.as_fd(), &mut [0], MsgFlags::empty()).map_err(failed)?;
         received.descriptors.into_iter().next().ok_or_else(|| failed(Errno::EPROTO))
     }
+}
+
+/// The keeper of a command that is left running, as a program in memory.
+pub(super) fn keeper() -> Result<OwnedFd, LaunchError> {
+    if SHIM.is_empty() {
+        return Err(LaunchError::Refused(
+            "hookvisor cannot leave a command running on this kind of machine".to_owned(),
+        ));
+    }
+    sealed_program(SHIM).map_err(|error| LaunchError::Host {
+        what: "could not make the program that keeps a command",
+        why: error.to_string(),
+    })
 }
 
 /// The shim as a file, on a file system that is mounted nowhere yet. Each launch has its own: it moves into the child's

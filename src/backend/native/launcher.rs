@@ -9,11 +9,12 @@ use std::time::Duration;
 use std::{fs, io};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, faccessat, geteuid};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::unistd::{AccessFlags, faccessat, geteuid, pipe2};
 
 use super::confine::attendant::{Attendant, Command, Service, StartCommand};
-use super::confine::{Confinement, Prepared};
+use super::confine::{self, Confinement, Prepared};
+use super::detach::{self, Detached};
 use super::error::{c_string, host_error};
 use super::guard::{Guard, GuardHandle, GuardedGroup};
 use super::pipes::{self, ChildEnds};
@@ -182,9 +183,11 @@ impl Launcher {
                     listener,
                     starter: self,
                     broker: confinement.broker(call),
+                    grace: call.limits.grace,
                     covered: confinement.programs(),
                     executes,
                     addresses: confinement.addresses(),
+                    trust: self.trust,
                     group: child.process().pid(),
                 }))
             }
@@ -245,9 +248,36 @@ impl Program for Launcher {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
         self.run_hook(call, None)
     }
+
+    fn leave(&self, command: &Detached<'_>) -> Result<(), LaunchError> {
+        let file = HookFile::open(command.program, self.trust)?;
+        let arguments = command.keeper_arguments()?;
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let path = Path::new(detach::KEEPER);
+        let start = Start { path, head: &[], arguments: &arguments, env: &[], directory: command.directory };
+        let launched = self.start(&start, |_| {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| host_error("could not make a pipe", errno))?;
+            let [stdin, stdout, stderr] = detach::streams(confine::keeper()?, write)?;
+            Ok((read, ChildEnds { stdin, stdout, stderr }, None))
+        })?;
+        let Launched { mut child, guard, taken: status, .. } = launched;
+        // The keeper has left this process's children, and the command's time is its own.
+        if let Some(guard) = &guard {
+            guard.withdraw(child.process().pid());
+        }
+        child.reap(FAILED_WAIT);
+        match detach::failure(status) {
+            Some(errno) => Err(self.explain("could not be executed", errno, command.program, &file.head)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl StartCommand for Launcher {
+    fn leave(&self, command: &Detached<'_>) -> Result<(), LaunchError> {
+        Program::leave(self, command)
+    }
+
     fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError> {
         let Command { program, arguments, directory, streams } = command;
         let file = HookFile::open(program, self.trust)?;

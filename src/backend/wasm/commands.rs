@@ -2,10 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::{Request, TooLarge};
 use crate::backend::broker::Broker;
+use crate::backend::native::detach::Detached;
 use crate::backend::{Call, Completion, Program, check_deadline};
+use crate::capture::Capture;
+use crate::hook::error::LaunchError;
 use crate::limits::{Deadline, Expired, Limits};
 use crate::report::termination::Termination;
 
@@ -47,6 +51,9 @@ impl Commands {
         let granted = self.broker.decide_with(&program, &arguments, &stdin).map_err(CommandError::Refused)?;
         let path = granted.program;
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if let Some(time) = granted.detach {
+            return self.leave(&path, &arguments, &stdin, time);
+        }
         let call = Call {
             path: &path,
             hook: &self.hook,
@@ -57,11 +64,7 @@ impl Commands {
             limits: &self.limits,
             keep_stdout: self.limits.stdout,
         };
-        let ended = self.launcher.run(&call).map_err(|why| {
-            let why = format!("{} could not be run: {why}", path.display());
-            self.note(why.clone());
-            CommandError::Failed(why)
-        })?;
+        let ended = self.launcher.run(&call).map_err(|why| self.failed(&path, &why))?;
         for note in &ended.notes {
             self.note(format!("{}: {note}", path.display()));
         }
@@ -71,6 +74,33 @@ impl Commands {
             }
             _ => Ok(ended),
         }
+    }
+
+    /// Starts a command that nobody waits for. It reads nothing, and what it writes is lost.
+    fn leave(
+        &mut self,
+        program: &Path,
+        arguments: &[&str],
+        stdin: &[u8],
+        time: Duration,
+    ) -> Result<Completion, CommandError> {
+        if !stdin.is_empty() {
+            let why = format!("{} is left running (`detach`), and so is given no stdin", program.display());
+            self.note(why.clone());
+            return Err(CommandError::Refused(why));
+        }
+        let command = Detached { program, arguments, directory: c"/", time, grace: self.limits.grace };
+        self.launcher.leave(&command).map_err(|why| self.failed(program, &why))?;
+        self.broker.note_left(program, time);
+        let nothing = || Capture::beginning(0).finish();
+        let (stdout, stderr) = (nothing(), nothing());
+        Ok(Completion { termination: Termination::Exited(0), stdout, stderr, stdout_held: false, notes: Vec::new() })
+    }
+
+    fn failed(&mut self, program: &Path, why: &LaunchError) -> CommandError {
+        let why = format!("{} could not be run: {why}", program.display());
+        self.note(why.clone());
+        CommandError::Failed(why)
     }
 
     /// Refuses a request that execve(2) could not take.

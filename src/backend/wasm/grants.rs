@@ -14,7 +14,7 @@ use super::procfs;
 use crate::hook::error::LaunchError;
 use crate::hook::file::{self, OpenError};
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{Access, ConnectGrant, Names};
+use crate::hook::settings::grants::{Access, Address, ConnectGrant, Names};
 use crate::hook::trust::Trust;
 
 /// Refuses the directory of a process in procfs.
@@ -37,7 +37,9 @@ pub(super) fn apply(
     names: Names<'_>,
     wasi: &mut WasiCtxBuilder,
 ) -> Result<(), LaunchError> {
-    wasi.allow_udp(false).allow_tcp(!settings.connections.is_empty());
+    let granted: Arc<[Address]> = settings.connections.iter().map(|ConnectGrant { to }| to.clone()).collect();
+    let any = |is: fn(&Address) -> bool| granted.iter().any(is);
+    wasi.allow_udp(any(|to| matches!(to, Address::Udp(_)))).allow_tcp(any(|to| matches!(to, Address::Tcp(_))));
     for directory in &settings.directories {
         let rights = match directory.access {
             Access::Read => FsPerms::ReadOnly,
@@ -58,8 +60,7 @@ pub(super) fn apply(
             preopen(wasi, &held, directory.guest(&place), rights).map_err(|why| unusable(&place, why))?;
         }
     }
-    if !settings.connections.is_empty() {
-        let granted: Arc<[SocketAddr]> = settings.connections.iter().map(|ConnectGrant { to }| *to).collect();
+    if !granted.is_empty() {
         wasi.socket_addr_check(move |address, use_| is_granted(&granted, address, use_));
     }
     Ok(())
@@ -78,13 +79,14 @@ pub(super) fn preopen(
 
 /// Allows a connection to a granted address. It begins with binding to a port that the system chooses.
 fn is_granted(
-    granted: &[SocketAddr],
+    granted: &[Address],
     address: SocketAddr,
     use_: SocketAddrUse,
 ) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
     let allowed = match use_ {
-        SocketAddrUse::TcpConnect => granted.contains(&address),
-        SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+        SocketAddrUse::TcpConnect => granted.contains(&Address::Tcp(address)),
+        SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => granted.contains(&Address::Udp(address)),
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.ip().is_unspecified() && address.port() == 0,
         _ => false,
     };
     Box::pin(async move { allowed })

@@ -11,7 +11,7 @@ mod paths;
 mod stdin;
 
 pub(crate) use self::command::CommandGrant;
-pub(crate) use self::connect::ConnectGrant;
+pub(crate) use self::connect::{Address, ConnectGrant};
 pub(crate) use self::directory::{Access, DirectoryGrant};
 pub(crate) use self::lines::lines_to_grant;
 #[cfg(feature = "wasm")]

@@ -66,7 +66,10 @@ fn a_command_that_is_left_ends_in_its_time_with_all_that_it_has_started() {
     alone("confined::detach::a_command_that_is_left_ends_in_its_time_with_all_that_it_has_started", || {
         let before = Leftovers::before();
         let command = |world: &Path| {
-            format!("trap '' TERM; setsid sleep 73101 & sleep 73102 & : > {}/granted/begun; wait; sleep 73103", world.display())
+            format!(
+                "trap '' TERM; setsid sleep 73101 & sleep 73102 & : > {}/granted/begun; wait; sleep 73103",
+                world.display()
+            )
         };
         for (world, _) in both("2s", command) {
             wait_until("the command has begun", || world.at("granted/begun").exists());

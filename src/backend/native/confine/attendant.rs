@@ -4,7 +4,6 @@
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,13 +19,15 @@ use super::connect::{self, Connected, Pending};
 use super::kernel::{self, Answer, Question};
 use super::memory::Memory;
 use super::request::{self, Message, Reply, Request};
-use super::stdin::sealed_file;
+use super::sealed::sealed_file;
 use crate::backend::broker::{Broker, Granted};
+use crate::backend::native::detach::Detached;
 use crate::backend::native::guard::GuardedGroup;
 use crate::backend::native::process::{Child, Reaped};
 use crate::backend::native::stat::Stat;
 use crate::hook::error::LaunchError;
-use crate::hook::settings::grants::LONGEST_STDIN;
+use crate::hook::settings::grants::{Address, LONGEST_STDIN};
+use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
 /// How many commands of one hook may run at once.
@@ -39,6 +40,9 @@ const END_WAIT: Duration = Duration::from_millis(500);
 /// Starts a command, outside of the hook's confinement.
 pub(crate) trait StartCommand {
     fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError>;
+
+    /// Starts a command that nobody waits for.
+    fn leave(&self, command: &Detached<'_>) -> Result<(), LaunchError>;
 }
 
 /// A command that is granted.
@@ -54,12 +58,15 @@ pub(crate) struct Attendant<'a> {
     listener: Option<OwnedFd>,
     starter: &'a dyn StartCommand,
     broker: Broker,
+    /// How long a command that is left has after SIGTERM.
+    grace: Duration,
     /// The programs that are covered, as the settings name them.
     covered: Vec<PathBuf>,
     /// What the hook may execute by itself.
     executes: Vec<PathBuf>,
     /// The addresses that it may connect to.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
+    trust: Trust,
     /// The hook's process group, which it may signal.
     group: Pid,
     connections: Vec<Connection>,
@@ -71,9 +78,11 @@ pub(crate) struct Service<'a> {
     pub(crate) listener: OwnedFd,
     pub(crate) starter: &'a dyn StartCommand,
     pub(crate) broker: Broker,
+    pub(crate) grace: Duration,
     pub(crate) covered: Vec<PathBuf>,
     pub(crate) executes: Vec<PathBuf>,
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) trust: Trust,
     pub(crate) group: Pid,
 }
 
@@ -99,11 +108,11 @@ struct Running {
 
 impl<'a> Attendant<'a> {
     pub(crate) fn new(service: Service<'a>) -> Self {
-        let Service { listener, starter, broker, covered, executes, addresses, group } = service;
+        let Service { listener, starter, broker, grace, covered, executes, addresses, trust, group } = service;
         let listener = Some(listener);
         let executes = executes.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
         let (connections, pending) = (Vec::new(), Vec::new());
-        Self { listener, starter, broker, covered, executes, addresses, group, connections, pending }
+        Self { listener, starter, broker, grace, covered, executes, addresses, trust, group, connections, pending }
     }
 
     /// What to poll.
@@ -259,10 +268,20 @@ impl<'a> Attendant<'a> {
     }
 
     fn start(&mut self, connection: &mut Connection, granted: Granted, request: Request) -> bool {
-        let Granted { program, .. } = granted;
+        let Granted { program, detach, .. } = granted;
         let Request { directory, arguments, streams, .. } = request;
         let socket = connection.socket.as_fd();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        if let Some(time) = detach {
+            let grace = self.grace;
+            let command = Detached { program: &program, arguments: &arguments, directory: &directory, time, grace };
+            if let Err(why) = self.starter.leave(&command) {
+                return self.not_run(socket, &program, &why);
+            }
+            self.broker.note_left(&program, time);
+            request::reply(socket, &Reply::Ended(&Termination::Exited(0)));
+            return false;
+        }
         let command = Command { program: &program, arguments: &arguments, directory: &directory, streams };
         match self.starter.start_command(command) {
             Ok((child, guard)) => {
@@ -271,14 +290,15 @@ impl<'a> Attendant<'a> {
                 request::reply(socket, &Reply::Running);
                 true
             }
-            Err(why) => {
-                let status = why.exit_status();
-                let why = format!("{} could not be run: {why}", program.display());
-                request::reply(socket, &Reply::Failed(status, &why));
-                self.broker.note(why);
-                false
-            }
+            Err(why) => self.not_run(socket, &program, &why),
         }
+    }
+
+    fn not_run(&mut self, socket: BorrowedFd<'_>, program: &Path, error: &LaunchError) -> bool {
+        let why = format!("{} could not be run: {error}", program.display());
+        request::reply(socket, &Reply::Failed(error.exit_status(), &why));
+        self.broker.note(why);
+        false
     }
 
     /// The name that the settings have for a program that was executed by this path: `/sbin/nft` is `/usr/sbin/nft` where
@@ -333,15 +353,12 @@ impl<'a> Attendant<'a> {
     }
 
     fn connect(&mut self, listener: BorrowedFd<'_>, question: &Question) {
-        let is_granted = |address: SocketAddr| {
-            let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
-            self.addresses.iter().any(|&granted| plain(granted) == plain(address))
-        };
-        let answer = match connect::begin(listener, question, is_granted) {
+        let is_granted = |address: &Address| self.addresses.iter().any(|granted| granted.is(address));
+        let answer = match connect::begin(listener, question, self.trust, is_granted) {
             Connected::Done(answer) => answer,
             Connected::Later(pending) => return self.pending.push(pending),
             Connected::Refused(address) => {
-                self.broker.refuse_connection(address);
+                self.broker.refuse_connection(&address);
                 Answer::Error(Errno::EACCES)
             }
         };

@@ -1,20 +1,25 @@
 //! Connections of a confined hook: the runtime carries out connect(2) on a copy of the hook's socket, with a copy of the
 //! address. So what was checked is what is connected to.
 
-use std::ffi::c_int;
+use std::ffi::{OsStr, c_int};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{SockaddrStorage, connect, getsockopt, sockopt};
+use nix::sys::socket::{SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockopt, sockopt};
 use nix::unistd::Pid;
 
 use super::kernel::{self, Answer, Question};
 use super::memory::Memory;
+use crate::backend::grants;
+use crate::hook::settings::grants::Address;
+use crate::hook::trust::Trust;
 
-/// The size of an IPv6 address, the longer of the two.
-const LONGEST_ADDRESS: usize = 28;
+/// The size of a Unix address, the longest of the three.
+const LONGEST_ADDRESS: usize = 110;
+const IPV6_ADDRESS: usize = 28;
 
 /// A connection that is being made.
 pub(super) struct Pending {
@@ -28,14 +33,15 @@ pub(super) enum Connected {
     Done(Answer),
     Later(Pending),
     /// It is not granted.
-    Refused(SocketAddr),
+    Refused(Address),
 }
 
 /// Makes a connection if `is_granted` says so.
 pub(super) fn begin(
     listener: BorrowedFd<'_>,
     question: &Question,
-    is_granted: impl FnOnce(SocketAddr) -> bool,
+    trust: Trust,
+    is_granted: impl FnOnce(&Address) -> bool,
 ) -> Connected {
     let fault = Connected::Done(Answer::Error(Errno::EFAULT));
     let [descriptor, address, length, ..] = question.arguments;
@@ -46,7 +52,7 @@ pub(super) fn begin(
     let Some(address) = parse(&bytes, length) else {
         return Connected::Done(Answer::Error(Errno::EAFNOSUPPORT));
     };
-    if !is_granted(address) {
+    if !is_granted(&address) {
         return Connected::Refused(address);
     }
     let Some(process) = process_of(question.thread) else { return fault };
@@ -57,14 +63,25 @@ pub(super) fn begin(
         Ok(_) => return fault,
         Err(errno) => return Connected::Done(Answer::Error(errno)),
     };
-    start(question.id, socket, address).unwrap_or_else(|errno| Connected::Done(Answer::Error(errno)))
+    begun(question.id, socket, &address, trust).unwrap_or_else(|errno| Connected::Done(Answer::Error(errno)))
+}
+
+fn begun(id: u64, socket: OwnedFd, address: &Address, trust: Trust) -> Result<Connected, Errno> {
+    match address {
+        Address::Tcp(address) | Address::Udp(address) => start(id, socket, &SockaddrStorage::from(*address)),
+        Address::Unix(path) => {
+            // What was granted, whatever the hook makes of the path meanwhile.
+            let held = grants::open_socket(path, trust)?;
+            start(id, socket, &UnixAddr::new(format!("/proc/self/fd/{}", held.as_raw_fd()).as_str())?)
+        }
+    }
 }
 
 /// Starts to connect without waiting. The hook's socket is the same description, so its flags are put back at the end.
-fn start(id: u64, socket: OwnedFd, address: SocketAddr) -> Result<Connected, Errno> {
+fn start(id: u64, socket: OwnedFd, address: &dyn SockaddrLike) -> Result<Connected, Errno> {
     let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
     fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    let begun = connect(socket.as_raw_fd(), &SockaddrStorage::from(address));
+    let begun = connect(socket.as_raw_fd(), address);
     let waits = begun == Err(Errno::EINPROGRESS) && !flags.contains(OFlag::O_NONBLOCK);
     let pending = Pending { id, socket, flags };
     if waits {
@@ -91,18 +108,22 @@ impl Pending {
     }
 }
 
-/// `struct sockaddr_in` or `sockaddr_in6`.
-fn parse(bytes: &[u8; LONGEST_ADDRESS], length: usize) -> Option<SocketAddr> {
+/// `struct sockaddr_in`, `sockaddr_in6`, or `sockaddr_un` with a path.
+fn parse(bytes: &[u8; LONGEST_ADDRESS], length: usize) -> Option<Address> {
     let family = c_int::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
     let port = u16::from_be_bytes([bytes[2], bytes[3]]);
     let ip: IpAddr = match family {
         libc::AF_INET if length >= 16 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(4..8)?).ok()?).into(),
-        libc::AF_INET6 if length >= LONGEST_ADDRESS => {
+        libc::AF_INET6 if length >= IPV6_ADDRESS => {
             Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(8..24)?).ok()?).into()
+        }
+        libc::AF_UNIX => {
+            let path = bytes.get(2..length)?.split(|&byte| byte == 0).next()?;
+            return path.starts_with(b"/").then(|| Address::Unix(OsStr::from_bytes(path).into()));
         }
         _ => return None,
     };
-    Some(SocketAddr::new(ip, port))
+    Some(Address::Tcp(SocketAddr::new(ip, port)))
 }
 
 /// The process of a thread.
@@ -120,14 +141,18 @@ mod tests {
     fn an_address_is_read_as_the_kernel_reads_it() {
         let mut bytes = [0; LONGEST_ADDRESS];
         bytes[..8].copy_from_slice(&[2, 0, 0x23, 0x82, 127, 0, 0, 1]);
-        assert_eq!(parse(&bytes, 16), "127.0.0.1:9090".parse().ok());
+        assert_eq!(parse(&bytes, 16), "127.0.0.1:9090".parse().map(Address::Tcp).ok());
         assert_eq!(parse(&bytes, 15), None);
         bytes[0] = 10;
         bytes[4..].fill(0);
         bytes[23] = 1;
-        assert_eq!(parse(&bytes, 28), "[::1]:9090".parse().ok());
+        assert_eq!(parse(&bytes, 28), "[::1]:9090".parse().map(Address::Tcp).ok());
         assert_eq!(parse(&bytes, 24), None);
         bytes[0] = 1;
-        assert_eq!(parse(&bytes, 28), None);
+        assert_eq!(parse(&bytes, 28), None, "an abstract address");
+        bytes[2..10].copy_from_slice(b"/run/x\0y");
+        assert_eq!(parse(&bytes, 10), Some(Address::Unix("/run/x".into())));
+        assert_eq!(parse(&bytes, 6), Some(Address::Unix("/run".into())));
+        assert_eq!(parse(&bytes, 2), None);
     }
 }

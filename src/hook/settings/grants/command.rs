@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -9,17 +10,58 @@ use super::argument::{Pattern, all_allow, patterns};
 use super::names::Names;
 use super::paths::absolute;
 use super::stdin::StdinRule;
+use crate::time::Time;
 
 /// `[[command]]`: a program that the runtime runs when the guest asks for it, with arguments of this form.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Table")]
 pub(crate) struct CommandGrant {
-    #[serde(deserialize_with = "absolute")]
     pub(crate) program: PathBuf,
-    #[serde(default, deserialize_with = "patterns")]
     args: Vec<Pattern>,
     /// Without it, the command is given whatever the hook gives it.
     pub(crate) stdin: Option<StdinRule>,
+    /// It is started and left, for this time.
+    pub(crate) detach: Option<Duration>,
+}
+
+/// As it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    #[serde(deserialize_with = "absolute")]
+    program: PathBuf,
+    #[serde(default, deserialize_with = "patterns")]
+    args: Vec<Pattern>,
+    stdin: Option<StdinRule>,
+    #[serde(default)]
+    detach: bool,
+    timeout: Option<Time>,
+}
+
+impl TryFrom<Table> for CommandGrant {
+    type Error = String;
+
+    fn try_from(table: Table) -> Result<Self, String> {
+        let Table { program, args, stdin, detach, timeout } = table;
+        let detach = match (detach, timeout) {
+            (true, Some(_)) if stdin.is_some() => {
+                return Err("a command with `detach = true` is given no stdin: remove `stdin`".to_owned());
+            }
+            (true, Some(Time(time))) => Some(time),
+            (true, None) => {
+                return Err("a command with `detach = true` needs a time at which it is ended: add, for example, \
+                            timeout = \"5min\""
+                    .to_owned());
+            }
+            (false, Some(_)) => {
+                return Err("`timeout` is for a command with `detach = true`, as any other has the hook's own time: \
+                            remove it"
+                    .to_owned());
+            }
+            (false, None) => None,
+        };
+        Ok(Self { program, args, stdin, detach })
+    }
 }
 
 /// Programs that run what their arguments, their standard input or a file says.
@@ -86,7 +128,13 @@ impl fmt::Display for CommandGrant {
             Pattern::Regex(expression) => write!(f, " {expression}"),
             Pattern::Text(text) => write!(f, " {text}"),
         })?;
-        self.stdin.iter().try_for_each(|rule| write!(f, ", {rule}"))
+        if let Some(rule) = &self.stdin {
+            write!(f, ", {rule}")?;
+        }
+        match self.detach {
+            Some(time) => write!(f, ", left running for {} at most", humantime::format_duration(time)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -179,6 +227,19 @@ mod tests {
         assert!(!allows("['{object}']", &["--all"], option));
         assert!(allows("['--name={object}']", &["--name=--all"], option));
         assert!(allows("['{other}{']", &["{other}{"], NAMES));
+    }
+
+    #[test]
+    fn a_command_that_is_left_has_a_time_and_no_stdin() {
+        let said = |more: &str| {
+            let command = toml::from_str::<CommandGrant>(&format!("program = '/bin/x'\n{more}"));
+            command.map_or_else(|error| error.message().to_owned(), |command| command.to_string())
+        };
+        assert_eq!(said("detach = true\ntimeout = '5min'"), "run /bin/x, left running for 5m at most");
+        assert_eq!(said("detach = false"), "run /bin/x");
+        assert!(said("detach = true").ends_with("add, for example, timeout = \"5min\""));
+        assert!(said("timeout = '5s'").starts_with("`timeout` is for a command with `detach = true`"));
+        assert!(said("detach = true\ntimeout = '5s'\nstdin = { lines = 'a' }").ends_with("remove `stdin`"));
     }
 
     #[test]

@@ -2,26 +2,114 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
-/// `[[connect]]`: an address that a component may open a TCP connection to.
+/// The longest path of a socket that a program can name.
+const LONGEST_PATH: usize = 107;
+
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Table")]
 pub(crate) struct ConnectGrant {
-    #[serde(deserialize_with = "address")]
-    pub(crate) to: SocketAddr,
+    pub(crate) to: Address,
 }
 
-fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        de::Error::custom(format!("{text:?} is not an address and port, such as \"127.0.0.1:9090\" or \"[::1]:9090\""))
-    })
+/// What a hook may connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Address {
+    Tcp(SocketAddr),
+    /// WebAssembly components only.
+    Udp(SocketAddr),
+    /// A stream socket by its path. Confined hooks only.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether both are the same, also if one is an IPv4 address that is written as an IPv6 one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let plain = |address: &SocketAddr| (address.ip().to_canonical(), address.port());
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => plain(one) == plain(other),
+            (one, other) => one == other,
+        }
+    }
+}
+
+/// As it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    to: String,
+    protocol: Option<Protocol>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Protocol {
+    Tcp,
+    Udp,
+}
+
+impl TryFrom<Table> for ConnectGrant {
+    type Error = String;
+
+    fn try_from(Table { to, protocol }: Table) -> Result<Self, String> {
+        if to.starts_with('/') {
+            return match protocol {
+                Some(_) => Err(format!("{to:?} is a Unix socket, which has no `protocol`: remove it")),
+                None if to.len() > LONGEST_PATH || to.contains('\0') => {
+                    Err(format!("{to:?} cannot be a socket's path"))
+                }
+                None => Ok(Self { to: Address::Unix(to.into()) }),
+            };
+        }
+        let address = to.parse().map_err(|_| {
+            format!(
+                "{to:?} is not an address and port, such as \"127.0.0.1:9090\" or \"[::1]:9090\", nor the path of a socket"
+            )
+        })?;
+        let to = match protocol {
+            None | Some(Protocol::Tcp) => Address::Tcp(address),
+            Some(Protocol::Udp) => Address::Udp(address),
+        };
+        Ok(Self { to })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "{address} (UDP)"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 impl fmt::Display for ConnectGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connect to {}", self.to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_of_tcp_of_udp_or_a_path() {
+        let said = |text: &str| {
+            let grant = toml::from_str::<ConnectGrant>(text);
+            grant.map_or_else(|error| error.message().to_owned(), |grant| grant.to_string())
+        };
+        assert_eq!(said("to = '127.0.0.1:1'"), "connect to 127.0.0.1:1");
+        assert_eq!(said("to = '[::1]:53'\nprotocol = 'udp'"), "connect to [::1]:53 (UDP)");
+        assert_eq!(said("to = '/run/x.sock'"), "connect to /run/x.sock");
+        assert!(said("to = '/run/x.sock'\nprotocol = 'udp'").contains("has no `protocol`"));
+        assert!(said("to = 'x.sock'").contains("is not an address and port"));
+        assert!(said(&format!("to = '/{}'", "x".repeat(107))).contains("cannot be a socket's path"));
+        let tcp = |text: &str| text.parse().map(Address::Tcp).ok();
+        assert!(tcp("127.0.0.1:1").zip(tcp("[::ffff:127.0.0.1]:1")).is_some_and(|(one, other)| one.is(&other)));
     }
 }

@@ -112,6 +112,10 @@ fn take(name: &str, value: &str, arguments: &[String]) {
         "connect" => process::exit(if std::net::TcpStream::connect(value).is_ok() { 0 } else { 6 }),
         // For a native hook of the same event.
         "native" => {}
+        "udp" => {
+            let sent = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"hello", value));
+            process::exit(if sent.is_ok() { 0 } else { 7 });
+        }
         "open" => process::exit(if std::fs::File::open(value).is_ok() { 0 } else { 4 }),
         _ => process::exit(98),
     }

@@ -22,6 +22,7 @@ const SIGCHLD: usize = 17;
 const SIGCONT: usize = 18;
 const SIG_BLOCK: usize = 0;
 const SIG_SETMASK: usize = 2;
+const PR_SET_NAME: usize = 15;
 const PR_SET_CHILD_SUBREAPER: usize = 36;
 const CLOCK_MONOTONIC: usize = 1;
 const WNOHANG: usize = 1;
@@ -46,13 +47,11 @@ pub unsafe fn run(argv: *const *const u8, envp: *const *const u8) -> ! {
         }
         match fork() {
             0 => {}
-            pid @ 1.. => {
-                let _ = pid;
-                exit(0)
-            }
+            1.. => exit(0),
             errno => fail(errno),
         }
         call(number::SETSID, [0; 6]);
+        call(number::PRCTL, [PR_SET_NAME, c"hookvisor-keep".as_ptr() as usize, 0, 0, 0, 0]);
         call(number::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
         let ended = 1_u64 << (SIGCHLD - 1);
         call(number::SIGPROCMASK, [SIG_BLOCK, &raw const ended as usize, 0, 8, 0, 0]);
