@@ -115,6 +115,7 @@ pub use hook::kind::Kind;
 pub use hook::mask::{Disabled, MaskError, disable_hook, enable_hook};
 pub use hook::mode::Mode;
 pub use hook::skipped::Skipped;
+pub use hook::untrusted::Untrusted;
 pub use limits::Limits;
 pub use record::{Entries, Record, Recorded, RecordedChange, RecordedEvent, RecordedHook, RecordedSkip};
 pub use report::termination::Termination;

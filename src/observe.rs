@@ -92,7 +92,7 @@ pub(crate) fn finished(span: &Span, event: &Event, ended: &HookReport) {
                 hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
                 hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
             },
-            "Hook script {hook} {driver} succeeded{}", ended.remark()
+            "Hook script {} succeeded{}", ended.title(driver), ended.remark()
         );
     } else if !ended.decides {
         tracing::error!(

@@ -141,7 +141,7 @@ impl Record {
             return Err(io::Error::other("it is not a regular file"));
         }
         let trust = Trust::of_this_process();
-        trust.check(&self.path, &file, &found).map_err(|why| io::Error::other(format!("it {why}")))?;
+        trust.check(&self.path, &file, &found).map_err(io::Error::other)?;
         Ok(file)
     }
 

@@ -5,7 +5,7 @@ pub(crate) mod termination;
 pub(crate) mod verdict;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,7 +62,8 @@ impl HookReport {
         if self.termination.is_success() {
             return None;
         }
-        let (path, failure) = (self.path.display().to_string(), self.termination.to_string());
+        let path = self.path.display().to_string();
+        let failure = Self::failure(&self.termination.to_string(), self.termination.name(), &self.stderr);
         Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes, self.would_veto))
     }
 
@@ -80,6 +81,25 @@ impl HookReport {
         is_enforced && !self.termination.is_success()
     }
 
+    /// What went wrong, in words. A hook that exited without a word to stderr left its reader nothing else to go by.
+    pub(crate) fn failure(failure: &str, termination: &str, stderr: &[u8]) -> String {
+        let is_silent = termination == Termination::Exited(1).name() && stderr.trim_ascii_end().is_empty();
+        format!("{failure}{}", if is_silent { " and wrote nothing to stderr" } else { "" })
+    }
+
+    /// How the report's texts name the hook: its path, and its driver where the path does not end in it.
+    #[must_use]
+    pub fn title(&self, driver: &str) -> String {
+        Self::titled(&self.path.display().to_string(), Some(driver))
+    }
+
+    fn titled(path: &str, driver: Option<&str>) -> String {
+        match driver.filter(|driver| !Path::new(path).ends_with(driver)) {
+            Some(driver) => format!("{path} {driver}"),
+            None => path.to_owned(),
+        }
+    }
+
     /// The text of a log entry.
     pub(crate) fn words(
         path: &str,
@@ -90,8 +110,7 @@ impl HookReport {
         would_veto: bool,
     ) -> Vec<u8> {
         let what = if would_veto { "Hook script would have vetoed" } else { "Hook script execution failed" };
-        let driver = driver.map(|d| format!(" {d}")).unwrap_or_default();
-        let mut entry = format!("{what}: Hook script {path}{driver} {failure}").into_bytes();
+        let mut entry = format!("{what}: Hook script {} {failure}", Self::titled(path, driver)).into_bytes();
         let stderr = stderr.trim_ascii_end();
         if !stderr.is_empty() {
             entry.extend_from_slice(b": ");

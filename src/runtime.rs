@@ -42,6 +42,7 @@ use crate::hook::first;
 use crate::hook::skipped::Skipped;
 use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
+use crate::hook::untrusted::Untrusted;
 use crate::limits::Limits;
 use crate::observe;
 use crate::record::Record;
@@ -298,6 +299,17 @@ impl RuntimeBuilder {
         self.build_with(trust, backends)
     }
 
+    /// Everything in the hooks directory that others than root could change, with one command that mends it. As another user,
+    /// nothing is wrong.
+    ///
+    /// [`build`](Self::build) tells only what is on the way to the hooks directory, or to each hook. This looks at all of them,
+    /// into untrusted directories too, so it is for a person who waits for the answer.
+    #[must_use]
+    pub fn untrusted(&self) -> Option<Untrusted> {
+        let directory = std::path::absolute(&self.directory).ok()?;
+        Untrusted::find(&directory, &self.first, Trust::of_this_process())
+    }
+
     /// Explains an event without running it: which hooks would be called, with which rights, and why the others would not.
     /// Nothing is run or compiled, so a module that fails to compile is not detected.
     ///
@@ -452,7 +464,16 @@ impl Runtime {
     /// ```
     #[must_use]
     pub fn inventory(&self) -> Inventory {
-        Inventory::new(&self.0.directory, &self.0.hooks(), |driver| self.0.limits_of(driver))
+        let shared = &*self.0;
+        let is_known = |driver: &str| mistakes::is_known(driver, &shared.conventions, &shared.known_drivers);
+        Inventory::new(&shared.directory, &shared.hooks(), |driver| shared.limits_of(driver), is_known)
+    }
+
+    /// The known driver whose name this one is probably a typo of; `None` for a known driver. Known are those of
+    /// [`known_drivers`](RuntimeBuilder::known_drivers) and those that have a [`Convention`].
+    #[must_use]
+    pub fn similar_driver(&self, name: &str) -> Option<&str> {
+        mistakes::similar_driver(name, &self.0.conventions, &self.0.known_drivers)
     }
 }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::installed::Installed;
 use super::libvirt;
-use super::list::{details, kind};
-use super::options::{Format, HooksArgs, SERVICE_PATH};
+use super::list::{details, kind, load};
+use super::options::{Format, HooksArgs};
 use super::streams::print;
 
 /// Exit status if a hook would fail.
@@ -30,6 +30,7 @@ pub(super) struct Args {
 
 pub(super) fn check(args: Args) -> anyhow::Result<u8> {
     let mut findings = Findings::default();
+    let config = args.hooks.config.clone();
     let installed = match Config::read(&args.hooks.config) {
         Ok(_) => Installed::of(args.hooks)?,
         Err(error) => {
@@ -37,7 +38,18 @@ pub(super) fn check(args: Args) -> anyhow::Result<u8> {
             Installed::without_config(args.hooks)
         }
     };
-    let inventory = installed.builder()?.search_path(SERVICE_PATH).build()?.inventory();
+    let (runtime, untrusted) = load(&installed)?;
+    findings.notes.extend(untrusted);
+    for driver in installed.config.drivers.keys() {
+        if let Some(meant) = runtime.similar_driver(driver) {
+            findings.problems.push(format!(
+                "[drivers.{driver}] in {} limits the hooks of a driver that is not known: if {meant} is meant, correct it; \
+                 otherwise add `known_drivers = [\"{driver}\"]`",
+                config.display()
+            ));
+        }
+    }
+    let inventory = runtime.inventory();
     if installed.is_standard {
         let (problems, notes) = libvirt::findings()?;
         findings.problems.extend(problems);

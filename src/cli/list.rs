@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Parser;
-use hookvisor::{HookInfo, HookState, Inventory, Kind, Mode};
+use hookvisor::{HookInfo, HookState, Inventory, Kind, LoadError, Mode, Runtime};
 
 use super::installed::Installed;
 use super::options::{Format, HooksArgs, SERVICE_PATH};
@@ -23,13 +23,34 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(args: Args) -> anyhow::Result<u8> {
-    let inventory = Installed::of(args.hooks)?.builder()?.search_path(SERVICE_PATH).build()?.inventory();
+    let (runtime, untrusted) = load(&Installed::of(args.hooks)?)?;
+    let inventory = runtime.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
-        Format::Text => text(&inventory),
+        Format::Text => text(&inventory) + &untrusted.map(|note| format!("note: {note}\n")).unwrap_or_default(),
     };
     print(text.as_bytes())?;
     Ok(0)
+}
+
+/// The hooks as libvirt's hook will find them, and a note with one command for all that others could change.
+pub(super) fn load(installed: &Installed) -> anyhow::Result<(Runtime, Option<String>)> {
+    let builder = installed.builder()?.search_path(SERVICE_PATH);
+    let untrusted = builder.untrusted();
+    let runtime = match (builder.build(), &untrusted) {
+        // All of it is told, not only what is wrong with the directory.
+        (Err(LoadError::Untrusted { path, .. }), Some(all)) => {
+            return Err(LoadError::Untrusted { path, why: all.why.clone() }.into());
+        }
+        (built, _) => built?,
+    };
+    let command = untrusted.map(|all| all.command).filter(|command| !command.is_empty());
+    let hooks = runtime.inventory().hooks;
+    // A single hook's reason may be all there is.
+    let is_told = |command: &String| hooks.iter().flat_map(|hook| &hook.reason).any(|reason| reason.contains(command));
+    let command = command.filter(|command| !is_told(command));
+    let note = command.map(|command| format!("if you trust these files, give them to root alone: run `{command}`"));
+    Ok((runtime, note))
 }
 
 pub(super) fn json(inventory: &Inventory) -> anyhow::Result<String> {

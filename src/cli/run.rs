@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{HookReport, LIBVIRT_DRIVERS, Record, Report, RuntimeBuilder};
+use hookvisor::{HookReport, Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
@@ -62,17 +62,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     if runtime.lacks_compiled_code() {
         super::full::take_over(event.document());
     }
-    if let Some(meant) = misspelt(event.driver()).filter(|_| runtime.inventory().hooks.is_empty()) {
+    if let Some(meant) = runtime.similar_driver(event.driver()).filter(|_| runtime.inventory().hooks.is_empty()) {
         usage_error(&format!("there are no hooks for driver {}: is {meant} meant?", event.driver()));
     }
     let call = runtime.call(&event);
     let call = if args.monitor { call.monitor() } else { call };
-    let report = if args.stdout { call.keep_stdout().run() } else { call.run() };
+    let mut report = if args.stdout { call.keep_stdout().run() } else { call.run() };
     // The process is about to exit: dropping the runtime would only cost time.
     std::mem::forget(runtime);
     interrupts.release()?;
     match args.format {
-        Format::Json => print(format!("{}\n", report.to_json()).as_bytes())?,
+        Format::Json => {
+            note_stdout(&mut report);
+            print(format!("{}\n", report.to_json()).as_bytes())?;
+        }
         Format::Text => {
             if args.verbose {
                 complain(&remarks(&report));
@@ -107,12 +110,22 @@ fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Adds the same note to each hook's own, for a program that reads the report.
+fn note_stdout(report: &mut Report) {
+    if report.event.is_filter() {
+        return;
+    }
+    for hook in report.hooks.iter_mut().filter(|hook| hook.stdout_dropped > 0) {
+        hook.notes.push(format!("wrote {} bytes to stdout, which nobody reads", hook.stdout_dropped));
+    }
+}
+
 /// The stderr of the hooks that succeeded.
 fn remarks(report: &Report) -> Vec<u8> {
     let succeeded = report.hooks.iter().filter(|hook| hook.termination.is_success() && !hook.stderr.is_empty());
     let remark = |hook: &HookReport| {
-        let beginning =
-            format!("Hook script {} {} succeeded and wrote to stderr: ", hook.path.display(), report.event.driver());
+        let title = hook.title(report.event.driver());
+        let beginning = format!("Hook script {title} succeeded and wrote to stderr: ");
         [beginning.as_bytes(), hook.stderr.trim_ascii_end(), b"\n"].concat()
     };
     succeeded.flat_map(remark).collect()
@@ -121,13 +134,4 @@ fn remarks(report: &Report) -> Vec<u8> {
 /// Exits with the message and the usage of `run`, like a clap error.
 fn usage_error(error: &impl std::fmt::Display) -> ! {
     Args::command().bin_name("hookvisor run").error(ErrorKind::ValueValidation, error).exit()
-}
-
-/// The libvirt driver that a name is probably a typo of. Three-letter names are too similar to guess.
-fn misspelt(driver: &str) -> Option<&'static str> {
-    let is_near = |name: &&str| {
-        let slips = if name.len() < 6 { 1 } else { 2 };
-        name.len() > 3 && strsim::osa_distance(&driver.to_lowercase(), name) <= slips
-    };
-    LIBVIRT_DRIVERS.into_iter().filter(|_| !LIBVIRT_DRIVERS.contains(&driver)).find(is_near)
 }

@@ -1,6 +1,5 @@
 //! POSIX access control lists: which further users and groups can write to a file.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -18,19 +17,10 @@ const WRITE: u16 = 0x02;
 const LARGEST: usize = 64 << 10;
 
 /// A user or group with write permission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Writer {
     User(u32),
     Group(u32),
-}
-
-impl fmt::Display for Writer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User(id) => write!(f, "user {id}"),
-            Self::Group(id) => write!(f, "group {id}"),
-        }
-    }
 }
 
 /// The first user or group that can write and is not accepted. The only accepted group is root's.

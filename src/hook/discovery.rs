@@ -52,7 +52,7 @@ const LONGEST_TICK: Duration = Duration::from_millis(20);
 /// The state of a directory before it was read.
 #[derive(Debug)]
 pub(crate) struct DirectoryStamp {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     was: Identity,
 }
 
@@ -198,8 +198,13 @@ pub(crate) fn is_libvirts(hooks: &Path) -> bool {
     hooks.ends_with("libvirt/hooks")
 }
 
+/// Whether a directory has a hook for one of libvirt's drivers, as a copy of libvirt's directory has.
+pub(crate) fn looks_like_libvirts(hooks: &Path) -> bool {
+    LIBVIRT_DRIVERS.iter().any(|driver| hooks.join(driver).is_file() || hooks.join(format!("{driver}.d")).is_dir())
+}
+
 /// What a file next to libvirt's hooks is.
-fn beside_libvirts_hooks(path: &Path) -> String {
+pub(crate) fn beside_libvirts_hooks(path: &Path) -> String {
     match (path.metadata(), fs::read_link(path)) {
         (Ok(found), _) if found.is_dir() => "is not a hook: it is a directory, which hooks may use".to_owned(),
         (Err(_), Ok(target)) => format!("is not a hook: it is a link to {}, which does not exist", target.display()),

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::acl;
+use super::fault::{self, Fault, Place, Problem};
 
 /// The ownership rule for files and their parent directories. It applies to every file that decides which code runs or what
 /// it may access.
@@ -37,7 +38,6 @@ impl Trust {
     }
 
     /// No rule, for a program that was already checked.
-    #[cfg(feature = "wasm")]
     pub(crate) fn not_enforced() -> Self {
         Self(None)
     }
@@ -46,55 +46,46 @@ impl Trust {
         self.0.is_some()
     }
 
-    /// Refuses a file or directory that others own or can write. The error text follows the file's name. `found` is the opened
-    /// file's metadata.
+    /// Refuses an opened file that others than root could change, in a sentence without its full stop.
     pub(crate) fn check(self, path: &Path, file: &File, found: &Metadata) -> Result<(), String> {
-        self.check_owner(path, found, "chown")?;
+        let fault = |problem| Fault { place: Place::File, path: path.to_owned(), problem };
+        match self.problems(file, found) {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(fault::sentence(&problems.into_iter().map(fault).collect::<Vec<_>>(), path)),
+        }
+    }
+
+    /// Why others than root could change a file or directory, by its opened file and its metadata.
+    pub(super) fn problems(self, file: &File, found: &Metadata) -> Vec<Problem> {
+        let mut problems = self.problems_of_owner(found);
         if !self.is_enforced() {
-            return Ok(());
+            return problems;
         }
-        let (path, mode) = (path.display(), found.mode());
+        let (mode, group) = (found.mode() & 0o7777, found.gid());
         if mode & OTHERS_WRITE != 0 {
-            return Err(format!("is writable by others (mode {:04o}): run `chmod o-w {path}`", mode & 0o7777));
+            problems.push(Problem::Others(mode));
         }
-        if mode & GROUP_WRITES == 0 {
-            // The group's bits are also the mask of an access control list.
-            return Ok(());
-        }
-        if found.gid() != ROOT {
-            let (group, mode) = (found.gid(), mode & 0o7777);
-            return Err(format!("is writable by group {group} (mode {mode:04o}): run `chmod g-w {path}`"));
-        }
-        match acl::writer(file, |user| self.accepts(user)) {
-            Ok(None) => Ok(()),
-            Ok(Some(writer)) => {
-                Err(format!("is writable by {writer} (an access control list): run `setfacl -b {path}`"))
+        // The group's bits are also the mask of an access control list.
+        if mode & GROUP_WRITES != 0 {
+            match acl::writer(file, |user| self.accepts(user)) {
+                _ if group != ROOT => problems.push(Problem::Group { group, mode }),
+                Ok(writer) => problems.extend(writer.map(Problem::List)),
+                Err(error) => problems.push(Problem::Unknown(error.to_string())),
             }
-            Err(error) => Err(format!("has an access control list that could not be read: {error}")),
         }
+        problems
     }
 
-    /// Checks a directory on the way to a file. In a directory of root's with the sticky bit, such as /tmp, nobody can replace
-    /// what belongs to root.
-    pub(super) fn check_way(self, path: &Path, directory: &File, found: &Metadata) -> Result<(), String> {
-        if found.mode() & STICKY != 0 {
-            self.check_owner(path, found, "chown")
-        } else {
-            self.check(path, directory, found)
-        }
+    /// The same for a directory on the way to a file. In a directory of root's with the sticky bit, such as /tmp, nobody can
+    /// replace what belongs to root.
+    pub(super) fn problems_of_way(self, directory: &File, found: &Metadata) -> Vec<Problem> {
+        if found.mode() & STICKY != 0 { self.problems_of_owner(found) } else { self.problems(directory, found) }
     }
 
-    /// Checks a symbolic link on the way to a file: its owner can replace it.
-    pub(super) fn check_link(self, path: &Path, found: &Metadata) -> Result<(), String> {
-        self.check_owner(path, found, "chown -h").map_err(|why| format!("is a link that {why}"))
-    }
-
-    fn check_owner(self, path: &Path, found: &Metadata, chown: &str) -> Result<(), String> {
-        let (owner, path) = (found.uid(), path.display());
-        if self.accepts(owner) {
-            return Ok(());
-        }
-        Err(format!("is owned by user {owner}, who could change it: run `{chown} root {path}` if you trust it"))
+    /// The same for a symbolic link on the way to a file: its owner can replace it.
+    pub(super) fn problems_of_owner(self, found: &Metadata) -> Vec<Problem> {
+        let owner = found.uid();
+        if self.accepts(owner) { Vec::new() } else { vec![Problem::Owner(owner)] }
     }
 
     fn accepts(self, owner: u32) -> bool {
@@ -127,7 +118,7 @@ mod tests {
     fn a_user_who_is_not_root_runs_own_files_as_they_are() -> std::io::Result<()> {
         let file = tempfile::NamedTempFile::new()?;
         fs::set_permissions(file.path(), Permissions::from_mode(0o777))?;
-        assert_eq!(Trust(None).check(file.path(), file.as_file(), &file.as_file().metadata()?), Ok(()));
+        assert_eq!(Trust(None).problems(file.as_file(), &file.as_file().metadata()?), []);
         Ok(())
     }
 

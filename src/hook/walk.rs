@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::fault::{self, Fault, Place, Problem};
 use super::trust::Trust;
 
 /// How many symbolic links the kernel follows (path_resolution(7)).
@@ -21,8 +22,10 @@ const READ: OFlags =
 /// What must be trusted on the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
+    /// Every link and directory, and the file itself: no other user can change its content.
+    Whole,
     /// Every link and directory: no other user can put another file there.
-    Full,
+    ToIt,
     /// Only links: no other user can redirect the path.
     Links,
 }
@@ -34,64 +37,118 @@ pub(super) enum WalkError {
     Untrusted(String),
 }
 
-impl From<Errno> for WalkError {
-    fn from(errno: Errno) -> Self {
-        Self::Io(errno.into())
+/// Opens the file or directory that an absolute path leads to. Everything on the way that cannot be trusted is told at once.
+pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<File, WalkError> {
+    let mut walk = Walk { trust, way, faults: Vec::new() };
+    let opened = walk.open(path);
+    match walk.faults.as_slice() {
+        [] => opened.map_err(WalkError::Io),
+        faults => Err(WalkError::Untrusted(fault::sentence(faults, path))),
     }
 }
 
+/// What others could change on the way to a file, and of the file.
+pub(super) fn faults(path: &Path, trust: Trust) -> Vec<Fault> {
+    let mut walk = Walk { trust, way: Way::Whole, faults: Vec::new() };
+    // A path that leads nowhere has faults on the way all the same.
+    let _ = walk.open(path);
+    walk.faults
+}
+
 /// An open directory on the path, and its path without links.
-struct Place {
+struct Standing {
     directory: File,
     path: PathBuf,
 }
 
-/// Opens the file or directory at an absolute path. The caller checks the opened file.
-pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<File, WalkError> {
-    let root = rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?;
-    let mut places = vec![Place { directory: root.into(), path: "/".into() }];
-    let mut pending = components(path);
-    let mut links = 0;
-    while let Some(next) = pending.pop() {
-        let Some(here) = places.last() else { return Err(Errno::NOENT.into()) };
-        if next == ".." {
-            if places.len() > 1 {
-                places.pop();
+struct Walk {
+    trust: Trust,
+    way: Way,
+    faults: Vec<Fault>,
+}
+
+impl Walk {
+    /// The file that the path leads to. What is untrusted is not read: after a fault, it is only looked at.
+    fn open(&mut self, path: &Path) -> io::Result<File> {
+        let root = rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?;
+        let mut places = vec![Standing { directory: root.into(), path: "/".into() }];
+        let mut pending = components(path);
+        let mut links = 0;
+        while let Some(next) = pending.pop() {
+            let Some(here) = places.last() else { return Err(Errno::NOENT.into()) };
+            if next == ".." {
+                if places.len() > 1 {
+                    places.pop();
+                }
+                continue;
             }
-            continue;
-        }
-        if way == Way::Full {
-            let found = here.directory.metadata().map_err(WalkError::Io)?;
-            trust
-                .check_way(&here.path, &here.directory, &found)
-                .map_err(|why| WalkError::Untrusted(format!("the directory {} {why}", here.path.display())))?;
-        }
-        let path = here.path.join(&next);
-        let opened = File::from(rustix::fs::openat(&here.directory, next.as_os_str(), LOOK, Mode::empty())?);
-        let found = opened.metadata().map_err(WalkError::Io)?;
-        if found.is_symlink() {
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(Errno::LOOP.into());
+            if self.way != Way::Links {
+                let found = here.directory.metadata()?;
+                self.add(Place::Directory, &here.path, self.trust.problems_of_way(&here.directory, &found));
             }
-            trust.check_link(&path, &found).map_err(|why| WalkError::Untrusted(format!("{} {why}", path.display())))?;
-            let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
-            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-            if target.is_absolute() {
-                places.truncate(1);
+            let path = here.path.join(&next);
+            let opened = self.look(&here.directory, &next)?;
+            let found = opened.metadata()?;
+            if found.is_symlink() {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::LOOP.into());
+                }
+                self.add(Place::Link, &path, self.trust.problems_of_owner(&found));
+                let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
+                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                if target.is_absolute() {
+                    places.truncate(1);
+                }
+                pending.extend(components(&target));
+            } else if found.is_dir() {
+                places.push(Standing { directory: opened, path });
+            } else if pending.is_empty() {
+                let file = if self.faults.is_empty() {
+                    rustix::fs::openat(&here.directory, next.as_os_str(), READ, Mode::empty())?.into()
+                } else {
+                    opened
+                };
+                return self.arrived(Place::File, &path, file);
+            } else {
+                return Err(Errno::NOTDIR.into());
             }
-            pending.extend(components(&target));
-        } else if found.is_dir() {
-            places.push(Place { directory: opened, path });
-        } else if pending.is_empty() {
-            return Ok(rustix::fs::openat(&here.directory, next.as_os_str(), READ, Mode::empty())?.into());
-        } else {
-            return Err(Errno::NOTDIR.into());
         }
+        let Some(end) = places.pop() else { return Err(Errno::NOENT.into()) };
+        let directory = if self.faults.is_empty() { read_directory(&end.directory)? } else { end.directory };
+        self.arrived(Place::Directory, &end.path, directory)
     }
-    match places.pop() {
-        Some(place) => read_directory(&place.directory).map_err(WalkError::Io),
-        None => Err(Errno::NOENT.into()),
+
+    /// Opens a name as a place alone. Beyond a fault, somebody's own file system could keep the caller waiting: it is not
+    /// entered.
+    fn look(&self, directory: &File, name: &OsStr) -> io::Result<File> {
+        let opened = if self.faults.is_empty() {
+            rustix::fs::openat(directory, name, LOOK, Mode::empty())
+        } else {
+            rustix::fs::openat2(directory, name, LOOK, Mode::empty(), ResolveFlags::NO_XDEV)
+        };
+        Ok(opened?.into())
+    }
+
+    fn arrived(&mut self, place: Place, path: &Path, file: File) -> io::Result<File> {
+        if self.way == Way::Whole {
+            let found = file.metadata()?;
+            if !found.is_file() && !found.is_dir() {
+                // The caller refuses a device, whatever its mode.
+                return Ok(file);
+            }
+            self.add(place, path, self.trust.problems(&file, &found));
+        }
+        Ok(file)
+    }
+
+    fn add(&mut self, place: Place, path: &Path, problems: Vec<Problem>) {
+        for problem in problems {
+            let fault = Fault { place, path: path.to_owned(), problem };
+            if !self.faults.contains(&fault) {
+                self.faults.push(fault);
+            }
+        }
     }
 }
 

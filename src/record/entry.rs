@@ -156,7 +156,8 @@ impl RecordedEvent {
         let entries = self.failures().map(|hook| {
             let failure = hook.failure.as_deref().unwrap_or_default();
             let (stderr, would_veto) = (hook.stderr.as_bytes(), hook.verdict.is_some());
-            let entry = HookReport::words(&hook.path, Some(&self.driver), failure, stderr, &hook.notes, would_veto);
+            let failure = HookReport::failure(failure, &hook.termination, stderr);
+            let entry = HookReport::words(&hook.path, Some(&self.driver), &failure, stderr, &hook.notes, would_veto);
             String::from_utf8_lossy(&entry).into_owned() + "\n"
         });
         refused.chain(entries).collect()

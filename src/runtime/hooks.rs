@@ -41,11 +41,14 @@ pub(crate) struct Hook {
 impl Hook {
     /// Refuses settings that restrict the hook to an unknown operation of its driver.
     pub(crate) fn with_known_operations(mut self, convention: &Convention) -> Self {
-        let operations = self.settings.operations.iter().chain(&self.settings.not_operations).flatten();
-        let unknown = operations.filter_map(|operation| convention.check(operation).err()).next();
-        if let (Loaded::Ready(_), Some(error)) = (&self.loaded, unknown) {
+        let keys = [("operations", &self.settings.operations), ("not_operations", &self.settings.not_operations)];
+        let unknown = keys.into_iter().find_map(|(key, names)| {
+            let error = names.iter().flatten().find_map(|operation| convention.check(operation).err())?;
+            Some((key, error))
+        });
+        if let (Loaded::Ready(_), Some((key, error))) = (&self.loaded, unknown) {
             let file = settings::file_name(&self.path);
-            self.loaded = Loaded::Broken(LaunchError::Refused(format!("`operations` in {}: {error}", file.display())));
+            self.loaded = Loaded::Broken(LaunchError::Refused(format!("`{key}` in {}: {error}", file.display())));
             // It vetoes all events, since the intended ones are unknown.
             (self.settings.operations, self.settings.not_operations) = (None, None);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::hooks::{Hook, HookSet, Loaded};
+use crate::hook::discovery;
 use crate::hook::kind::Kind;
 use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
@@ -77,16 +78,34 @@ pub enum HookState {
 }
 
 impl Inventory {
-    pub(crate) fn new<'a>(directory: &Path, set: &'a HookSet, limits: impl Fn(&str) -> &'a Limits) -> Self {
+    /// `is_known` says whether a driver of this name is known.
+    pub(crate) fn new<'a>(
+        directory: &Path,
+        set: &'a HookSet,
+        limits: impl Fn(&str) -> &'a Limits,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Self {
         let limits = &limits;
         let of_driver = |(driver, hooks): (&'a String, &'a Vec<Hook>)| {
             hooks.iter().map(move |hook| info(driver, hook, limits(driver)))
         };
+        // Elsewhere, a directory without `.d` is probably a mistake.
+        let looks_like_libvirts = discovery::looks_like_libvirts(directory);
+        let is_beside = |hook: &HookInfo| looks_like_libvirts && !is_known(&hook.driver) && hook.path.is_dir();
         let hooks = set.drivers.iter().flat_map(of_driver);
+        let (beside, hooks): (Vec<_>, Vec<_>) = hooks.partition(|hook| {
+            let is_general = hook.event.is_empty() && hook.path.parent() == Some(directory);
+            is_general && !hook.path.ends_with(format!("{}.d", hook.driver)) && is_beside(hook)
+        });
+        let beside = beside
+            .into_iter()
+            .map(|hook| Skipped::new(hook.path.clone(), discovery::beside_libvirts_hooks(&hook.path)));
+        let mut strays = set.strays.clone();
+        strays.extend(beside);
         Self {
             directory: directory.to_owned(),
-            hooks: hooks.collect(),
-            strays: set.strays.clone(),
+            hooks,
+            strays,
             mistakes: set.mistakes.clone(),
             dispatched: set.dispatched.clone(),
         }

@@ -56,7 +56,8 @@ fn table(file: &str, cases: &[Case]) -> String {
         let said = one_sentence(what, &ran.stderr);
         assert_eq!((ran.status, ran.stdout.as_str()), (*status, ""), "{what}: {said}");
         assert!(took < QUICK, "{what} took {took:?}");
-        let start = format!("Hook script execution failed: Hook script DIR/{file} {DRIVER} could not be run: ");
+        let driver = if file == DRIVER { String::new() } else { format!(" {DRIVER}") };
+        let start = format!("Hook script execution failed: Hook script DIR/{file}{driver} could not be run: ");
         let why = said.strip_prefix(&start).unwrap_or_else(|| panic!("{what}: {said}"));
         assert!(!why.contains("os error"), "{what}: a number that says nothing to a person: {why}");
         writeln!(table, "{what} ({status})\n    {why}").unwrap();
@@ -139,7 +140,7 @@ fn a_program_that_the_system_cannot_execute() {
     executable(&hooks.path().join(DRIVER), b"\x7fELF, and not even that");
     let ran = start(&hooks);
     let said = "it is damaged, or built for another kind of machine: build or copy it again";
-    let entry = format!("Hook script execution failed: Hook script DIR/test test could not be run: {said}\n");
+    let entry = format!("Hook script execution failed: Hook script DIR/test could not be run: {said}\n");
     assert_eq!(ran, Ran { status: 126, stdout: String::new(), stderr: entry });
 }
 
@@ -303,7 +304,7 @@ fn files_that_others_could_have_written() {
         }),
         ("writable by a group", 126, |path| {
             executable(path, "#!/bin/sh\n");
-            chown(path, None, Some(7)).unwrap();
+            chown(path, None, Some(1234)).unwrap();
             mode(path, 0o775);
         }),
         ("another's", 126, |path| {
@@ -602,7 +603,9 @@ fn a_full_standard_output_is_a_failure_and_a_closed_one_is_not() {
     // The hook's own failure is reported even if its output cannot be written.
     let ran = hooks.shell("hookvisor exec \"$HOOKS/test\" < /dev/null > /dev/full");
     assert_eq!(ran.status, 125);
-    assert!(ran.stderr.starts_with("Hook script execution failed: Hook script DIR/test failed with error code 3\n"));
+    assert!(ran.stderr.starts_with(
+        "Hook script execution failed: Hook script DIR/test failed with error code 3 and wrote nothing to stderr\n"
+    ));
     let ran = hooks.shell("hookvisor run --hooks \"$HOOKS\" test web1 start < /dev/null 2> /dev/full");
     assert_eq!(ran.status, 3);
 }

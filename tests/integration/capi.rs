@@ -102,7 +102,7 @@ fn embedded(run: impl Fn(&str) -> Ran) {
     let agrees = Hooks::new().script("mydaemon", policy);
     assert_eq!(agrees.ran_by(&run), ends(0, ""));
     let vetoes = Hooks::new().script("mydaemon", "echo \"no $1\" >&2; exit 3");
-    let said = "Hook script execution failed: Hook script DIR/mydaemon mydaemon failed with error code";
+    let said = "Hook script execution failed: Hook script DIR/mydaemon failed with error code";
     assert_eq!(vetoes.ran_by(&run), ends(1, &format!("{said} 3: no web1\n")));
     let complains = Hooks::new().script("mydaemon", "test \"$2\" = start || { echo 'no such rule' >&2; exit 4; }");
     assert_eq!(complains.ran_by(&run), ends(0, &format!("{said} 4: no such rule\n")));

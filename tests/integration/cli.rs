@@ -45,7 +45,7 @@ fn a_failure_is_one_entry_with_the_bytes_that_the_hook_wrote() {
     let output = run.arg("--hooks").arg(hooks.path()).args([DRIVER, "web1", "start"]).output().unwrap();
     let path = hooks.path().join(DRIVER);
     let mut entry =
-        format!("Hook script execution failed: Hook script {} test failed with error code 1: no ", path.display())
+        format!("Hook script execution failed: Hook script {} failed with error code 1: no ", path.display())
             .into_bytes();
     entry.extend_from_slice(b"\xff\xfe \xc3\xbc\0!\n");
     assert_eq!((output.status.code(), output.stdout, output.stderr), (Some(1), Vec::new(), entry));
@@ -54,16 +54,17 @@ fn a_failure_is_one_entry_with_the_bytes_that_the_hook_wrote() {
 #[test]
 fn the_exit_status_is_that_of_the_first_hook_that_failed() {
     for (body, status, said) in [
-        ("exit 7", 7, "failed with error code 7"),
-        ("exit 126", 126, "failed with error code 126"),
-        ("exit 255", 255, "failed with error code 255"),
+        ("exit 7", 7, "failed with error code 7 and wrote nothing to stderr"),
+        ("exit 126", 126, "failed with error code 126 and wrote nothing to stderr"),
+        ("exit 255", 255, "failed with error code 255 and wrote nothing to stderr"),
         ("kill -9 $$", 137, "killed by signal 9 (SIGKILL)"),
     ] {
         let hooks = Hooks::new().script(DRIVER, "exit 0").script("test.d/10", body).script("test.d/20", "exit 99");
         let entry = |file, said| format!("Hook script execution failed: Hook script DIR/{file} test {said}\n");
         let run = |operation| hooks.call(&["run", DRIVER, "web1", operation]);
         assert_eq!(run("start"), ran(status, "", &entry("test.d/10", said)));
-        let both = entry("test.d/10", said) + &entry("test.d/20", "failed with error code 99");
+        let both =
+            entry("test.d/10", said) + &entry("test.d/20", "failed with error code 99 and wrote nothing to stderr");
         assert_eq!(run("stopped"), ran(status, "", &both));
     }
 }
@@ -75,7 +76,7 @@ fn a_time_limit_holds_for_hooks_that_have_none_of_their_own() {
         assert_eq!(ran.status, 124);
         ran.stderr
     };
-    let entry = |limit| format!("Hook script execution failed: Hook script DIR/test test timed out after {limit}\n");
+    let entry = |limit| format!("Hook script execution failed: Hook script DIR/test timed out after {limit}\n");
     let hooks = Hooks::new().script(DRIVER, "exec sleep 3600");
     assert_eq!(said(&hooks, &["--timeout", "50ms"]), entry("50ms"));
     hooks.file("test.toml", "timeout = \"60ms\"\n", 0o644);
@@ -402,7 +403,7 @@ fn at_a_terminal_no_document_is_read() {
     let _ = fs::File::from(terminal.master).read_to_end(&mut said);
     assert_eq!(child.wait().unwrap().code(), Some(1));
     let entry = format!(
-        "Hook script execution failed: Hook script {}/test test failed with error code 1\r\n",
+        "Hook script execution failed: Hook script {}/test failed with error code 1 and wrote nothing to stderr\r\n",
         hooks.path().display()
     );
     assert_eq!(String::from_utf8(said).unwrap(), entry);

@@ -61,6 +61,57 @@ fn a_hook_can_be_switched_off_or_left_out_of_operations() {
     assert!(checked.contains("not for operations stopped, release"), "{checked}");
 }
 
+/// A slip in a name would leave the hook without its limits, or call it for what it was not meant for.
+#[test]
+fn a_misspelt_driver_or_operation_fails_the_check() {
+    let checked = configured("hooks = 'srv'\n[drivers.qmeu]\ntimeout = '5s'\n", &["check"]);
+    let why = "FAILS    [drivers.qmeu] in DIR/hookvisor.toml limits the hooks of a driver that is not known: if qemu is meant, \
+               correct it; otherwise add `known_drivers = [\"qmeu\"]`\n";
+    assert!(checked.status == 1 && checked.stdout.starts_with(why), "{checked:?}");
+    let known = "hooks = 'srv'\nknown_drivers = ['qmeu', 'qemu', 'network']\n[drivers.qmeu]\ntimeout = '5s'\n";
+    assert_eq!(configured(known, &["check"]).status, 0);
+
+    let hooks = Hooks::new().script("qemu.d/10-a", "exit 0");
+    hooks.file("qemu.d/10-a.toml", "not_operations = ['stoped']\n", 0o644);
+    let checked = hooks.call(&["check"]);
+    let why = "`not_operations` in DIR/qemu.d/10-a.toml: driver qemu has no operation \"stoped\": its operations are ";
+    assert!(checked.status == 1 && checked.stdout.contains(why), "{checked:?}");
+    assert_eq!(hooks.call(&["run", "qemu", "web1", "stopped"]).status, 126);
+}
+
+/// A clone of somebody's hooks is looked at before it is put in place.
+#[test]
+fn directories_beside_libvirts_hooks_are_told_as_such_in_a_copy() {
+    let hooks = Hooks::new().script("src/hooks/qemu", ". \"${0%/*}/lib/common\"").script("other/conf/x", "exit 0");
+    hooks.file("src/hooks/lib/common", "#!/bin/false\n", 0o644);
+    hooks.file("src/hooks/conf/rules.json", "{}\n", 0o644);
+    let check = |directory: &str| hooks.ran(hooks.command("check").arg("--hooks").arg(hooks.path().join(directory)));
+    let checked = check("src/hooks");
+    assert_eq!(checked.status, 0, "{}", checked.stdout);
+    for name in ["conf", "lib"] {
+        let line =
+            format!("ignored         DIR/src/hooks/{name} is not a hook: it is a directory, which hooks may use\n");
+        assert!(checked.stdout.contains(&line), "{}", checked.stdout);
+    }
+    // A program that a hook names is its helper; one that nobody names was probably meant as a hook.
+    let used = Hooks::new().script("qemu", "exec \"${0%/*}/vfio-teardown.sh\"; \"$0.d/run/main\"\n# not other.sh");
+    let used =
+        used.script("vfio-teardown.sh", "exit 0").script("qemu.d/run/main", "exit 0").script("other.sh", "exit 0");
+    let checked = used.call(&["check"]).stdout;
+    for line in [
+        "ignored         DIR/vfio-teardown.sh is not a hook: DIR/qemu uses it\n",
+        "ignored         DIR/qemu.d/run/main is not a hook: DIR/qemu uses it\n",
+        "MISTAKE         DIR/other.sh is not called: hooks are named for their driver, or lie in <driver>.d\n",
+    ] {
+        assert!(checked.contains(line), "{checked}");
+    }
+    // Where nothing is libvirt's, it looks like a `conf.d` that is misspelt; an event of that driver is vetoed in any case.
+    assert!(check("other").stdout.starts_with("FAILS    native DIR/other/conf: it is a directory"));
+    let directory = hooks.path().join("src/hooks");
+    let ran = hooks.ran(hooks.command("run").arg("--hooks").arg(directory).args(["conf", "web1", "start"]));
+    assert_eq!(ran.status, 126, "{ran:?}");
+}
+
 #[test]
 fn a_setting_decides_who_runs_the_per_event_directories() {
     let nested = "qemu.d/web1/start/begin/10-own";
@@ -131,6 +182,9 @@ fn what_a_hook_writes_to_stdout_is_noted_or_passed_on() {
     let ran = hooks.call(&["run", "--stdout", "qemu", "web1", "start"]);
     assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "checked\n", ""));
     assert_eq!(hooks.call(&["run", "network", "default", "start"]).stderr, "");
+    let report: serde_json::Value =
+        serde_json::from_str(&hooks.call(&["run", "--format", "json", "qemu", "web1", "start"]).stdout).unwrap();
+    assert_eq!(report["hooks"][0]["notes"], serde_json::json!(["wrote 8 bytes to stdout, which nobody reads"]));
 }
 
 /// `[convention.NAME]` means the same to every command that reads hookvisor.toml.

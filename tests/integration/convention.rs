@@ -236,7 +236,7 @@ fn the_example_in_rust_and_in_toml_says_the_same() {
     example.current_dir(root).args(["run", "--quiet", "--example", "convention", "--"]).arg(hooks.path());
     let output = example.output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).replace(&hooks.path().display().to_string(), "DIR");
-    let failed = "Hook script execution failed: Hook script DIR/vmm vmm failed with error code 1: {\"memory\": 1024}";
+    let failed = "Hook script execution failed: Hook script DIR/vmm failed with error code 1: {\"memory\": 1024}";
     assert_eq!(printed, format!("{{\"memory\": 1024}}\n{failed}"));
 
     let in_rust = Convention::new("vmm")

@@ -173,7 +173,7 @@ fn a_configuration_that_others_may_write_is_refused_by_root() {
 #[test]
 fn the_configured_limits_hold_where_a_hook_has_none() {
     let root = Root::new().hook("qemu", "sleep 60").config("[limits]\ntimeout = '200ms'\n");
-    let report = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu qemu timed out after 200ms\n";
+    let report = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu timed out after 200ms\n";
     assert_eq!(root.call("prepare"), said(124, "", report));
 }
 
@@ -220,7 +220,7 @@ fn the_log_on_standard_error_does_not_say_twice_what_the_report_says() {
     let root = root.config("[log]\nto = 'stderr'\n");
     let expected = "hookvisor: Hook script ROOT/etc/hookvisor/hooks/qemu.d/10-a qemu succeeded\n\
                     Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu.d/20-b qemu failed with error \
-                    code 1\n";
+                    code 1 and wrote nothing to stderr\n";
     assert_eq!(root.call("prepare"), said(1, "", expected));
 }
 

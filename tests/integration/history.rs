@@ -201,7 +201,7 @@ fn a_record_that_cannot_be_written_changes_no_verdict() {
             (
                 "bad",
                 3,
-                "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu qemu failed with error code 3: no\n",
+                "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu failed with error code 3: no\n",
             ),
         ] {
             let (code, said) = qemu(root.path(), object);

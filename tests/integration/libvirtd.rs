@@ -330,7 +330,7 @@ fn a_container_is_vetoed() {
     if !error.contains("Hook script") {
         return skip("a container", &format!("this libvirtd runs none: {error}"));
     }
-    let report = "Hook script /etc/hookvisor/hooks/lxc lxc failed with error code 4: no containers";
+    let report = "Hook script /etc/hookvisor/hooks/lxc failed with error code 4: no containers";
     assert!(error.contains(report), "{error}");
 }
 

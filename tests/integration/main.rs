@@ -41,6 +41,7 @@ mod kernels;
 mod languages;
 mod learn;
 #[cfg(feature = "compiler")]
+mod libvirt_hosts;
 mod libvirtd;
 mod misuse;
 mod monitor;

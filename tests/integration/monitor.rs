@@ -51,7 +51,8 @@ fn run_monitor_applies_to_every_hook_and_the_record_says_would_veto() {
     let hooks = Hooks::new().script(DRIVER, "exit 3");
     let record = hooks.path().join(".history").display().to_string();
     let ran = hooks.call(&["run", "--monitor", "--record", &record, DRIVER, "web1", "start"]);
-    let said = "Hook script would have vetoed: Hook script DIR/test test failed with error code 3\n";
+    let said =
+        "Hook script would have vetoed: Hook script DIR/test failed with error code 3 and wrote nothing to stderr\n";
     assert_eq!((ran.status, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", said));
     let history = ["history", "--record", &record, "--decision", "would-veto"];
     let shown = hooks.ran(crate::support::program::hookvisor().args(history)).stdout;

@@ -161,7 +161,7 @@ fn the_embedding_shown_asks_before_and_tells_after() {
         printed(&format!("cargo run --quiet --example embed -- {}", hooks.path().display()))
             .replace(&hooks.path().display().to_string(), "DIR")
     };
-    let failed = "Hook script execution failed: Hook script DIR/mydaemon mydaemon failed with error code";
+    let failed = "Hook script execution failed: Hook script DIR/mydaemon failed with error code";
     assert_eq!(embedded("0", "0"), "");
     assert_eq!(embedded("7", "0"), format!("Error: {failed} 7: web1 start - -: {{\"memory\": 512}}\n"));
     assert_eq!(embedded("0", "8"), format!("{failed} 8: web1 stopped - -: {{\"memory\": 512}}\n"));

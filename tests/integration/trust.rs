@@ -89,6 +89,49 @@ fn the_parents_of_the_hooks_directory_must_be_trusted() {
     assert!(text.contains("cannot be trusted: the directory DIR/.theirs is owned by user 1234"), "{text}");
 }
 
+/// One round is enough: every fault is told, and one command mends them all.
+#[test]
+fn all_faults_are_told_at_once_with_the_command_that_mends_them() {
+    if !needs_root("all_faults_are_told_at_once_with_the_command_that_mends_them") {
+        return;
+    }
+    let hooks = Hooks::new().script("test", "exit 0").script("test.d/10 group", "exit 0");
+    let real = hooks.file("opt~/theirs/real", "#!/bin/sh\n", 0o777);
+    let link = hooks.path().join("test.d/30-link");
+    symlink("../opt~/theirs/real", &link).unwrap();
+    lchown(&link, Some(SOMEBODY), None).unwrap();
+    for path in [real.as_path(), real.parent().unwrap()] {
+        chown(path, Some(SOMEBODY), None).unwrap();
+    }
+    let mode =
+        |name: &str, mode| fs::set_permissions(hooks.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
+    mode("test", 0o757);
+    chown(hooks.path().join("test.d/10 group"), None, Some(SOMEBODY)).unwrap();
+    mode("test.d/10 group", 0o775);
+    let (status, text) = start_and_check(&hooks, hooks.path());
+    assert_eq!(status, Some(126), "{text}");
+    insta::assert_snapshot!("faults", text);
+    let mend = |text: &str| {
+        let line = text.lines().rfind(|line| line.contains('`')).unwrap();
+        let command = line.split('`').nth(1).unwrap().replace("DIR", &hooks.path().display().to_string());
+        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+        assert_eq!(start_and_check(&hooks, hooks.path()).0, Some(0), "after {command}");
+        start_and_check(&hooks, hooks.path()).1
+    };
+    assert!(!mend(&text).contains("FAILS"));
+
+    // What is wrong below a directory that is not read is told as well.
+    chown(hooks.path(), Some(SOMEBODY), None).unwrap();
+    chown(hooks.path().join("test.d"), Some(SOMEBODY), None).unwrap();
+    mode("test", 0o757);
+    let (status, text) = start_and_check(&hooks, hooks.path());
+    let why = "hookvisor: the hooks directory DIR cannot be trusted: it and the directory DIR/test.d are owned by user 1234, who \
+               could change them; the file DIR/test is writable by others (mode 0757): run `chmod o-w DIR/test && chown root: DIR \
+               DIR/test.d` if you trust them\n";
+    assert_eq!((status, text.as_str()), (Some(125), why));
+    mend(&text);
+}
+
 #[test]
 fn a_mask_that_somebody_else_can_lift_masks_nothing() {
     if !needs_root("a_mask_that_somebody_else_can_lift_masks_nothing") {

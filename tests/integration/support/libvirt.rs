@@ -46,7 +46,12 @@ pub(crate) struct World {
 impl World {
     /// A world without a running libvirtd; `None`, with the reason on standard error, if it is impossible here.
     pub(crate) fn new() -> Option<Self> {
-        if let Some(reason) = why_not() {
+        Self::of(Path::new("/"))
+    }
+
+    /// One with the programs of another root.
+    pub(crate) fn of(programs: &Path) -> Option<Self> {
+        if let Some(reason) = why_not(programs) {
             skip("a test against a real libvirtd", &reason);
             return None;
         }
@@ -57,14 +62,15 @@ impl World {
         }
         fs::create_dir(directory.path().join("logs/libvirt")).unwrap();
         let etc = directory.path().join("etc");
-        for name in ETC.iter().filter(|name| Path::new("/etc").join(name).exists()) {
-            assert!(
-                Command::new("cp").arg("-r").arg(Path::new("/etc").join(name)).arg(&etc).status().unwrap().success()
-            );
+        for file in ETC.map(|name| programs.join("etc").join(name)).iter().filter(|file| file.exists()) {
+            assert!(Command::new("cp").arg("-r").arg(file).arg(&etc).status().unwrap().success());
         }
-        let (init, first) = begin(directory.path());
+        let (init, first) = begin(directory.path(), programs);
         let world = Self { directory, init, first, libvirtd: None };
-        world.file("etc/libvirt/libvirtd.conf", "listen_tls = 0\nauth_unix_rw = \"none\"\n", 0o644);
+        // libvirt does not migrate a guest to a host that has its own number.
+        let host = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        let settings = format!("listen_tls = 0\nauth_unix_rw = \"none\"\nhost_uuid = \"{}\"\n", host.trim());
+        world.file("etc/libvirt/libvirtd.conf", settings, 0o644);
         let qemu = "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\nstdio_handler = \"file\"\n\
                     cgroup_controllers = [ ]\nnamespaces = [ ]\nremember_owner = 0\n";
         world.file("etc/libvirt/qemu.conf", qemu, 0o644);
@@ -74,7 +80,12 @@ impl World {
 
     /// A world with hookvisor, a recording hook, and a running libvirtd.
     pub(crate) fn with_hookvisor() -> Option<Self> {
-        let mut world = Self::new()?;
+        Self::with_hookvisor_of(Path::new("/"))
+    }
+
+    /// The same with the programs of another root.
+    pub(crate) fn with_hookvisor_of(programs: &Path) -> Option<Self> {
+        let mut world = Self::of(programs)?;
         world.hookvisor(["libvirt", "install"]);
         world.hook("qemu.d/00-calls", RECORDER);
         world.start_libvirtd();
@@ -130,7 +141,17 @@ impl World {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--user", "--net", "--mount", "--pid", "--target", &self.first.to_string(), "--", program]);
+        command.args([
+            "--user",
+            "--net",
+            "--mount",
+            "--pid",
+            "--uts",
+            "--target",
+            &self.first.to_string(),
+            "--",
+            program,
+        ]);
         command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
         command
     }
@@ -240,28 +261,37 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn why_not() -> Option<String> {
+fn why_not(programs: &Path) -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("it needs root".to_owned());
     }
-    let missing = |name: &&&str| !PATH.split(':').any(|directory| Path::new(directory).join(name).exists());
+    let is_there = |directory: &str, name: &str| programs.join(directory.trim_start_matches('/')).join(name).exists();
+    let missing = |name: &&&str| !PATH.split(':').any(|directory| is_there(directory, name));
     if let Some(missing) = PROGRAMS.iter().find(missing) {
         return Some(format!("{missing} is not installed (scripts/install-test-tools installs it on Debian)"));
     }
-    let tried =
-        Command::new("unshare").args(["--user", "--net", "--mount", "--pid", "--fork", "true"]).output().unwrap();
+    let tried = Command::new("unshare")
+        .args(["--user", "--net", "--mount", "--pid", "--uts", "--fork", "true"])
+        .output()
+        .unwrap();
     (!tried.status.success()).then(|| format!("there are no namespaces here: {}", text(&tried.stderr).trim_end()))
 }
 
 /// Starts the world's first process after the mounts. The number is this machine's.
-fn begin(directory: &Path) -> (Child, u32) {
+fn begin(directory: &Path, programs: &Path) -> (Child, u32) {
     let mut script = "set -e; read -r _mapped; mount --make-rprivate /; ip link set lo up; ".to_owned();
+    // Nor to one that has its own name.
+    let _ = write!(script, "echo '{}' > /proc/sys/kernel/hostname; ", directory.file_name().unwrap().display());
     for (own, place) in OWN {
         let _ = write!(script, "mount --bind '{}' {place}; ", directory.join(own).display());
     }
+    if programs != Path::new("/") {
+        // Programs and libraries of Debian are all below /usr.
+        let _ = write!(script, "mount --rbind '{}' /usr; ", programs.join("usr").display());
+    }
     // The shell stays to reap orphans: libvirt waits for a guest until its process number is free.
     script += "echo ready; cat; exit";
-    let unshare = "exec unshare --user --net --mount --pid --fork --mount-proc --kill-child sh -c \"$0\"";
+    let unshare = "exec unshare --user --net --mount --pid --uts --fork --mount-proc --kill-child sh -c \"$0\"";
     // util-linux needs a set-uid helper to map all users, so the map is written here, and the script waits for it.
     let mut init =
         Command::new("sh").args(["-c", unshare, &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
