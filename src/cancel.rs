@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_watches_decides_when_somebody_asks() -> Result<(), Errno> {
+    fn a_watched_descriptor_cancels_and_kills() -> Result<(), Errno> {
         let bell = Arc::new(EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
         let ringing = Arc::clone(&bell);
         let cancel = Cancel::watching(Arc::clone(&bell), move |cancel| match ringing.read() {
