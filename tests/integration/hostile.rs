@@ -371,7 +371,7 @@ fn special_files_are_not_opened_and_never_block() {
             for name in ["fifo", "link-to-fifo", "below/../fifo", "socket"] {
                 let report = world.run(&format!("open=/granted/{name}"));
                 assert!(matches!(report.hooks[0].termination, Termination::Exited(4 | 1)), "{name}: {report}");
-                let note = format!("it was refused {name:?}: a hook can open only files and directories");
+                let note = format!("it could not open {name:?}: a hook can open only files and directories");
                 assert_eq!(report.hooks[0].notes, [note]);
                 let report = world.run(&format!("write=/granted/{name}:x"));
                 assert!(matches!(report.hooks[0].termination, Termination::Exited(5 | 1)), "{name}: {report}");
