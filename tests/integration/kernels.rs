@@ -13,7 +13,7 @@ use crate::support::skip;
 
 /// The filters of the tests that run there. [`PROGRAMS`] must list the programs that they start. WebAssembly hooks are
 /// excluded: compiling one takes minutes there.
-const TESTS: &[&str] = &["native::", "guard::", "faults::children::", "faults::stopped::", "kernels::in_there"];
+const TESTS: &[&str] = &["native::", "guard::", "faults::children::", "faults::stopped::", "kernels::the_machine_runs"];
 /// The excluded tests: they need a compiler for guests, hundreds of hooks, a fast search through /proc, or a shell that
 /// starts within 300 ms.
 const NOT_THERE: &[&str] = &[
@@ -22,10 +22,10 @@ const NOT_THERE: &[&str] = &[
     "guard::a_guardian_that_has_ended",
     "guard::hooks_of_many_threads",
     "guard::without_a_guardian",
-    "native::a_background_process_that_holds",
-    "native::a_group_whose_leader",
+    "native::a_background_process_that_keeps_stderr",
+    "native::a_group_keeps_its_grace",
     "native::many_threads",
-    "native::times_that_no_clock",
+    "native::times_beyond",
 ];
 /// The host's programs that the tests' hooks use.
 const PROGRAMS: &[&str] = &["sh", "cat", "env", "grep", "head", "ls", "mkdir", "rm", "setsid", "sleep", "yes"];

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::Hooks;
+use crate::support::{Hooks, skip};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -83,6 +83,20 @@ fn every_page_is_in_the_summary_and_every_link_works() {
             let is_elsewhere = link.contains("://") || file.is_empty();
             assert!(is_elsewhere || page.parent().unwrap().join(file).exists(), "{}: {link}", page.display());
         }
+    }
+}
+
+/// mdbook also rejects an invalid SUMMARY.md.
+#[test]
+fn the_book_builds() {
+    let html = tempfile::tempdir().unwrap();
+    let mdbook = Command::new("mdbook").args(["build", "docs", "--dest-dir"]).arg(html.path()).current_dir(ROOT).output();
+    let Ok(built) = mdbook else { return skip("readme::the_book_builds", "mdbook is not installed") };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    for page in pages() {
+        let name = page.with_extension("html");
+        let name = name.file_name().unwrap();
+        assert!(name == "SUMMARY.html" || html.path().join(name).exists(), "{} is missing in the book", page.display());
     }
 }
 
