@@ -122,13 +122,13 @@ fn unusable_hook_files() {
         ("a text without #!", 126, |path| executable(path, "exit 0\n")),
         ("#! to nothing", 127, |path| executable(path, "#!/no/such -x\nexit 0\n")),
         ("#! alone", 126, |path| executable(path, "#!\nexit 0\n")),
-        ("#! to what is no program", 126, |path| executable(path, "#!/etc/passwd\n")),
+        ("#! to a file that is not a program", 126, |path| executable(path, "#!/etc/passwd\n")),
         ("#! to a directory", 126, |path| executable(path, "#!/etc\n")),
         ("#!/usr/bin/env nosuch", 127, |path| executable(path, "#!/usr/bin/env nosuch\nexit 0\n")),
         ("#!/usr/bin/env with an argument", 127, |path| executable(path, "#!/usr/bin/env sh -e\nexit 0\n")),
         ("CRLF", 126, |path| executable(path, "#!/bin/sh\r\nexit 0\r\n")),
         ("CRLF after env", 126, |path| executable(path, "#!/usr/bin/env sh\r\nexit 0\r\n")),
-        ("two gigabytes of nothing", 126, |path| huge(path, b"")),
+        ("two gigabytes of zeros", 126, |path| huge(path, b"")),
     ];
     assert_snapshot!("native", table(DRIVER, cases));
 }
@@ -150,10 +150,10 @@ fn invalid_settings() {
         ("an unknown key", 126, |hook| settings(hook, "timeout = \"5s\"\ntimeuot = \"5s\"\n")),
         ("a string without an end", 126, |hook| settings(hook, "timeout = \"5s\n")),
         ("a key twice", 126, |hook| settings(hook, "timeout = \"5s\"\ntimeout = \"6s\"\n")),
-        ("a number for a time", 126, |hook| settings(hook, "timeout = 5\n")),
-        ("no time at all", 126, |hook| settings(hook, "timeout = \"0s\"\n")),
-        ("a pattern that is none", 126, |hook| settings(hook, "objects = [\"[\"]\n")),
-        ("a variable that cannot be", 126, |hook| settings(hook, "env = { \"A=B\" = \"\" }\n")),
+        ("a number as a duration", 126, |hook| settings(hook, "timeout = 5\n")),
+        ("a timeout of zero", 126, |hook| settings(hook, "timeout = \"0s\"\n")),
+        ("an invalid pattern", 126, |hook| settings(hook, "objects = [\"[\"]\n")),
+        ("an invalid variable name", 126, |hook| settings(hook, "env = { \"A=B\" = \"\" }\n")),
         ("`memory` for a native hook", 126, |hook| settings(hook, "memory = \"64MiB\"\n")),
         ("`sha256` for a native hook", 126, |hook| settings(hook, "sha256 = \"00\"\n")),
         ("not UTF-8", 126, |hook| settings(hook, b"timeout = \"\xff\"\n")),
@@ -198,7 +198,7 @@ mod wasm {
             }),
             ("garbage", 126, |path| executable(path, b"\0asm\x01\0\0\0\x7f\x7f\x7f\x7fgarbage")),
             ("a component's header", 126, |path| executable(path, b"\0asm\x0d\0\x01\0")),
-            ("an import of a host that is not this one", 126, |path| {
+            ("an import from another host", 126, |path| {
                 module(
                     path,
                     r#"(module (import "env" "abort" (func)) (import "env" "now" (func)) (func (export "_start")))"#,
@@ -221,7 +221,7 @@ mod wasm {
             ("a table over the limit", 126, |path| {
                 module(path, r#"(module (table 100001 funcref) (func (export "_start")))"#);
             }),
-            ("another digest than its settings want", 126, |path| {
+            ("another digest than its settings require", 126, |path| {
                 module(path, FITS);
                 fs::write(settings_file(path), format!("sha256 = \"{}\"\n", "0".repeat(64))).unwrap();
             }),
@@ -307,7 +307,7 @@ fn files_that_others_could_have_written() {
             chown(path, None, Some(1234)).unwrap();
             mode(path, 0o775);
         }),
-        ("another's", 126, |path| {
+        ("owned by another user", 126, |path| {
             executable(path, "#!/bin/sh\n");
             chown(path, Some(1234), None).unwrap();
         }),
@@ -315,7 +315,7 @@ fn files_that_others_could_have_written() {
             settings(path, "timeout = \"5s\"\n");
             mode(&settings_file(path), 0o666);
         }),
-        ("a link to another's directory", 126, |path| {
+        ("a link to another user's directory", 126, |path| {
             executable(&another_s_directory(path).join("real"), "#!/bin/sh\n");
             symlink("theirs~/real", path).unwrap();
         }),
@@ -325,11 +325,11 @@ fn files_that_others_could_have_written() {
             fs::create_dir(path).unwrap();
             mode(path, 0o777);
         }),
-        ("another's", 126, |path| {
+        ("owned by another user", 126, |path| {
             fs::create_dir(path).unwrap();
             chown(path, Some(1234), None).unwrap();
         }),
-        ("a link by way of another's directory", 126, |path| {
+        ("a link through another user's directory", 126, |path| {
             let real = another_s_directory(path).join("real");
             fs::create_dir(&real).unwrap();
             executable(&real.join("10-check"), "#!/bin/sh\n");
@@ -345,7 +345,7 @@ fn files_that_others_could_have_written() {
         writeln!(text, "the directory test.d: {what} ({status})\n    {}", one_sentence(what, &ran.stderr)).unwrap();
         assert_eq!(hooks.call(&["check"]).status, 1, "{what}");
     }
-    for (what, mode_of_it, owner) in [("writable by others", 0o777, 0), ("another's", 0o755, 1234)] {
+    for (what, mode_of_it, owner) in [("writable by others", 0o777, 0), ("owned by another user", 0o755, 1234)] {
         let hooks = Hooks::new().script(DRIVER, "exit 0");
         mode(hooks.path(), mode_of_it);
         chown(hooks.path(), Some(owner), None).unwrap();

@@ -90,7 +90,8 @@ fn every_page_is_in_the_summary_and_every_link_works() {
 #[test]
 fn the_book_builds() {
     let html = tempfile::tempdir().unwrap();
-    let mdbook = Command::new("mdbook").args(["build", "docs", "--dest-dir"]).arg(html.path()).current_dir(ROOT).output();
+    let mdbook =
+        Command::new("mdbook").args(["build", "docs", "--dest-dir"]).arg(html.path()).current_dir(ROOT).output();
     let Ok(built) = mdbook else { return skip("readme::the_book_builds", "mdbook is not installed") };
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     for page in pages() {
