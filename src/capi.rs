@@ -1,6 +1,6 @@
-//! The C API: the functions that `include/hookvisor.h` declares, whose text is the documentation of these items.
+//! The C API: the functions declared in `include/hookvisor.h`. The documentation of these items is that of the header.
 //!
-//! Mistakes of a C caller are answered as far as they can be seen:
+//! Mistakes of a C caller are detected as far as possible:
 //! - A handle is a number in the shape of a pointer. It is looked up and never followed, so a handle that is closed twice, used
 //!   after it was closed, or made up is simply not found. A call keeps what it works with until it returns.
 //! - Pointers to structures may be NULL and are checked for alignment, structures for their size, strings for UTF-8.
@@ -236,7 +236,7 @@ pub extern "C" fn hookvisor_version() -> *const c_char {
 /// The handle of a runtime's inventory.
 fn list(hooks: &RustRuntime) -> usize {
     let json = serde_json::to_string(&hooks.inventory());
-    // Strings, numbers and lists have no way to fail.
+    // Serializing strings, numbers and lists does not fail.
     TEXTS.add(KeptText::new(json.unwrap_or_default().into_bytes()))
 }
 

@@ -1,4 +1,4 @@
-//! `hookvisor libvirt`: becoming libvirt's hook, and undoing it.
+//! `hookvisor libvirt`: installs hookvisor as libvirt's hook, and removes it.
 
 mod host;
 mod inspect;
@@ -28,7 +28,7 @@ use self::status::Status;
 use super::options::Format;
 use super::streams::print;
 
-/// Exit status of `status` where hookvisor is not the hook of every driver, or something is wrong.
+/// Exit status of `status` if hookvisor is not the hook of every driver, or something is wrong.
 const NOT_IN_ORDER: u8 = 1;
 
 /// Install or remove hookvisor as libvirt's hook; existing scripts keep running
@@ -50,13 +50,13 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make hookvisor the hook of libvirt's drivers
+    /// Install hookvisor as the hook of libvirt's drivers
     Install(Install),
-    /// Undo what install did
+    /// Undo install
     Uninstall(Change),
     /// Show which hooks libvirt calls, and what is wrong with them
     Status(Show),
-    /// Print what hookvisor makes of libvirt's hooks below a root directory, seen from inside
+    /// Print how hookvisor treats libvirt's hooks in a root directory, seen from inside
     #[command(hide = true)]
     Inspect(Where),
 }
@@ -74,8 +74,9 @@ struct Install {
     /// Leave all hooks in DRIVER.d to libvirt
     #[arg(long)]
     only_scripts: bool,
-    /// Make DRIVER a link to the program: saves half a millisecond a call, but if the program disappears, libvirt starts
-    /// guests without asking. The default for hookvisor-hook, which a package removes only after uninstall
+    /// Link DRIVER directly to the program. This saves half a millisecond per call, but if the program disappears,
+    /// libvirt starts guests without asking. The default for hookvisor-hook, which its package removes only after
+    /// uninstall
     #[arg(long)]
     link: bool,
 }
@@ -84,7 +85,7 @@ struct Install {
 struct Change {
     #[command(flatten)]
     show: Show,
-    /// Say what would be done, and do nothing
+    /// Show what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
     /// The drivers, such as qemu and network [default: all]
@@ -96,7 +97,7 @@ struct Change {
 struct Show {
     #[command(flatten)]
     at: Where,
-    /// How the result is written; the JSON field `changed` says whether something was changed
+    /// Output format; the JSON field `changed` says whether anything was changed
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
 }
@@ -120,8 +121,8 @@ pub(super) fn libvirt(args: Args) -> anyhow::Result<u8> {
     }
 }
 
-/// What is wrong with this machine's installation, and what hookvisor does not run, for `check`; nothing where
-/// hookvisor is not libvirt's hook.
+/// Problems with this machine's installation, and hooks that hookvisor does not run, for `check`. Empty if hookvisor is
+/// not libvirt's hook.
 pub(super) fn findings() -> anyhow::Result<(Vec<String>, Vec<String>)> {
     let site = Site::read(PathBuf::from("/"))?;
     if site.state.drivers.is_empty() {
@@ -177,7 +178,7 @@ impl Install {
     }
 }
 
-/// This program by the name that it was called by, so that a link such as one of /etc/alternatives stays in use.
+/// This program under the name that it was called by, so that a link such as one of /etc/alternatives stays in use.
 fn this_program() -> anyhow::Result<PathBuf> {
     let own = env::current_exe().context("this program does not find its own file")?;
     let called = PathBuf::from(env::args_os().next().unwrap_or_default());
@@ -190,10 +191,10 @@ fn this_program() -> anyhow::Result<PathBuf> {
     Ok(candidates.into_iter().find(is_own).unwrap_or(own))
 }
 
-/// The smaller program that a package puts beside this one for libvirt's calls.
+/// The smaller program for libvirt's calls, which a package installs next to this one.
 const SMALL_PROGRAM: &str = "hookvisor-hook";
 
-/// The smaller program, if it is there.
+/// The smaller program, if it exists.
 fn small_program(program: PathBuf) -> PathBuf {
     let small = program.with_file_name(SMALL_PROGRAM);
     if small.is_file() { small } else { program }
@@ -207,7 +208,7 @@ fn install(args: &Install) -> anyhow::Result<u8> {
     let change = &args.change;
     let mut site = change.site()?;
     let program = args.program(&site)?;
-    // A package undoes this before it removes its small program, so a link to that never dangles.
+    // The package uninstalls before it removes its small program, so a link to that never dangles.
     let entry = if args.link || is_small(Path::new(&program)) { Entry::Link } else { Entry::Launcher };
     let drivers = change.drivers();
     let request = Request { drivers: &drivers, program: &program, entry, directories: args.directories() };
@@ -224,7 +225,7 @@ fn install(args: &Install) -> anyhow::Result<u8> {
     show(change, &plan, &advice, "nothing to do: hookvisor is the hook of these drivers")
 }
 
-/// Performs an install. The record is written first, so that whatever stops this can be undone.
+/// Performs an install. The record is written first, so that an interrupted install can be undone.
 fn perform_install(site: &mut Site, plan: &Plan, drivers: &[&str]) -> anyhow::Result<()> {
     plan.perform(Step::makes_directory)?;
     site.save()?;
@@ -256,7 +257,7 @@ fn uninstall(change: &Change) -> anyhow::Result<u8> {
     show(change, &plan, &advice, "nothing to do: hookvisor was not installed for these drivers")
 }
 
-/// The hooks of hookvisor's own directory that libvirt does not get to any more.
+/// The hooks of hookvisor's own directory that libvirt no longer calls.
 fn no_longer_run(site: &Site, driver: &str) -> Option<String> {
     let inventory = Runtime::builder(site.hooks()).only_driver(driver).build().ok()?.inventory();
     let hooks = inventory.hooks.iter().filter(|hook| hook.state != HookState::Skipped);

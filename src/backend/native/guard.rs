@@ -1,14 +1,15 @@
-//! Hooks that end with the host, however the host ends: a process beside it, the guardian, kills those that are left.
+//! Ends hooks together with the host. A separate process, the guardian, kills the remaining hooks when the host ends
+//! for any reason.
 //!
-//! The guardian is a shell that reads a pipe whose other end only the host has. The host writes a line `+N` to it when a
-//! process group begins, and `-N` before the group's number can pass to somebody else. When the host ends, the kernel closes
-//! the pipe, and the guardian kills the groups that are left.
+//! The guardian is a shell that reads a pipe, whose write end only the host has. The host writes a line `+N` when a
+//! process group begins, and `-N` before another process can get the group's number. When the host ends, the kernel
+//! closes the pipe, and the guardian kills the remaining groups.
 //!
-//! - A hook's process writes its own `+N` before it executes the hook ([`super::spawn`]), so at no moment can the host end
-//!   and leave a hook behind. Where the line cannot be written, the hook is not executed.
+//! - A hook's process writes its own `+N` before it executes the hook ([`super::spawn`]). So the host cannot end at a
+//!   moment that leaves a hook behind. If the line cannot be written, the hook is not executed.
 //! - In a host that ignores SIGCHLD, the kernel reaps a group's leader at once, and its number is free. So the guardian
-//!   remembers when each leader started, and does not kill a group whose number a younger process has.
-//! - A guardian that has been killed, or that does not read its pipe, is replaced by one that knows all running groups: at
+//!   remembers when each leader started, and does not kill a group whose number belongs to a younger process.
+//! - A guardian that was killed, or that does not read its pipe, is replaced by one that knows all running groups: at
 //!   the next line for it, or as soon as a supervisor notices.
 
 use std::collections::BTreeMap;
@@ -31,8 +32,8 @@ use super::spawn::{self, Failed, Launch, SpawnError};
 use super::stat::Stat;
 use crate::hook::error::LaunchError;
 
-/// The guardian's program. Its arguments are the groups that are running already, each as `number:start`. It uses the
-/// shell's own commands only, and ignores every signal that can be ignored.
+/// The guardian's program. Its arguments are the running groups, each as `number:start`. It uses only shell built-ins,
+/// and ignores every signal that can be ignored.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT PIPE TERM TSTP
 # started PID: sets $started to the time at which a process started, or to nothing if there is none.
@@ -65,28 +66,28 @@ for entry in $groups; do
 done
 "#;
 
-/// How long a guardian may take to end after SIGKILL.
+/// How long to wait for a guardian after SIGKILL.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-/// A runtime's guard. Its guardian is started with the first hook.
+/// The guard of a runtime. Its guardian starts with the first hook.
 #[derive(Debug, Default)]
 pub(super) struct Guard(Mutex<Guarded>);
 
 #[derive(Debug, Default)]
 struct Guarded {
     guardian: Option<Arc<Guardian>>,
-    /// The running process groups, for the next guardian, each with the time at which its leader started.
+    /// The running process groups with their leaders' start times, for the next guardian.
     groups: BTreeMap<Pid, Option<u64>>,
 }
 
 impl Guard {
-    /// What launching a hook under the guard takes.
+    /// What the launch of a hook under the guard needs.
     pub(super) fn handle(self: &Arc<Self>) -> Result<GuardHandle, LaunchError> {
         let guardian = self.guarded().guardian()?;
         Ok(GuardHandle { guard: Arc::clone(self), guardian })
     }
 
-    /// The guardian in place of this one, which has ended or does not read.
+    /// Replaces this guardian, which has ended or does not read.
     fn in_place_of(&self, old: &Arc<Guardian>) -> Result<Arc<Guardian>, LaunchError> {
         let mut guarded = self.guarded();
         if guarded.guardian.as_ref().is_some_and(|current| Arc::ptr_eq(current, old)) {
@@ -101,13 +102,13 @@ impl Guard {
         guarded.groups.insert(group, started);
         match &guarded.guardian {
             Some(current) if Arc::ptr_eq(current, by) => {}
-            // The one that the hook's process wrote to is gone. A new one learns of all groups when it starts.
+            // The guardian that the hook's process wrote to is gone. A new one gets all groups when it starts.
             Some(current) if current.tell('+', group).is_ok() => {}
             _ => guarded.renew(),
         }
     }
 
-    /// To be called before the group's leader is reaped: until then its number cannot be anybody else's.
+    /// Call this before the group's leader is reaped: until then, no other process can have its number.
     fn ended(&self, group: Pid) {
         let mut guarded = self.guarded();
         guarded.groups.remove(&group);
@@ -134,13 +135,13 @@ impl Guarded {
     fn dismiss(&mut self) {
         if let Some(guardian) = self.guardian.take() {
             tracing::warn!("the guardian process (end_with_host) has ended or does not answer: replacing it");
-            // What it knows is out of date, so it must not reach its end of file.
+            // Its list is out of date, so it must not see end of file.
             guardian.kill();
         }
     }
 
-    /// Replaces the guardian if there is anything to guard. If none can be started, running hooks go on and no further one
-    /// is launched.
+    /// Replaces the guardian if there is anything to guard. If none can be started, running hooks continue, and no
+    /// further hook is launched.
     fn renew(&mut self) {
         self.dismiss();
         if !self.groups.is_empty()
@@ -151,7 +152,7 @@ impl Guarded {
     }
 }
 
-/// What launching a hook under a guard takes.
+/// What the launch of a hook under a guard needs.
 pub(super) struct GuardHandle {
     guard: Arc<Guard>,
     guardian: Arc<Guardian>,
@@ -163,25 +164,25 @@ impl GuardHandle {
         self.guardian.pipe.as_fd()
     }
 
-    /// The process was announced, and has ended without becoming the hook.
+    /// The process was announced, and ended before it executed the hook.
     pub(super) fn withdraw(&self, process: Pid) {
         self.guard.ended(process);
     }
 
-    /// A handle to another guardian, where a process could not be announced to this one.
+    /// A handle to another guardian, after announcing the process to this one has failed.
     pub(super) fn renew(self) -> Result<Self, LaunchError> {
         let guardian = self.guard.in_place_of(&self.guardian)?;
         Ok(Self { guardian, ..self })
     }
 
-    /// The process group of a process that was announced and runs.
+    /// The process group of an announced, running process.
     pub(super) fn group(self, group: Pid) -> GuardedGroup {
         self.guard.begun(group, &self.guardian);
         GuardedGroup { guardian: Some(self.guardian), guard: self.guard, group }
     }
 }
 
-/// A process group under guard, until this is dropped.
+/// A guarded process group. The guard ends on drop.
 pub(super) struct GuardedGroup {
     guard: Arc<Guard>,
     /// The guardian to watch; `None` if none can be started.
@@ -195,7 +196,7 @@ impl GuardedGroup {
         self.guardian.as_ref().map(|guardian| guardian.child.process().pidfd())
     }
 
-    /// Has another guardian take over from one that has ended.
+    /// Replaces a guardian that has ended.
     pub(super) fn renew(&mut self) {
         let renewed = self.guardian.take().map(|ended| self.guard.in_place_of(&ended));
         match renewed.transpose() {
@@ -252,10 +253,10 @@ impl Guardian {
         Ok(Self { pipe: write.into(), child })
     }
 
-    /// Does not block: a full pipe is an error, too.
+    /// Does not block. A full pipe is an error too.
     fn tell(&self, what: char, group: Pid) -> io::Result<()> {
         let _no_sigpipe = SigpipeBlocked::for_this_thread();
-        // A write this short goes into a pipe in one piece.
+        // A write this short is atomic.
         (&self.pipe).write_all(format!("{what}{group}\n").as_bytes())
     }
 

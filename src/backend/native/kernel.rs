@@ -1,6 +1,6 @@
-//! The system calls that nix does not have, each behind a safe function.
+//! The system calls that nix lacks, each behind a safe function.
 //!
-//! [`Kernel`] has those whose answers depend on the kernel's version. Tests put an older kernel in its place.
+//! [`Kernel`] has the calls that depend on the kernel's version. Tests replace it with an older kernel.
 #![expect(unsafe_code, reason = "system calls that nix does not have")]
 
 use std::ffi::c_int;
@@ -13,23 +13,22 @@ use nix::unistd::Pid;
 
 use crate::report::termination::Termination;
 
-/// The system calls whose answers depend on the kernel's version.
+/// The system calls that depend on the kernel's version.
 pub(super) trait Kernel {
     /// Sends a signal to the process group that a process leads or led. Linux 6.9 and later; before that `EINVAL`.
     fn signal_group_by_pidfd(&self, leader: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno>;
 
-    /// Sends a signal to the process group that has this number now.
+    /// Sends a signal to the process group that currently has this number.
     fn signal_group_by_number(&self, group: Pid, signal: Signal) -> Result<(), Errno>;
 
-    /// Reads how a process ended that has been reaped: which fields of the answer are valid, and the wait status.
-    /// Linux 6.15 and later.
+    /// Reads how a reaped process ended: the valid fields of the answer, and the wait status. Linux 6.15 and later.
     fn exit_info(&self, process: BorrowedFd<'_>) -> Result<(u64, c_int), Errno>;
 
-    /// Looks at a child without waiting: how it ended, or `None` if it is still there. `ECHILD` if it has been reaped.
+    /// Checks on a child without waiting: how it ended, or `None` if it has not. `ECHILD` if it was reaped.
     fn wait(&self, child: BorrowedFd<'_>, then: Then) -> Result<Option<Termination>, Errno>;
 }
 
-/// What becomes of a child that has ended.
+/// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     Reap,
@@ -45,7 +44,7 @@ const PIDFD_SIGNAL_PROCESS_GROUP: u32 = 1 << 2;
 
 impl Kernel for Linux {
     fn signal_group_by_pidfd(&self, leader: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
-        // SAFETY: the arguments are numbers. Without a siginfo_t, the kernel makes one as for kill(2).
+        // SAFETY: the arguments are numbers. Without a siginfo_t, the kernel creates one as for kill(2).
         let sent = unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
@@ -73,7 +72,7 @@ impl Kernel for Linux {
         }
     }
 
-    /// nix's `waitid` cannot express a death by a real-time signal.
+    /// nix's `waitid` cannot represent a death by a real-time signal.
     fn wait(&self, child: BorrowedFd<'_>, then: Then) -> Result<Option<Termination>, Errno> {
         let leave = match then {
             Then::Reap => 0,
@@ -99,7 +98,7 @@ impl Kernel for Linux {
     }
 }
 
-/// What [`Kernel::exit_info`] says of a process's end. A kernel before 6.15 may answer without it.
+/// The answer of [`Kernel::exit_info`]. Kernels before 6.15 may leave it out.
 pub(super) fn recorded_end(answer: Result<(u64, c_int), Errno>) -> Result<Option<Termination>, Errno> {
     let (valid, status) = answer?;
     Ok((valid & u64::from(libc::PIDFD_INFO_EXIT) != 0).then(|| match libc::WIFEXITED(status) {
@@ -115,10 +114,10 @@ pub(super) fn killed_by(signal: c_int) -> Termination {
 
 /// A signal's name. Real-time signals are counted from SIGRTMIN, as shells do.
 fn signal_name(signal: c_int) -> String {
-    /// What the C libraries leave to programs begins here.
+    /// The first real-time signal that the C libraries leave to programs.
     const FIRST_REAL_TIME: c_int = 34;
     match signal {
-        // The C library's own.
+        // The C library's own signals.
         32 => "SIGCANCEL".to_owned(),
         33 => "SIGSETXID".to_owned(),
         FIRST_REAL_TIME => "SIGRTMIN".to_owned(),
@@ -127,14 +126,14 @@ fn signal_name(signal: c_int) -> String {
     }
 }
 
-/// While this lives, all 64 signals of the kernel are blocked for this thread.
+/// Blocks all 64 signals of the kernel for this thread until it is dropped.
 ///
-/// The C library's own functions leave out the two signals that it uses itself (32 and 33).
+/// The C library's functions do not block the two signals that it uses itself (32 and 33).
 pub(super) struct AllSignalsBlocked {
     before: u64,
 }
 
-/// The bytes of the kernel's signal set: a bit for each of its 64 signals.
+/// The kernel's signal set: one bit for each of its 64 signals.
 pub(super) const SIGSET_SIZE: usize = size_of::<u64>();
 
 impl AllSignalsBlocked {
@@ -150,7 +149,7 @@ impl Drop for AllSignalsBlocked {
     }
 }
 
-/// Sets this thread's signal mask, and returns the one before.
+/// Sets this thread's signal mask, and returns the previous one.
 fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     let mut before = 0_u64;
     // SAFETY: both sets are as large as the size says.
@@ -160,7 +159,7 @@ fn set_signal_mask(mask: u64) -> Result<u64, Errno> {
     Errno::result(set).map(|_| before)
 }
 
-/// Removes a SIGPIPE that is pending for this thread, which must have it blocked.
+/// Removes a pending SIGPIPE of this thread, which must have it blocked.
 pub(super) fn discard_pending_sigpipe() {
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `set` is initialized by sigemptyset before its use. A zero timeout only takes what is pending already.

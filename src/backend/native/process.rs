@@ -1,4 +1,4 @@
-//! A child process: signals to its process group, how it ended, and what is left of it when nobody could wait for it.
+//! A child process: signalling its group, reading how it ended, and reaping it if nobody could wait for it before.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,47 +13,46 @@ use nix::unistd::Pid;
 use super::kernel::{Kernel, Linux, Then, recorded_end};
 use crate::report::termination::Termination;
 
-/// Children that have been killed and could not be reaped yet, such as one in an uninterruptible system call. Each
-/// launch tries again.
+/// Killed children that could not be reaped yet, for example because of an uninterruptible system call. Each launch
+/// tries again.
 static UNREAPED: Mutex<Vec<Arc<Process>>> = Mutex::new(Vec::new());
 
-/// How long the host's own wait for a child may take from its beginning to its end.
+/// How long the host's own wait for a child may take.
 const OTHERS_WAIT: Duration = Duration::from_secs(1);
-/// The pause between two tries to reap a child that has ended: a debugger that traces it comes first.
+/// The pause between two attempts to reap an ended child: a debugger that traces it is served first.
 const REAP_PAUSE: Duration = Duration::from_millis(5);
 
-/// A process that this one has started, by its number and its pidfd.
+/// A process started by this one, with its number and pidfd.
 #[derive(Debug)]
 pub(super) struct Process {
     pid: Pid,
     pidfd: OwnedFd,
 }
 
-/// A process that has still to be reaped. Dropped before that, it is killed with its process group, and a later launch
-/// reaps it.
+/// A process that must still be reaped. Dropping it earlier kills its process group, and a later launch reaps it.
 #[derive(Debug)]
 pub(super) struct Child {
     process: Arc<Process>,
     reaped: bool,
-    /// The process that started it. A fork of that has no such child.
+    /// The process that started it. A fork of that process has no such child.
     parent: u32,
 }
 
-/// How a signal to a process group went.
+/// The result of signalling a process group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signalled {
-    /// Every member got it, if there was one.
+    /// All members got the signal, if there were any.
     Sent,
-    /// The leader has been reaped by somebody else, and this kernel knows the group by number only, which may belong to
-    /// somebody else by now. No process got it.
+    /// Somebody else has reaped the leader, and this kernel knows the group only by its number, which another group may
+    /// have by now. No process got the signal.
     Unreachable,
 }
 
-/// What came of trying to reap a child.
+/// The result of trying to reap a child.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reaped {
     Ended(Termination),
-    /// It is still there; it may be stuck in the kernel, or held by a debugger.
+    /// It has not ended, is stuck in the kernel, or is held by a debugger.
     NotYet,
     /// The host has taken its exit status, and this kernel does not keep it.
     StatusTaken,
@@ -78,10 +77,10 @@ impl Process {
         match kernel.signal_group_by_pidfd(self.pidfd(), signal) {
             // A kernel before 6.9, or a filter that does not know the call.
             Err(Errno::EINVAL | Errno::ENOSYS) => {}
-            // ESRCH: the whole group has ended. EPERM: it has become somebody else, and nothing more can be done.
+            // ESRCH: the whole group has ended. EPERM: it runs as another user, and nothing more can be done.
             Ok(()) | Err(_) => return Signalled::Sent,
         }
-        // As long as the leader has not been reaped, nobody else can have its number.
+        // Until the leader is reaped, no other process can have its number.
         if kernel.wait(self.pidfd(), Then::Leave) == Err(Errno::ECHILD) {
             return Signalled::Unreachable;
         }
@@ -89,7 +88,7 @@ impl Process {
         Signalled::Sent
     }
 
-    /// Waits until it has ended, for at most this long. Returns whether it has.
+    /// Waits up to this long until it has ended. Returns whether it has.
     pub(super) fn wait_for_end(&self, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
         loop {
@@ -112,12 +111,12 @@ impl Child {
         &self.process
     }
 
-    /// Whether this is the process that started it, and not a fork of that.
+    /// Whether this process started it, and is not a fork of the one that did.
     pub(super) fn is_of_this_process(&self) -> bool {
         self.parent == std::process::id()
     }
 
-    /// Reads how it ended, and removes what is left of it. A debugger may keep it from being reaped, for at most this long.
+    /// Reaps it, and returns how it ended. Waits up to this long for a debugger.
     pub(super) fn reap(&mut self, at_most: Duration) -> Reaped {
         self.reap_by(&Linux, at_most)
     }
@@ -140,11 +139,11 @@ impl Child {
         }
     }
 
-    /// How it ended where somebody else has reaped it: the host, or the kernel for a host that ignores SIGCHLD.
+    /// How it ended if somebody else has reaped it: the host, or the kernel for a host that ignores SIGCHLD.
     fn end_of_reaped(&self, kernel: &impl Kernel) -> Option<Termination> {
         let pidfd = self.process.pidfd();
         match recorded_end(kernel.exit_info(pidfd)) {
-            // The host's wait is still under way. The pidfd hangs up at its end; that event is always polled for.
+            // The host's wait is still in progress. At its end the pidfd hangs up, an event that poll always reports.
             Ok(None) => {
                 let patience = PollTimeout::try_from(OTHERS_WAIT).unwrap_or(PollTimeout::MAX);
                 let _ = poll(&mut [PollFd::new(pidfd, PollFlags::empty())], patience);
@@ -167,8 +166,8 @@ impl Drop for Child {
     }
 }
 
-/// Reaps the children that an earlier call could not. It does not wait: another thread may do it already, or may have done
-/// it in the process that this one is a fork of.
+/// Reaps the children that earlier calls could not. It does not wait: another thread may be doing the same, or may have
+/// been doing so when this process was forked.
 pub(super) fn reap_the_unreaped() {
     if let Ok(mut unreaped) = UNREAPED.try_lock() {
         unreaped.retain(|process| Linux.wait(process.pidfd(), Then::Reap) == Ok(None));

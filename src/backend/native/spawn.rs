@@ -1,14 +1,14 @@
-//! Starting a process.
+//! Starts a process.
 //!
-//! A plain fork copies the host's page tables, which for a daemon of some GiB takes longer than all the rest of a launch.
-//! So the child is made by clone(2) with `CLONE_VM | CLONE_VFORK`: it borrows the host's memory, and the calling thread is
-//! suspended until the child has executed the program or has ended. posix_spawn(3) does the same; it is not used because it
-//! gives no pidfd that is sure to be this child's, and does not say which step failed.
+//! A plain fork copies the host's page tables, which for a daemon of several GiB takes longer than the rest of a
+//! launch. So the child is created by clone(2) with `CLONE_VM | CLONE_VFORK`: it borrows the host's memory, and the
+//! calling thread is suspended until the child has executed the program or ended. posix_spawn(3) works the same way,
+//! but gives no reliable pidfd and does not report which step failed.
 //!
-//! This file decides what the child does: a list of [`Step`]s, made by the parent. [`child`] does it.
+//! This file decides what the child does: the parent prepares a list of [`Step`]s, and [`child`] performs them.
 //!
-//! A step that fails comes back as its number and its errno over a close-on-exec pipe, not through the borrowed memory:
-//! where clone is emulated (user-mode emulators, some debuggers) the child's memory is a copy.
+//! A failed step is reported as its number and errno over a close-on-exec pipe, not through the borrowed memory: where
+//! clone is emulated (user-mode emulators, some debuggers), the child's memory is a copy.
 
 mod child;
 mod restrict;
@@ -42,19 +42,19 @@ pub(super) struct Launch<'a> {
     pub(super) stderr: OwnedFd,
     /// Where the process writes `+` and its number as a line before it executes the program.
     pub(super) announce_on: Option<BorrowedFd<'a>>,
-    /// What the process gives up before it executes the program.
+    /// The rights that the process gives up before it executes the program.
     pub(super) confined: Option<Confined<'a>>,
 }
 
-/// What a process gives up.
+/// The rights that a process gives up.
 pub(super) struct Confined<'a> {
     /// In this order.
     pub(super) restrictions: Vec<Restriction<'a>>,
-    /// Its system calls. This comes last, as it refuses what the other steps do.
+    /// System calls. This is last, since it refuses what the other steps do.
     pub(super) filter: &'a [sock_filter],
-    /// The system calls that somebody else is asked about.
+    /// The system calls that the runtime is asked about.
     pub(super) gate: &'a [sock_filter],
-    /// A socket for the descriptor by which the questions are answered. As all descriptors in here, its number is
+    /// A socket for the descriptor that answers these questions. Like all descriptors here, its number is
     /// [`above_assigned`].
     pub(super) send_on: BorrowedFd<'a>,
 }
@@ -64,7 +64,7 @@ pub(super) struct Confined<'a> {
 pub(super) enum SpawnError {
     /// The host cannot start any process now.
     Host { what: &'static str, errno: Errno },
-    /// A process was made, and a step failed in it. It has ended, and its number is its own until it is reaped.
+    /// A process was created, and one of its steps failed. It has ended, and keeps its number until it is reaped.
     Child { child: Child, failed: Failed, errno: Errno },
 }
 
@@ -73,19 +73,19 @@ pub(super) enum SpawnError {
 pub(super) enum Failed {
     /// It could not write to [`Launch::announce_on`].
     Announce,
-    /// It could not give something up: what.
+    /// It could not give up this right.
     Confine(&'static str),
-    /// Any other: what could not be done.
+    /// Any other step: what failed.
     Other(&'static str),
 }
 
-/// The number at which a confined child keeps the socket for its filter's descriptor.
+/// The number of the confined child's socket for its filter's descriptor.
 const SEND_FD: c_int = ERROR_FD + 1;
-/// How long an emulated vfork is waited for, in milliseconds.
+/// How long to wait for an emulated vfork, in milliseconds.
 const EXEC_WAIT_MS: u16 = 1000;
 
-/// Starts a process in a process group of its own, with `/` as its directory, these three streams and no other
-/// descriptor, no signal blocked, ignored or handled.
+/// Starts a process in its own process group, in directory `/`, with these three streams and no other descriptor, and
+/// with no signal blocked, ignored or handled.
 pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     let host = |what| move |errno| SpawnError::Host { what, errno };
     let (error_read, error_write) =
@@ -96,8 +96,8 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     let (stdin, stdout, stderr, error) =
         (stdin.map_err(moved)?, stdout.map_err(moved)?, stderr.map_err(moved)?, error.map_err(moved)?);
     let announce = launch.announce_on.map(|pipe| Step::Announce(pipe.as_raw_fd()));
-    // New steps go before `CloseFrom` if they need a descriptor of the host's, and after it if not. What narrows the
-    // process's rights goes as late as its own step's needs allow.
+    // Add new steps before `CloseFrom` if they need a descriptor of the host, and after it otherwise. Steps that reduce
+    // the process's rights come as late as possible.
     let mut steps = vec![Step::DefaultSignals, Step::OwnGroup];
     steps.extend(announce);
     steps.extend([
@@ -133,17 +133,17 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     Err(SpawnError::Child { child, failed, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
 }
 
-/// What the child wrote to the pipe; `None` once execve has closed it.
+/// The child's message on the pipe; `None` after execve has closed it.
 ///
-/// By now the child has executed the program or ended, so this does not wait, with two exceptions: where vfork is emulated
-/// the child may still be on its way, and a process that the host forks for itself at this moment may hold the pipe open
-/// for ever. So the wait is bounded.
+/// The child has executed the program or ended by now, so this does not wait, with two exceptions. With an emulated
+/// vfork, the child may still be running its steps. And a process that the host forks at this moment may hold the pipe
+/// open forever. So the wait is bounded.
 fn failure(pipe: OwnedFd) -> Option<[u8; 5]> {
     let mut pipe = File::from(pipe);
     let mut message = [0; 5];
     for wait in [EXEC_WAIT_MS, 0] {
         match pipe.read(&mut message) {
-            // Five bytes are written to a pipe in one piece.
+            // A write of five bytes to a pipe is atomic.
             Ok(5) => return Some(message),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(_) | Err(_) => return None,
@@ -153,8 +153,8 @@ fn failure(pipe: OwnedFd) -> Option<[u8; 5]> {
     None
 }
 
-/// The same description under a number above those that the child assigns anew. A host that has closed its own streams
-/// has descriptors there.
+/// The same open file, under a number above those that the child assigns. A host with closed standard streams has
+/// descriptors with such low numbers.
 pub(super) fn above_assigned(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     let mut copies = vec![];
     let mut last = fd;

@@ -1,4 +1,4 @@
-//! What else is on the host: which of libvirt's drivers, and what confines libvirtd.
+//! The host's environment: the installed libvirt drivers, and what confines libvirtd.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +7,14 @@ use hookvisor::LIBVIRT_DRIVERS;
 
 use super::state::{Site, names};
 
-/// Where distributions put libvirt's drivers, below `usr`.
+/// Where distributions install libvirt's drivers, below `usr`.
 const DRIVERS: [&str; 3] =
     ["lib/libvirt/connection-driver", "lib64/libvirt/connection-driver", "local/lib/libvirt/connection-driver"];
 const APPARMOR_PROFILE: &str = "etc/apparmor.d/usr.sbin.libvirtd";
-/// The programs that libvirtd's AppArmor profile lets it run unconfined.
+/// The programs that libvirtd's AppArmor profile allows to run unconfined.
 const APPARMOR_RUNS: [&str; 4] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"];
 
-/// The drivers of the libvirt that is installed; all of them where none is found, as in an image that gets it later.
+/// The installed libvirt drivers. All of them if libvirt is not found, as in an image that gets it later.
 pub(super) fn drivers(site: &Site) -> Vec<&'static str> {
     let usr = site.root().join("usr");
     let by_architecture = names(&usr.join("lib")).into_iter().map(|name| usr.join("lib").join(name));
@@ -27,7 +27,7 @@ pub(super) fn drivers(site: &Site) -> Vec<&'static str> {
     if found.is_empty() { LIBVIRT_DRIVERS.to_vec() } else { ["daemon"].into_iter().chain(found).collect() }
 }
 
-/// What is to be done after a change, with the paths as the machine has them once it runs.
+/// Instructions after a change, with the paths that the machine has when it runs.
 pub(super) fn advice(site: &Site, program: &str) -> Vec<String> {
     let mut advice = vec![RESTART.to_owned()];
     let hooks = site.inside(&site.hooks());
@@ -68,7 +68,7 @@ fn has_apparmor(site: &Site) -> bool {
     site.root().join(APPARMOR_PROFILE).exists()
 }
 
-/// Whether libvirtd's profile lets it run the program: by its directory, or by a line of the administrator's.
+/// Whether libvirtd's profile allows the program: by its directory, or by a line that the administrator added.
 fn apparmor_allows(site: &Site, program: &str) -> bool {
     let is_of_the_system = Path::new(program).parent().is_some_and(|p| APPARMOR_RUNS.iter().any(|d| p == Path::new(d)));
     let is_named = |file: &str| {

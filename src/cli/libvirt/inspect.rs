@@ -1,4 +1,4 @@
-//! What hookvisor makes of the hooks in libvirt's directory, before it is their runner.
+//! Inspects how hookvisor would treat the hooks in libvirt's directory, before it runs them.
 
 use std::env;
 use std::os::unix::fs::chroot;
@@ -13,7 +13,7 @@ use super::state::Site;
 use crate::cli::layout::Layout;
 use crate::cli::options::SERVICE_PATH;
 
-/// A file in libvirt's directory that hookvisor would take for a hook.
+/// A file in libvirt's directory that hookvisor would treat as a hook.
 #[derive(Debug)]
 pub(super) struct Inspected {
     pub(super) driver: String,
@@ -21,7 +21,7 @@ pub(super) struct Inspected {
     pub(super) below: PathBuf,
     pub(super) state: HookState,
     pub(super) reason: String,
-    /// Whether it is in a directory for one event.
+    /// Whether it is in a per-event directory.
     pub(super) is_nested: bool,
     path: PathBuf,
 }
@@ -34,7 +34,8 @@ impl Inspected {
 
 /// Inspects libvirt's directory.
 ///
-/// Below another root, interpreters and absolute links are that root's: a process of its own looks at them from inside.
+/// In another root, interpreters and absolute links are relative to that root, so a separate process inspects it from
+/// inside.
 pub(super) fn hooks(site: &Site) -> anyhow::Result<Vec<Inspected>> {
     if !site.layout.libvirt_hooks().is_dir() {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Planning to make hookvisor the hook of libvirt's drivers.
+//! Plans an install: hookvisor becomes the hook of libvirt's drivers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::mirror::{self, ORIGINALS};
 use super::plan::{Plan, Step};
 use super::state::{Entry, Finding, Moved, Site, State, Takeover};
 
-/// What was asked for.
+/// The user's options.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) drivers: &'a [&'static str],
@@ -20,18 +20,18 @@ pub(super) struct Request<'a> {
     pub(super) directories: Directories,
 }
 
-/// What is to happen with the hooks of `<driver>.d`, which libvirt runs itself.
+/// What to do with the hooks of `<driver>.d`, which libvirt runs itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Directories {
-    /// hookvisor runs them if their order and their results stay what they are.
+    /// hookvisor takes them over if their order and results stay the same.
     IfSame,
-    /// hookvisor runs them.
+    /// hookvisor takes them over.
     All,
-    /// libvirt goes on to run them.
+    /// libvirt keeps running them.
     None,
 }
 
-/// The steps of an install, each kind in its place: see [`Planner::plan`].
+/// The steps of an install by kind, in order: see [`Planner::plan`].
 struct Planner<'a> {
     site: &'a Site,
     state: State,
@@ -41,7 +41,7 @@ struct Planner<'a> {
     notes: Vec<String>,
 }
 
-/// Plans an install, and the state that it leads to.
+/// Plans an install, and the resulting state.
 pub(super) fn plan(site: &Site, request: &Request<'_>) -> anyhow::Result<(Plan, State)> {
     let mut planner = Planner {
         site,
@@ -67,7 +67,7 @@ pub(super) fn plan(site: &Site, request: &Request<'_>) -> anyhow::Result<(Plan, 
 }
 
 impl Planner<'_> {
-    /// Looks at what libvirt calls for a driver: whether that is the administrator's own hook, `None` if the driver is
+    /// Determines what libvirt calls for a driver: whether it is the administrator's own hook; `None` if the driver is
     /// left alone.
     fn find(&mut self, driver: &str, request: &Request<'_>) -> anyhow::Result<Option<bool>> {
         let hook = self.site.hook(driver);
@@ -144,8 +144,8 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// What a link has to lead to in its new place, if that is not what it leads to now: a link to another driver's hook
-    /// would lead to hookvisor.
+    /// The target that a link needs in its new place, if it differs: a link to another driver's hook would lead to
+    /// hookvisor.
     fn stand_in(&self, from: &Path, to: &Path) -> Option<PathBuf> {
         let text = fs::read_link(from).ok()?;
         let hooks = fs::canonicalize(self.site.layout.libvirt_hooks()).ok()?;
@@ -157,7 +157,7 @@ impl Planner<'_> {
             let up = if is_script { "" } else { "../../hookvisor" };
             return Some(Path::new(up).join(driver));
         }
-        // Where the hooks directory is a link itself, `..` is not what its path says.
+        // If the hooks directory is a link, `..` is not the parent in its path.
         let parent = fs::canonicalize(from.parent()?).ok()?;
         (text.is_relative() && parent != from.parent()?).then(|| self.site.inside(&parent.join(text)))
     }
@@ -206,7 +206,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The steps in order: a hook has its new place before libvirt calls hookvisor, and loses its old place after that.
+    /// The steps in order: a hook gets its new place before libvirt calls hookvisor, and loses its old place
+    /// afterwards.
     fn plan(mut self) -> (Plan, State) {
         let mut plan = Plan { steps: mirror::removals(self.site, &self.state), notes: self.notes };
         plan.steps.extend(self.moves);
@@ -223,7 +224,7 @@ impl Planner<'_> {
     }
 }
 
-/// What would change if hookvisor ran the hooks of a directory that libvirt runs now, a sentence each.
+/// What would change if hookvisor ran the hooks of a directory that libvirt runs now, one sentence each.
 fn differences(directory: &Path, hooks: &[PathBuf], inspected: &[Inspected]) -> Vec<String> {
     if let Ok(target) = fs::read_link(directory) {
         return vec![format!("{} is a link to {}, whose files stay there", directory.display(), target.display())];
@@ -239,11 +240,11 @@ fn differences(directory: &Path, hooks: &[PathBuf], inspected: &[Inspected]) -> 
     hooks.iter().filter_map(difference).collect()
 }
 
-/// Executable files in directories for one event that neither libvirt nor a dispatcher calls, by driver.
+/// Executable files in per-event directories that neither libvirt nor a dispatcher calls, by driver.
 pub(super) fn uncalled(site: &Site, inspected: &[Inspected]) -> Vec<(String, Vec<PathBuf>)> {
     let mut drivers: Vec<(String, Vec<PathBuf>)> = Vec::new();
     for found in inspected.iter().filter(|found| found.is_nested && found.state != HookState::Skipped) {
-        // Without a `<driver>.d` in libvirt's directory, there is nothing.
+        // Without a `<driver>.d` in libvirt's directory, there are none.
         let path = site.directory(&found.driver).join(&found.below);
         match drivers.iter_mut().find(|(driver, _)| *driver == found.driver) {
             Some((_, hooks)) => hooks.push(path),

@@ -1,14 +1,14 @@
 //! The file that libvirt calls as a driver's hook: a small script that runs hookvisor.
 //!
-//! A link to the program would be half a millisecond faster, but where the program disappears, libvirt takes a dangling
-//! link for no hook at all and starts every guest. The script is still there then, and fails.
+//! A link to the program would be half a millisecond faster. But if the program disappears, libvirt treats a dangling
+//! link as no hook and starts every guest. The script remains, and fails.
 
 use std::fs;
 use std::path::Path;
 
 use crate::cli::driver::LAUNCHED;
 
-/// The second line of every launcher begins with it.
+/// How the second line of every launcher begins.
 const MARK: &str = "# Written by `hookvisor libvirt install`";
 
 /// The script for a program.
@@ -25,7 +25,7 @@ pub(super) fn text(program: &str) -> String {
     )
 }
 
-/// Whether a file is a launcher, of this version or another.
+/// Whether a file is a launcher of this version or another.
 pub(super) fn is_one(path: &Path) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.lines().nth(1).is_some_and(|line| line.starts_with(MARK)))
 }

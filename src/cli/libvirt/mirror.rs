@@ -1,4 +1,4 @@
-//! Links to the files beside a hook that was moved, so that a script still finds them beside itself.
+//! Links to the files next to a moved hook, so that a script still finds them next to itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -9,13 +9,13 @@ use super::plan::{Plan, Step};
 use super::state::{Site, State, names};
 use super::transfer::NEW;
 
-/// Where the links of hooks are that were links themselves.
+/// Where hooks that were links have their links.
 pub(super) const ORIGINALS: &str = ".originals";
 
-/// The links that a directory is to have: each one's name and target.
+/// The required links of a directory: names and targets.
 type Links = BTreeMap<OsString, PathBuf>;
 
-/// What the directories of moved hooks are to hold once a state of the site holds.
+/// The required content of the directories of moved hooks, for a state of the installation.
 fn wanted(site: &Site, state: &State) -> BTreeMap<PathBuf, Links> {
     let mut directories = BTreeMap::new();
     let hooks = site.layout.libvirt_hooks();
@@ -49,7 +49,7 @@ fn wanted(site: &Site, state: &State) -> BTreeMap<PathBuf, Links> {
     directories
 }
 
-/// The names in libvirt's directory, or a directory below it, that are not hooks which hookvisor has, once a state holds.
+/// The names in libvirt's directory, or in a directory below it, that are not hooks taken over by hookvisor in a state.
 fn beside(site: &Site, state: &State, directory: &Path, moved: &BTreeSet<PathBuf>) -> BTreeSet<OsString> {
     let is_hook = |name: &OsString| {
         let driver = name.to_str().filter(|_| directory == site.layout.libvirt_hooks());
@@ -62,19 +62,19 @@ fn beside(site: &Site, state: &State, directory: &Path, moved: &BTreeSet<PathBuf
     names(directory).into_iter().filter(|name| !is_hook(name)).chain(returning).collect()
 }
 
-/// Where a state's moved hooks are, and the links that stand in for some of them.
+/// The moved hooks of a state, and the links that replace some of them.
 fn places(site: &Site, state: &State) -> BTreeSet<PathBuf> {
     let links = state.drivers.values().flat_map(|taken| &taken.links);
     state.moved().map(|moved| &moved.to).chain(links).map(|path| site.at(path)).collect()
 }
 
-/// The links to add, so that what is there is what a state wants.
+/// The links to add, so that the directories match a state.
 pub(super) fn additions(site: &Site, state: &State) -> Vec<Step> {
     let mut steps = Vec::new();
     let wanted = wanted(site, state);
     let before = places(site, &site.state);
     for (directory, links) in &wanted {
-        // A file that a hook wrote in a link's place stays.
+        // A file that a hook wrote in place of a link stays.
         let is_free =
             |path: &Path| before.contains(path) || path.symlink_metadata().map_or(true, |found| found.is_symlink());
         let missing: Vec<(PathBuf, PathBuf)> = links
@@ -90,7 +90,7 @@ pub(super) fn additions(site: &Site, state: &State) -> Vec<Step> {
     steps
 }
 
-/// The links to remove, so that what is there is what a state wants.
+/// The links to remove, so that the directories match a state.
 pub(super) fn removals(site: &Site, state: &State) -> Vec<Step> {
     let mut steps = Vec::new();
     let wanted = wanted(site, state);
@@ -109,12 +109,12 @@ pub(super) fn removals(site: &Site, state: &State) -> Vec<Step> {
     steps
 }
 
-/// Whether a path is that of a link made here.
+/// Whether this is the path of a link made here.
 pub(super) fn is_link(path: &Path) -> bool {
     path.parent().zip(path.file_name()).is_some_and(|(directory, name)| is_mirror(directory, name))
 }
 
-/// Plans to give what hooks have written beside themselves the place that it would have had without install.
+/// Plans to move files that hooks have written next to themselves to where they would be without the install.
 pub(super) fn plan_leftovers(site: &Site, state: &State, plan: &mut Plan) {
     let wanted = wanted(site, state);
     let known = places(site, &site.state);
@@ -136,8 +136,8 @@ pub(super) fn plan_leftovers(site: &Site, state: &State, plan: &mut Plan) {
     }
 }
 
-/// The files beside libvirt's hooks that came after the install, so that moved hooks do not find them. A guest's directory
-/// is no matter of those in `<driver>.d`.
+/// The files next to libvirt's hooks that are newer than the install, so that moved hooks do not find them. Hooks in
+/// `<driver>.d` do not need a guest's directory.
 pub(super) fn unreachable(site: &Site) -> Vec<PathBuf> {
     let hooks = site.layout.libvirt_hooks();
     let missing = |(directory, links): (PathBuf, Links)| {
@@ -161,7 +161,7 @@ fn present(site: &Site) -> Vec<PathBuf> {
     below.chain(top.into_iter().filter(|path| path.is_dir())).collect()
 }
 
-/// Where the files of a directory of moved hooks were.
+/// Where the files of a directory of moved hooks were before.
 fn original_of(site: &Site, directory: &Path) -> PathBuf {
     let hooks = site.layout.libvirt_hooks();
     match directory.strip_prefix(site.layout.kept_directories()) {

@@ -1,4 +1,4 @@
-//! What is to be done: found out before anything is, so that what cannot be done whole is not begun.
+//! Plans changes before any is made, so that a change that cannot be completed is not begun.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
@@ -13,7 +13,7 @@ use super::launcher;
 use super::state::Entry;
 use super::transfer::{self, beside};
 
-/// Steps, in order, and what a person should know about them.
+/// Steps in order, and notes for the user.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) steps: Vec<Step>,
@@ -25,30 +25,30 @@ pub(super) struct Plan {
 pub(super) enum Step {
     MakeDirectory(PathBuf),
     RemoveDirectory(PathBuf),
-    /// Gives a hook a second name. A later step takes the first, so that libvirt finds a hook at every moment.
+    /// Gives a hook a second name. A later step removes the first, so that libvirt always finds a hook.
     Move {
         from: PathBuf,
         to: PathBuf,
     },
-    /// Takes away the first name of a hook that was moved.
+    /// Removes the first name of a moved hook.
     Unlink(PathBuf),
-    /// Puts a hook back over what took its place.
+    /// Moves a hook back and replaces what is there.
     MoveBack {
         from: PathBuf,
         to: PathBuf,
     },
-    /// Puts there what libvirt is to call, in place of whatever has this name.
+    /// Writes what libvirt should call, and replaces whatever has this name.
     Hook {
         path: PathBuf,
         program: String,
         entry: Entry,
     },
-    /// Makes a link that stands in for a link which was moved.
+    /// Creates a link that replaces a moved link.
     Link {
         path: PathBuf,
         to: PathBuf,
     },
-    /// Makes links to the files that a hook may look for beside itself.
+    /// Creates links to files that a hook may look for next to itself.
     Mirror {
         directory: PathBuf,
         links: Vec<(PathBuf, PathBuf)>,
@@ -61,7 +61,7 @@ pub(super) enum Step {
     Remove(PathBuf),
 }
 
-/// A sentence without its subject: "make …", to go with "would" too.
+/// A sentence without its subject, such as "make …". It also fits after "would".
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -153,7 +153,7 @@ impl Step {
     }
 }
 
-/// Makes a link, in place of whatever has its name.
+/// Creates a link, and replaces whatever has its name.
 fn link(to: &Path, path: &Path) -> io::Result<()> {
     let new = beside(path);
     match fs::remove_file(&new) {
@@ -172,10 +172,10 @@ impl Plan {
         Ok(())
     }
 
-    /// The steps and the notes, a line each.
+    /// The steps and notes, one per line.
     pub(super) fn to_text(&self, dry_run: bool) -> String {
         let prefix = if dry_run { "would " } else { "" };
-        // That the first name of a moved hook goes is a part of the move.
+        // Removing the first name of a moved hook is a part of the move.
         let steps = self.steps.iter().filter(|step| !matches!(step, Step::Unlink(_)));
         let steps = steps.map(|step| format!("{prefix}{step}\n"));
         let notes = self.notes.iter().map(|note| format!("note: {note}\n"));

@@ -1,4 +1,4 @@
-//! What install has done, as it is written down, and what is found in its place.
+//! The record of what install has done, and what is in its place now.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::launcher;
 use crate::cli::layout::Layout;
 
-/// Below one root: what has been done, and where things are.
+/// One root: what was done, and where things are.
 #[derive(Debug)]
 pub(super) struct Site {
     root: PathBuf,
@@ -23,18 +23,18 @@ pub(super) struct Site {
     pub(super) state: State,
 }
 
-/// What install has done. Later versions read the fields too.
+/// What install has done. Later versions read these fields too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// The directories that install made, outermost first, below the root.
+    /// The directories that install created, outermost first, below the root.
     pub(super) directories: Vec<PathBuf>,
     /// By driver.
     pub(super) drivers: BTreeMap<String, Takeover>,
 }
 
 impl State {
-    /// The hooks of all drivers that have another place now.
+    /// The moved hooks of all drivers.
     pub(super) fn moved(&self) -> impl Iterator<Item = &Moved> {
         self.drivers.values().flat_map(|taken| &taken.moved)
     }
@@ -46,11 +46,11 @@ impl State {
 pub(super) struct Takeover {
     /// The program that runs as the driver's hook.
     pub(super) program: String,
-    /// How libvirt gets to it.
+    /// How libvirt reaches it.
     pub(super) entry: Entry,
     /// The hooks that libvirt called before.
     pub(super) moved: Vec<Moved>,
-    /// The links that stand in for moved links, below the root.
+    /// The links that replace moved links, below the root.
     pub(super) links: Vec<PathBuf>,
 }
 
@@ -58,13 +58,13 @@ pub(super) struct Takeover {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Entry {
-    /// A script that runs the program, and fails where that is missing.
+    /// A script that runs the program, and fails if that is missing.
     Launcher,
     /// A link to the program.
     Link,
 }
 
-/// A hook that has another place now. Both paths are below the root.
+/// A moved hook. Both paths are below the root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Moved {
@@ -72,7 +72,7 @@ pub(super) struct Moved {
     pub(super) to: PathBuf,
 }
 
-/// What is found where libvirt looks for a driver's hook.
+/// What is at the path of a driver's hook.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// Nothing.
@@ -81,9 +81,9 @@ pub(super) enum Finding {
     Installed(Takeover),
     /// A link to hookvisor that install did not make.
     LinkedByHand(PathBuf),
-    /// What an install put there whose record is gone.
+    /// What an install put there whose record is missing.
     Unrecorded,
-    /// A hook of the administrator's, where install has not been.
+    /// The administrator's hook. Install was not run.
     Own,
     /// Something else than install put there.
     Replaced(Takeover),
@@ -103,7 +103,7 @@ impl Site {
         Ok(Self { root, layout, state })
     }
 
-    /// Writes down what has been done; removes the file if that is nothing.
+    /// Writes the record. Removes the file if the record is empty.
     pub(super) fn save(&self) -> anyhow::Result<()> {
         let path = self.layout.state();
         let written = if self.state.drivers.is_empty() {
@@ -127,22 +127,22 @@ impl Site {
         &self.root
     }
 
-    /// A path as the record has it.
+    /// A path in the form of the record.
     pub(super) fn below(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).unwrap_or(path).to_owned()
     }
 
-    /// A path as the machine has it once it runs.
+    /// A path as the running machine has it.
     pub(super) fn inside(&self, path: &Path) -> PathBuf {
         Path::new("/").join(self.below(path))
     }
 
-    /// A path of the record.
+    /// A path from the record.
     pub(super) fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path)
     }
 
-    /// The file that a chain of links ends at, absolute links being the root's.
+    /// The file at the end of a chain of links. Absolute links are relative to the root.
     pub(super) fn end_of_links(&self, path: &Path) -> Option<PathBuf> {
         let mut path = path.to_owned();
         for _ in 0..40 {
@@ -155,7 +155,7 @@ impl Site {
         None
     }
 
-    /// hookvisor's own hooks directory, as far as its configuration can be read.
+    /// hookvisor's own hooks directory, if its configuration can be read.
     pub(super) fn hooks(&self) -> PathBuf {
         let file = self.layout.config();
         let hooks = Config::read(&file).unwrap_or_else(|_| Config::without(&file)).hooks;
@@ -167,12 +167,12 @@ impl Site {
         self.layout.libvirt_hooks().join(driver)
     }
 
-    /// Where libvirt looks for more of them.
+    /// Where libvirt looks for further hooks.
     pub(super) fn directory(&self, driver: &str) -> PathBuf {
         self.layout.libvirt_hooks().join(format!("{driver}.d"))
     }
 
-    /// The files of `<driver>.d` that libvirt runs itself: whatever is a regular file and executable, in byte order.
+    /// The files of `<driver>.d` that libvirt runs itself: all executable regular files, in byte order.
     pub(super) fn run_by_libvirt(&self, driver: &str) -> Vec<PathBuf> {
         let directory = self.directory(driver);
         let runs = |path: &PathBuf| {
@@ -214,7 +214,7 @@ impl Site {
     }
 }
 
-/// The names in a directory, in byte order; none where it cannot be read.
+/// The names in a directory, in byte order. Empty if it cannot be read.
 pub(super) fn names(directory: &Path) -> Vec<OsString> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();

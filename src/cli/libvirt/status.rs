@@ -1,4 +1,4 @@
-//! What libvirt calls, what runs it, and what is wrong with that.
+//! Shows what libvirt calls, what runs it, and what is wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::state::{Entry, Finding, Site, Takeover};
 use super::{host, inspect, install, mirror};
 
-/// What is found, for a person or a program.
+/// The findings, for a person or a program.
 #[derive(Debug)]
 pub(super) struct Status {
     drivers: Vec<Driver>,
-    /// What is wrong, a sentence each.
+    /// Problems, one sentence each.
     problems: Vec<String>,
-    /// What is as it is, and is worth knowing.
+    /// Remarks without a problem.
     notes: Vec<String>,
 }
 
@@ -47,7 +47,7 @@ impl Status {
         Ok(status)
     }
 
-    /// Whether hookvisor is the hook of every driver on the host, and nothing is wrong.
+    /// Whether hookvisor is the hook of every driver on the host, without problems.
     pub(super) fn is_in_order(&self) -> bool {
         self.problems.is_empty() && self.drivers.iter().all(|driver| !driver.is_on_host || driver.state == "installed")
     }
@@ -154,7 +154,7 @@ fn installed(site: &Site, hook: &Path, taken: &Takeover) -> String {
     format!("{} {verb} {}{first}", hook.display(), taken.program)
 }
 
-/// The hooks that libvirt called before, where they are now.
+/// The hooks that libvirt called before, at their current paths.
 fn runs_first(site: &Site, taken: &Takeover) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = taken.moved.iter().map(|moved| site.at(&moved.to)).collect();
     for link in taken.links.iter().map(|link| site.at(link)) {
@@ -187,7 +187,7 @@ fn problems(site: &Site) -> Vec<String> {
     problems
 }
 
-/// Why libvirt cannot run the program, or should not.
+/// Why libvirt cannot or should not run the program.
 fn program_fault(site: &Site, program: &str) -> Option<String> {
     let path = site.at(Path::new(program.trim_start_matches('/')));
     let again = "Install hookvisor again, or run `hookvisor libvirt uninstall`";

@@ -1,4 +1,4 @@
-//! Giving a file another place and taking it back, on one file system or across two.
+//! Moves files and back, within one file system or across two.
 
 use std::fs;
 use std::io;
@@ -6,11 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The end of the name under which a file is written before it takes its place.
+/// The suffix of the temporary name under which a file is written.
 pub(super) const NEW: &str = ".hookvisor-new";
 
-/// Makes a second name of a file, or a copy where the other place is on another file system. The first name stays, so
-/// that a hook is there at every moment.
+/// Gives a file a second name, or copies it to another file system. The first name stays, so that the hook always
+/// exists.
 pub(super) fn second_name(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
@@ -23,9 +23,9 @@ pub(super) fn second_name(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves a file to where it was, over whatever has that name now.
+/// Moves a file back and replaces whatever has its old name.
 pub(super) fn back(from: &Path, to: &Path) -> io::Result<()> {
-    // rename does nothing for two names of one file.
+    // rename does nothing for two names of the same file.
     if is_one_file(from, to) {
         return fs::remove_file(from);
     }
@@ -40,7 +40,7 @@ pub(super) fn back(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether two names are of one file, or of a file and its copy: where a move that was interrupted leaves them.
+/// Whether two names belong to one file, or to a file and its copy, as an interrupted move leaves them.
 pub(super) fn is_same(a: &Path, b: &Path) -> bool {
     let target = |path| fs::read_link(path).ok();
     let (Ok(found_a), Ok(found_b)) = (fs::symlink_metadata(a), fs::symlink_metadata(b)) else { return false };

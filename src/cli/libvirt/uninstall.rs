@@ -1,4 +1,4 @@
-//! Planning to take back what install did.
+//! Plans to undo install.
 
 use anyhow::bail;
 
@@ -7,8 +7,7 @@ use super::plan::{Plan, Step};
 use super::state::{Finding, Site, State, Takeover};
 use super::transfer::is_same;
 
-/// Plans to take back what was installed for these drivers, and the state that this leads to. What is gone already is
-/// noted.
+/// Plans to undo the install of these drivers, and the resulting state. What is already gone is noted.
 pub(super) fn plan(site: &Site, drivers: &[&str]) -> anyhow::Result<(Plan, State)> {
     let mut plan = Plan::default();
     let mut state = site.state.clone();
@@ -45,7 +44,7 @@ fn give_back(site: &Site, driver: &str, taken: &Takeover, plan: &mut Plan) -> an
     for moved in &taken.moved {
         let (from, to) = (site.at(&moved.from), site.at(&moved.to));
         if to.symlink_metadata().is_err() {
-            // Otherwise the install did not come that far.
+            // Otherwise the install was interrupted before this.
             if (from == hook && is_ours) || from.symlink_metadata().is_err() {
                 plan.notes.push(format!("{} is gone, so {} does not come back", to.display(), from.display()));
             }

@@ -1,5 +1,5 @@
-//! Connections of a confined hook: the runtime carries out connect(2) on a copy of the hook's socket, with a copy of the
-//! address. So what was checked is what is connected to.
+//! Connections of a confined hook. The runtime performs connect(2) on a copy of the hook's socket with a copy of the
+//! address, so the address that was checked is the one that is used.
 
 use std::ffi::{OsStr, c_int};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,14 +21,14 @@ use crate::hook::trust::Trust;
 const LONGEST_ADDRESS: usize = 110;
 const IPV6_ADDRESS: usize = 28;
 
-/// A connection that is being made.
+/// A connection in progress.
 pub(super) struct Pending {
     id: u64,
     pub(super) socket: OwnedFd,
     flags: OFlag,
 }
 
-/// What became of a connection that was asked for.
+/// The result of a requested connection.
 pub(super) enum Connected {
     Done(Answer),
     Later(Pending),
@@ -36,7 +36,7 @@ pub(super) enum Connected {
     Refused(Address),
 }
 
-/// Makes a connection if `is_granted` says so.
+/// Connects if `is_granted` allows the address.
 pub(super) fn begin(
     listener: BorrowedFd<'_>,
     question: &Question,
@@ -56,7 +56,7 @@ pub(super) fn begin(
         return Connected::Refused(address);
     }
     let Some(process) = process_of(question.thread) else { return fault };
-    // The number may have been another process's before, but not as long as this one waits.
+    // The number may have belonged to another process before, but not while this one waits.
     let number = c_int::try_from(descriptor & 0xffff_ffff).unwrap_or(-1);
     let socket = match kernel::descriptor_of(process, number) {
         Ok(socket) if kernel::is_waiting(listener, question.id) => socket,
@@ -70,14 +70,14 @@ fn begun(id: u64, socket: OwnedFd, address: &Address, trust: Trust) -> Result<Co
     match address {
         Address::Tcp(address) | Address::Udp(address) => start(id, socket, &SockaddrStorage::from(*address)),
         Address::Unix(path) => {
-            // What was granted, whatever the hook makes of the path meanwhile.
+            // The granted socket, even if the hook changes the path meanwhile.
             let held = grants::open_socket(path, trust)?;
             start(id, socket, &UnixAddr::new(format!("/proc/self/fd/{}", held.as_raw_fd()).as_str())?)
         }
     }
 }
 
-/// Starts to connect without waiting. The hook's socket is the same description, so its flags are put back at the end.
+/// Starts to connect without waiting. The hook shares the socket's flags, so they are restored at the end.
 fn start(id: u64, socket: OwnedFd, address: &dyn SockaddrLike) -> Result<Connected, Errno> {
     let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
     fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -92,7 +92,7 @@ fn start(id: u64, socket: OwnedFd, address: &dyn SockaddrLike) -> Result<Connect
 }
 
 impl Pending {
-    /// To be called once the socket can be written to, or has failed.
+    /// Call this when the socket is writable or has failed.
     pub(super) fn finish(self, listener: BorrowedFd<'_>) {
         let error = getsockopt(&self.socket.as_fd(), sockopt::SocketError).map(Errno::from_raw);
         self.restore();
@@ -126,7 +126,7 @@ fn parse(bytes: &[u8; LONGEST_ADDRESS], length: usize) -> Option<Address> {
     Some(Address::Tcp(SocketAddr::new(ip, port)))
 }
 
-/// The process of a thread.
+/// The process that a thread belongs to.
 fn process_of(thread: Pid) -> Option<Pid> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     let number = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;

@@ -1,4 +1,4 @@
-//! The system calls that confining and serving a hook take and that nix does not have, each behind a safe function.
+//! The system calls for confining and serving a hook that nix lacks, each behind a safe function.
 #![expect(unsafe_code, reason = "system calls that nix does not have")]
 
 use std::ffi::{CStr, c_int, c_long};
@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
 
-/// The version of Landlock's interface; 0 or less where there is none.
+/// The version of Landlock's interface; 0 or less without Landlock.
 pub(super) fn landlock_abi() -> i32 {
     const VERSION: c_long = 1;
     // SAFETY: with this flag the call takes no structure.
@@ -19,13 +19,13 @@ pub(super) fn landlock_abi() -> i32 {
     i32::try_from(version).unwrap_or(0)
 }
 
-/// Whether seccomp filters can ask another process, and get a descriptor as the answer.
+/// Whether seccomp filters can ask another process, which can answer with a descriptor.
 pub(super) fn has_user_notification() -> bool {
     let action = libc::SECCOMP_RET_USER_NOTIF;
     // SAFETY: the call reads one number.
     let available =
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) } == 0;
-    // The descriptor as an answer came before Landlock, which is asked for as well.
+    // Descriptors as answers are older than Landlock, which is also required.
     available
 }
 
@@ -39,16 +39,16 @@ pub(super) struct Question {
     pub(super) arguments: [u64; 6],
 }
 
-/// What a system call ends with.
+/// The result of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Success,
     Error(Errno),
-    /// The kernel carries it out as it stands then: what has been looked at in memory may have changed.
+    /// The kernel performs the call as it is then: memory that was examined may have changed.
     Continue,
 }
 
-/// The next question. It waits if there is none.
+/// The next question. Waits if there is none.
 pub(super) fn next_question(listener: BorrowedFd<'_>) -> Result<Question, Errno> {
     // SAFETY: the structure is all integers, zeroed as the kernel requires, and as large as the request's number says.
     let asked = unsafe {
@@ -64,7 +64,7 @@ pub(super) fn next_question(listener: BorrowedFd<'_>) -> Result<Question, Errno>
     })
 }
 
-/// Answers a question. The process may have gone; then there is nobody to answer.
+/// Answers a question. If the process has ended, there is nothing to answer.
 pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
     const CONTINUE: u32 = 1;
     let (error, flags) = match answer {
@@ -81,9 +81,10 @@ fn respond(listener: BorrowedFd<'_>, id: u64, val: i64, error: i32, flags: u32) 
     let _ = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) };
 }
 
-/// Answers a question with a descriptor, which the process gets as the result of its system call.
+/// Answers a question with a descriptor, which becomes the result of the system call.
 pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
-    // In two steps: with SECCOMP_ADDFD_FLAG_SEND, a signal to this thread could have the process take 0 for the descriptor.
+    // In two steps: with SECCOMP_ADDFD_FLAG_SEND, a signal to this thread could make the process take 0 for the
+    // descriptor.
     let given = libc::seccomp_notif_addfd {
         id,
         flags: 0,
@@ -97,13 +98,13 @@ pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, descriptor: Borrowe
     Ok(())
 }
 
-/// Whether the process that asked is still waiting. What was read from its memory before is its own then.
+/// Whether the asking process is still waiting. If so, what was read from its memory before is its own.
 pub(super) fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the call reads one number.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) == 0 }
 }
 
-/// A file system in memory that is mounted nowhere. This needs CAP_SYS_ADMIN.
+/// A file system in memory without a mount point. Needs CAP_SYS_ADMIN.
 pub(super) fn detached_tmpfs() -> Result<OwnedFd, Errno> {
     const CLOEXEC: c_long = 1;
     const CMD_CREATE: c_long = 6;
@@ -131,20 +132,20 @@ pub(super) fn descriptor_of(process: Pid, number: c_int) -> Result<OwnedFd, Errn
     }
 }
 
-/// Creates a file below a directory, for everybody to execute.
+/// Creates a file in a directory that everybody can execute.
 pub(super) fn create_executable(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
     // SAFETY: the name ends with a NUL byte. The descriptor is new, and nobody else knows it.
     unsafe {
         let file = libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, 0o500);
         let file = OwnedFd::from_raw_fd(Errno::result(file)?);
-        // Whatever the host's umask is.
+        // Independent of the host's umask.
         Errno::result(libc::fchmod(file.as_raw_fd(), 0o555))?;
         Ok(file)
     }
 }
 
-/// A path below a directory, as a descriptor that can neither be read nor written.
+/// A path below a directory, as a descriptor that can be neither read nor written.
 pub(super) fn open_path(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     // SAFETY: the name ends with a NUL byte. The descriptor is new, and nobody else knows it.
     unsafe {
@@ -153,10 +154,10 @@ pub(super) fn open_path(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedF
     }
 }
 
-/// A message that was received.
+/// A received message.
 pub(super) struct Received {
     pub(super) length: usize,
-    /// Neither the message nor its descriptors were longer than there was room for.
+    /// Whether the message and its descriptors fit.
     pub(super) whole: bool,
     pub(super) descriptors: Vec<OwnedFd>,
 }

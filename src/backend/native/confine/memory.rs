@@ -1,7 +1,7 @@
 //! Reads the memory of a process that waits for an answer.
 //!
-//! The process can change what was read as soon as it has been read, so a decision is carried out on this copy, or the
-//! kernel enforces it by itself.
+//! The process can change its memory right after the read. So a decision is carried out on this copy, or the kernel
+//! enforces it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::unistd::Pid;
 
-/// The longest text, and how many.
+/// The longest text, and the maximum number of texts.
 const LONGEST: usize = 4096;
 const MOST: usize = 64;
 
@@ -33,7 +33,7 @@ impl Memory {
         let mut piece = [0; 256];
         while text.len() < LONGEST {
             let at = at.checked_add(text.len() as u64)?;
-            // Not past the end of a page, after which there may be nothing.
+            // Not beyond the end of a page, since the next one may not exist.
             let left = 4096 - usize::try_from(at % 4096).ok()?;
             let piece = piece.get_mut(..left.min(256))?;
             self.bytes(at, piece)?;

@@ -1,4 +1,4 @@
-//! What the running kernel has for confining a process.
+//! The running kernel's features for confinement.
 
 use std::sync::LazyLock;
 
@@ -7,14 +7,14 @@ use landlock::ABI;
 use super::kernel;
 use crate::hook::error::LaunchError;
 
-/// The program that covers granted ones. Empty where this architecture has none.
+/// The program that covers granted programs. Empty if it does not support this architecture.
 pub(super) const SHIM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shim"));
-/// What the kernel has.
+/// The kernel's features.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Support {
     /// The version of Landlock's interface; 0 without Landlock.
     landlock: i32,
-    /// seccomp filters that ask the runtime.
+    /// seccomp filters that can ask the runtime.
     asking: bool,
 }
 
@@ -26,7 +26,7 @@ impl Support {
         *RUNNING
     }
 
-    /// Refuses what no confined hook can do without.
+    /// Refuses a kernel without the features that every confined hook needs.
     pub(super) fn check(self) -> Result<(), LaunchError> {
         if SHIM.is_empty() {
             return Err(missing("a processor of type x86_64 or aarch64"));
@@ -45,12 +45,12 @@ impl Support {
         ABI::from(self.landlock.min(7))
     }
 
-    /// Landlock decides on truncating files (Linux 6.2).
+    /// Landlock controls truncation (Linux 6.2).
     pub(super) fn truncate(self) -> bool {
         self.landlock >= 3
     }
 
-    /// Landlock keeps signals within the confined processes (Linux 6.12).
+    /// Landlock restricts signals to the confined processes (Linux 6.12).
     pub(super) fn signals(self) -> bool {
         self.landlock >= 6
     }

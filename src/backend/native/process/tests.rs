@@ -1,4 +1,4 @@
-//! Older kernels, faked. `tests/integration/faults/children.rs` has the running one.
+//! Simulated older kernels. `tests/integration/faults/children.rs` tests the running one.
 
 use std::cell::RefCell;
 use std::ffi::c_int;
@@ -8,7 +8,7 @@ use nix::unistd::pipe2;
 
 use super::*;
 
-/// A kernel that answers as told, and notes who was signalled by number.
+/// A kernel with fixed answers, which records the signals by number.
 struct Faked {
     by_pidfd: Result<(), Errno>,
     wait: Result<Option<Termination>, Errno>,
@@ -16,7 +16,7 @@ struct Faked {
     by_number: RefCell<Vec<(Pid, Signal)>>,
 }
 
-/// Linux 6.1, and a child that runs.
+/// Linux 6.1, with a running child.
 fn linux_6_1() -> Faked {
     Faked { by_pidfd: Err(Errno::EINVAL), wait: Ok(None), exit_info: Err(Errno::ENOTTY), by_number: RefCell::default() }
 }
@@ -40,7 +40,7 @@ impl Kernel for Faked {
     }
 }
 
-/// A child of nobody: a number that no process can have, and a descriptor that hangs up at once.
+/// A child that does not exist: an impossible number, and a descriptor that hangs up at once.
 fn child() -> Child {
     let (read, _write) = pipe2(OFlag::O_CLOEXEC).unwrap_or_else(|errno| unreachable!("{errno}"));
     Child::new(Pid::from_raw(i32::MAX), read)
@@ -63,7 +63,7 @@ fn a_group_is_signalled_by_number_only_while_that_is_its_own() {
     assert_eq!(signalled(&zombie), (Signalled::Sent, 1));
     let filtered = Faked { by_pidfd: Err(Errno::ENOSYS), ..linux_6_1() };
     assert_eq!(signalled(&filtered), (Signalled::Sent, 1));
-    // The host has reaped it: the number may be a stranger's.
+    // The host has reaped it: another process may have the number.
     let reaped = Faked { wait: Err(Errno::ECHILD), ..linux_6_1() };
     assert_eq!(signalled(&reaped), (Signalled::Unreachable, 0));
 }
@@ -77,7 +77,7 @@ fn the_exit_status_is_read_wherever_it_is() {
     assert_eq!(reaped(&Faked { wait: Ok(Some(three.clone())), ..linux_6_1() }), Reaped::Ended(three.clone()));
     assert_eq!(reaped(&Faked { exit_info: Ok((exit, 3 << 8)), ..taken() }), Reaped::Ended(three));
     assert_eq!(reaped(&taken()), Reaped::StatusTaken);
-    // Linux 6.13 and 6.14 leave a zero there, which is no success.
+    // Linux 6.13 and 6.14 leave a zero there, which does not mean success.
     assert_eq!(reaped(&Faked { exit_info: Ok((0, 0)), ..taken() }), Reaped::StatusTaken);
     // A debugger holds it.
     assert_eq!(reaped(&linux_6_1()), Reaped::NotYet);
@@ -102,10 +102,10 @@ fn an_exit_status_is_used_only_if_the_kernel_marks_it_valid() {
         assert_eq!(recorded_end(Ok((with, status))), Ok(Some(end)));
         assert_eq!(recorded_end(Ok((without, status))), Ok(None));
     }
-    // Before 6.13 the request is not known; 6.13 and 6.14 know nothing of a process that has been reaped.
+    // Kernels before 6.13 do not know the request. 6.13 and 6.14 know nothing about reaped processes.
     for unknown in [Errno::ENOTTY, Errno::EINVAL, Errno::ESRCH] {
         assert_eq!(recorded_end(Err(unknown)), Err(unknown));
     }
-    // The running kernel says it of no other descriptor.
+    // The running kernel answers so for no other descriptor.
     assert_eq!(child().end_of_reaped(&Linux), None);
 }

@@ -1,12 +1,12 @@
-//! The child's side of a launch: what runs between clone and execve, on the host's memory.
+//! The child's side of a launch: the code between clone and execve, on the host's memory.
 //!
-//! The rules that follow from borrowed memory:
+//! Borrowed memory requires these rules:
 //! - All signals are blocked in the calling thread from before the clone, so that no handler of the host runs in the child,
 //!   and thread cancellation is off. The child's table of dispositions and its table of descriptors are its own (no
 //!   `CLONE_SIGHAND`, no `CLONE_FILES`), so the host's are untouched.
-//! - The child allocates nothing, takes no lock, cannot panic, and makes raw system calls only. The parent prepares all that
-//!   it needs as a list of [`Step`]s.
-//! - It leaves by execve or `_exit`, and has a stack of its own.
+//! - The child allocates nothing, takes no lock, cannot panic, and makes only raw system calls. The parent prepares all
+//!   its data as a list of [`Step`]s.
+//! - It ends with execve or `_exit`, and has its own stack.
 #![expect(unsafe_code, reason = "a process on borrowed memory, and raw system calls in it")]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
@@ -22,44 +22,44 @@ use crate::backend::native::kernel::{AllSignalsBlocked, SIGSET_SIZE};
 use crate::backend::native::process::Child;
 use crate::pthread::CancellationOff;
 
-/// The descriptor number at which the child keeps the pipe for its errno.
+/// The number of the child's pipe for its errno.
 pub(super) const ERROR_FD: c_int = 3;
 /// The kernel's number of signals.
 const SIGNALS: c_int = 64;
 const STACK_SIZE: usize = 64 << 10;
 
-/// One thing that the child does before it is the program. Each is one system call, or a loop of one.
+/// One step of the child before it executes the program. Each is one system call, or a loop of one.
 #[derive(Debug)]
 pub(super) enum Step<'a> {
     /// Sets all signal dispositions to their defaults.
     DefaultSignals,
-    /// Makes a process group of its own.
+    /// Creates its own process group.
     OwnGroup,
     /// Writes `+` and its number as a line to this descriptor.
     Announce(c_int),
     /// Changes the working directory.
     Directory(&'a CStr),
-    /// Makes one of the standard streams of this descriptor.
+    /// Replaces one of the standard streams with this descriptor.
     Stream { from: c_int, to: c_int },
     /// Moves the pipe for its errno from this descriptor to [`ERROR_FD`].
     ErrorPipe { from: c_int },
     /// Gives up some of its rights.
     Restrict(Restriction<'a>),
-    /// Moves a descriptor to another number. It is closed by execve.
+    /// Moves a descriptor to another number. execve closes it.
     Keep { from: c_int, to: c_int },
-    /// Closes every descriptor from this one on. Up to here, the host's descriptors are open.
+    /// Closes every descriptor from this number on. Until here, the host's descriptors are open.
     CloseFrom(c_int),
-    /// The same as where close_range(2) is missing: Linux before 5.9, and filters that do not know the call.
+    /// The same without close_range(2): Linux before 5.9, and filters that do not know the call.
     #[cfg(test)]
     CloseListedFrom(c_int),
     /// Unblocks all signals.
     UnblockSignals,
-    /// Becomes the program. Both arrays end with a null pointer.
+    /// Executes the program. Both arrays end with a null pointer.
     Execute { program: &'a CStr, argv: &'a [*const c_char], envp: &'a [*const c_char] },
 }
 
 impl Step<'_> {
-    /// What could not be done, as a fragment that fits "could not be run: …".
+    /// What failed, as a fragment after "could not be run: ".
     pub(super) fn failed(&self) -> &'static str {
         match self {
             Self::DefaultSignals | Self::UnblockSignals => "could not reset its signals",
@@ -78,18 +78,18 @@ impl Step<'_> {
     }
 }
 
-/// What the child finds in the borrowed memory.
+/// The child's data in the borrowed memory.
 struct Plan<'a> {
     steps: &'a [Step<'a>],
     /// The pipe for its errno, before it is moved.
     error: c_int,
 }
 
-/// Starts a child that does these steps, the last of which is [`Step::Execute`]. It writes the number of a step that fails
-/// and the errno to `error`.
+/// Starts a child that performs these steps. The last step must be [`Step::Execute`]. A failed step writes its number
+/// and errno to `error`.
 pub(super) fn start(steps: &[Step<'_>], error: BorrowedFd<'_>) -> Result<Child, Errno> {
     let plan = Plan { steps, error: error.as_raw_fd() };
-    // 16-byte elements give the alignment that every ABI asks of a stack.
+    // Elements of 16 bytes give the stack alignment that every ABI requires.
     let mut stack: Vec<u128> = Vec::with_capacity(STACK_SIZE / size_of::<u128>());
     let mut pidfd: c_int = -1;
     let cancellation_off = CancellationOff::for_this_thread();
@@ -118,7 +118,7 @@ pub(super) fn start(steps: &[Step<'_>], error: BorrowedFd<'_>) -> Result<Child, 
     Ok(Child::new(Pid::from_raw(pid), pidfd))
 }
 
-/// What runs in the child.
+/// The child's code.
 extern "C" fn child(plan: *mut c_void) -> c_int {
     // SAFETY: `plan` is the parent's, alive and unchanged while the parent is suspended.
     let plan = unsafe { &*plan.cast::<Plan<'_>>().cast_const() };
@@ -180,12 +180,12 @@ fn take(step: &Step<'_>) -> Result<(), c_int> {
 }
 
 fn default_signals() {
-    // The kernel's own structure, all zeros: SIG_DFL, no flags, an empty mask. The C library's sigaction refuses the two
-    // signals that it keeps for itself, which a host can have inherited as ignored.
+    // The kernel's own structure, all zeros: SIG_DFL, no flags, an empty mask. The C library's sigaction refuses its
+    // own two signals, which a host can have inherited as ignored.
     let default = [0_u64; 8];
     for signal in 1..=SIGNALS {
         let arguments = [signal.into(), address(&raw const default), 0, SIGSET_SIZE as c_long, 0, 0];
-        // SIGKILL and SIGSTOP fail, which have no disposition.
+        // SIGKILL and SIGSTOP have no disposition, and fail.
         // SAFETY: the structure is as large as the kernel's on every architecture, or larger.
         let _ = unsafe { call(libc::SYS_rt_sigaction, arguments) };
     }
@@ -200,7 +200,7 @@ unsafe fn duplicate(from: c_int, to: c_int, flags: c_int) -> Result<(), c_int> {
 
 /// Writes `+` and the process's number as a line.
 fn announce(to: c_int) -> Result<(), c_int> {
-    // Filled from its end, where there is a newline already; a number has no more than ten digits.
+    // Filled from its end. A number has at most ten digits.
     let mut line = *b"           \n";
     let mut length = 2;
     // SAFETY: it takes nothing and cannot fail.
@@ -222,13 +222,13 @@ fn announce(to: c_int) -> Result<(), c_int> {
     if written == length as c_long { Ok(()) } else { Err(libc::EIO) }
 }
 
-/// Closes the descriptors from `first` on that /proc lists: so the work does not grow with the limit on descriptors, which
-/// may be 10^9, and nothing above a lowered limit is left open.
+/// Closes the descriptors from `first` on that /proc lists. So the work does not grow with the descriptor limit, which
+/// may be 10^9, and descriptors above a lowered limit are closed too.
 ///
 /// # Safety
 /// No descriptor from `first` on may be used afterwards.
 unsafe fn close_listed_from(first: c_int) -> Result<(), c_int> {
-    /// linux_dirent64: the inode and the offset, the entry's length, its type, its name.
+    /// linux_dirent64: inode, offset, length of the entry, type, name.
     const LENGTH_AT: usize = 16;
     const NAME_AT: usize = 19;
     let mut entries = [0_u64; 128];
@@ -267,7 +267,7 @@ unsafe fn close_listed_from(first: c_int) -> Result<(), c_int> {
     unsafe { call(libc::SYS_close, [directory, 0, 0, 0, 0, 0]).map(drop) }
 }
 
-/// The decimal number that a name is, if it is one.
+/// The number that a name represents in decimal, if any.
 ///
 /// # Safety
 /// The name ends with a NUL byte.

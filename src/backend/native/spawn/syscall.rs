@@ -3,7 +3,7 @@
 
 use std::ffi::{c_int, c_long};
 
-/// Makes a raw system call: no cancellation point and no lock of the C library is on its way.
+/// Makes a raw system call, without the C library's cancellation points and locks.
 ///
 /// # Safety
 /// As for the system call.

@@ -1,4 +1,4 @@
-//! What cannot be seen from outside on this kernel.
+//! Cases that cannot be tested from outside on this kernel.
 
 use std::io::Read;
 use std::os::fd::RawFd;
@@ -10,7 +10,7 @@ use super::*;
 use crate::backend::native::process::Reaped;
 use crate::report::termination::Termination;
 
-/// Runs `sh -c SCRIPT` after these steps, with its output in a pipe: how it ended, and what it wrote.
+/// Runs `sh -c SCRIPT` after these steps. Returns how it ended, and its output.
 fn sh(script: &CStr, steps: impl FnOnce(RawFd) -> Vec<Step<'static>>) -> (Reaped, String) {
     let [read, write] = pipe();
     let [_error_read, error] = pipe().map(|end| above_assigned(end).unwrap_or_else(|e| unreachable!("{e:?}")));
@@ -32,7 +32,7 @@ fn pipe() -> [OwnedFd; 2] {
 
 #[test]
 fn without_close_range_the_descriptors_that_proc_lists_are_closed() {
-    // Many, so that the list takes more than one read; and one above a lowered limit on descriptors.
+    // Enough descriptors for more than one read of the list, and one above a lowered limit.
     let leaked: Vec<OwnedFd> = (0..300).flat_map(|_| pipe()).collect();
     let inherited = leaked.iter().map(AsFd::as_fd).map(|fd| fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty())));
     assert!(inherited.collect::<Vec<_>>().iter().all(Result::is_ok));
