@@ -180,7 +180,7 @@ impl Install {
 
 /// This program under the name that it was called by, so that a link such as one of /etc/alternatives stays in use.
 fn this_program() -> anyhow::Result<PathBuf> {
-    let own = env::current_exe().context("this program does not find its own file")?;
+    let own = env::current_exe().context("could not find the path of this program")?;
     let called = PathBuf::from(env::args_os().next().unwrap_or_default());
     let is_own = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == own);
     let search = env::var_os("PATH").unwrap_or_default();
@@ -231,7 +231,7 @@ fn perform_install(site: &mut Site, plan: &Plan, drivers: &[&str]) -> anyhow::Re
     site.save()?;
     let Err(error) = plan.perform(|step| !step.makes_directory()) else { return Ok(()) };
     match perform_uninstall(site, drivers) {
-        Ok(_) => Err(error.context("nothing was changed: what was begun is undone")),
+        Ok(_) => Err(error.context("nothing was changed: the first steps were undone")),
         Err(_) => Err(error.context("not everything was done: `hookvisor libvirt uninstall` undoes what was")),
     }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::Hooks;
 use crate::support::program::{Ran, hookvisor, tell};
 
-/// Whether a process can be watched here.
+/// Whether processes can be traced here.
 fn can_watch() -> bool {
     let can =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().is_ok_and(|ran| ran.status.success());
@@ -19,7 +19,7 @@ fn can_watch() -> bool {
     can
 }
 
-/// The hook of a guest with huge pages, and with stand-ins for the kernel's files.
+/// A hook that reserves huge pages, with substitutes for the kernel's files.
 const HUGEPAGES: &str = "case $2 in
 prepare) echo 512 > STATE/mm/nr_hugepages; read -r pages < STATE/mm/nr_hugepages; [ \"$pages\" = 512 ] || exit 1;;
 release) echo 0 > STATE/mm/nr_hugepages; rm -f STATE/run/$1;;
@@ -83,13 +83,13 @@ fn the_runs_of_all_operations_make_one_file() {
     assert!(learned.contains("# writes DIR/state/mm/nr_hugepages\n"), "{learned}");
 }
 
-/// A stand-in for a hook that binds a device to another driver: it reads one file, writes another, and runs programs.
+/// Imitates a hook that binds a device to another driver: it reads one file, writes another, and runs programs.
 const VFIO: &str = "device=0000:01:00.0
 case $2 in
 prepare) read -r driver < STATE/mm/driver; echo \"$device\" > STATE/run/unbind; echo \"$driver\" > STATE/run/saved; uname > /dev/null;;
 release) read -r driver < STATE/run/saved; echo \"$device $driver\" > STATE/run/bind; rm STATE/run/saved;;
 esac";
-/// A stand-in for a hook that sets the processors' governor.
+/// Imitates a hook that sets the processors' governor.
 const GOVERNOR: &str = "case $2 in
 started) for cpu in STATE/run/cpu*; do echo performance > \"$cpu\"; done;;
 stopped) for cpu in STATE/run/cpu*; do basename \"$cpu\" > /dev/null; echo powersave > \"$cpu\"; done;;
@@ -97,7 +97,7 @@ esac";
 
 const LIFE: [&str; 4] = ["prepare", "started", "stopped", "release"];
 
-/// What the hook left in its state directory, its own files by their names.
+/// The files that the hook left in its state directory, by name.
 fn state(hooks: &Hooks) -> Vec<(String, String)> {
     let files = ["mm", "run"].iter().flat_map(|name| fs::read_dir(hooks.path().join("state").join(name)).unwrap());
     let mut files: Vec<_> = files
@@ -118,7 +118,8 @@ fn prepare_state(hooks: &Hooks) {
     }
 }
 
-/// Three hooks like the public ones: learned over their four operations, merged, unedited; then confined to that.
+/// Three hooks like the public ones, learned over four operations and merged without edits, and then confined to the
+/// result.
 #[test]
 fn what_was_learned_confines_the_hook_that_it_was_learned_from() {
     if !can_watch() {

@@ -1,4 +1,4 @@
-//! hookvisor as the hook of a real libvirtd: what its users will see.
+//! hookvisor as the hook of a real libvirtd.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::support::libvirt::{World, script};
 use crate::support::program::tell;
 use crate::support::{skip, wait_until};
 
-/// What a guest that starts and is destroyed has hooks called for.
+/// The hook calls of a guest that starts and is destroyed.
 const WHOLE_LIFE: [&str; 5] = ["prepare begin", "start begin", "started begin", "stopped end", "release end"];
 
 #[test]
@@ -113,7 +113,7 @@ fn a_restored_guest_runs_with_what_the_hooks_made_of_its_document() {
     world.virsh(&["define", "/etc/web1.xml"]);
     world.virsh(&["start", "web1"]);
     world.virsh(&["managedsave", "web1"]);
-    // On standard output in any other operation, this would be no document.
+    // For any other operation, this output would not be a document.
     world.hook("qemu.d/20-shell", "sed 's/<title>before</<title>shell, before</'");
     world.copy("qemu.d/30@replace=shell, before>shell, wasm", wasm_probe());
     world.virsh(&["start", "web1"]);
@@ -135,7 +135,7 @@ fn a_restored_guest_runs_with_what_the_hooks_made_of_its_document() {
         assert_eq!(world.guests(), [""; 0]);
         world.remove(name);
     }
-    // The saved state is still there, and the guest goes on from it.
+    // The saved state still exists, and the guest continues from it.
     assert!(world.virsh(&["dominfo", "--domain", "web1"]).contains("Managed save:   yes"));
     world.virsh(&["start", "web1"]);
     assert_eq!(world.virsh(&["desc", "--title", "web1"]).trim(), "shell, wasm");
@@ -167,7 +167,7 @@ fn a_background_process_that_keeps_stderr_does_not_hold_up_a_start() {
     background_process("qemu");
 }
 
-/// libvirt runs these itself until install takes them over.
+/// libvirt runs these itself until the install takes them over.
 #[test]
 fn a_background_process_of_a_hook_in_qemu_d_does_not_hold_up_a_start_either() {
     background_process("qemu.d/10-in-the-background.sh");
@@ -196,7 +196,7 @@ fn background_process(hook: &str) {
     assert!(with_hookvisor < Duration::from_secs(LIVES), "hookvisor does not: {with_hookvisor:?}");
 }
 
-/// Where hookvisor is gone, libvirt starts no guest, and destroys none that runs.
+/// Without hookvisor, libvirt starts no guest, and destroys no running one.
 #[test]
 fn a_program_that_is_gone_vetoes_and_lets_running_guests_live() {
     let Some(mut world) = World::new() else { return };
@@ -218,7 +218,7 @@ fn a_restart_of_libvirtd_leaves_running_guests_alone_unless_reconnect_is_vetoed(
     let Some(mut world) = World::with_hookvisor() else { return };
     world.create("web1").unwrap();
     world.calls();
-    // These are told; there is nothing that they could stop.
+    // These only report. There is nothing left to prevent.
     world.hook("daemon", "echo \"daemon $2\" >> /var/log/libvirt/calls; exit 1");
     world.hook("qemu.d/20-late", "exit 1");
     world.settings("qemu.d/20-late", "operations = ['stopped', 'release']");
@@ -226,7 +226,7 @@ fn a_restart_of_libvirtd_leaves_running_guests_alone_unless_reconnect_is_vetoed(
     assert_eq!(world.guests(), ["web1"]);
     assert_eq!(world.calls(), ["daemon shutdown", "daemon start", "reconnect begin"]);
 
-    // A guest that is no longer allowed to run is what this operation is there to end: libvirt destroys it.
+    // This operation exists to end a guest that may no longer run: libvirt destroys it.
     world.hook("qemu.d/30-not-here", "exit 1");
     world.settings("qemu.d/30-not-here", "operations = ['reconnect']");
     world.restart_libvirtd();
@@ -242,7 +242,7 @@ fn hooks_in_a_guests_own_directories_run_for_its_events_only() {
     assert_own_hooks_run(&world);
 }
 
-/// The dispatcher that VFIO users have as their hook looks for the directories beside itself.
+/// VFIO users' dispatcher looks for the directories next to itself.
 #[test]
 fn a_dispatcher_finds_its_directories_after_the_install_as_before() {
     let Some(mut world) = World::new() else { return };
@@ -261,7 +261,7 @@ fn a_dispatcher_finds_its_directories_after_the_install_as_before() {
     assert_own_hooks_run(&world);
 }
 
-/// Directories as the guides for GPU passthrough have them.
+/// Directories as in the guides for GPU passthrough.
 fn lay_out(world: &World, hooks: &str) {
     let files = [
         ("win10", "prepare/begin", "alloc_hugepages.sh"),
@@ -338,7 +338,7 @@ fn a_container_is_vetoed() {
 fn a_wasm_file_in_libvirts_own_directory_runs_by_itself() {
     let Some(mut world) = World::new() else { return };
     let name = "etc/libvirt/hooks/qemu.d/20@stderr=from the sandbox;exit=5;.wasm";
-    // The file's name is what libvirt calls it by, and its settings are beside it.
+    // libvirt calls it by the file's name, and its settings are next to it.
     let hook = world.file(name, std::fs::read(wasm_probe()).unwrap(), 0o755);
     let settings = hook.with_extension("toml");
     std::fs::write(&settings, "timeout = '20s'\n").unwrap();
@@ -364,7 +364,7 @@ fn a_wasm_file_in_libvirts_own_directory_runs_by_itself() {
 
 #[test]
 fn what_hookvisor_adds_to_a_start() {
-    /// Starts of each kind, side by side; the middle one counts.
+    /// Alternating starts of each kind. The median counts.
     const STARTS: usize = 9;
     let Some(mut world) = World::new() else { return };
     world.file("etc/libvirt/hooks/qemu", script("exit 0"), 0o755);
@@ -396,7 +396,7 @@ fn what_hookvisor_adds_to_a_start() {
     ));
 }
 
-/// What install says of the restart is so.
+/// The advice of install about the restart is correct.
 #[test]
 fn libvirt_sees_an_install_when_it_is_sent_sighup() {
     let Some(mut world) = World::new() else { return };
@@ -409,11 +409,11 @@ fn libvirt_sees_an_install_when_it_is_sent_sighup() {
     assert_eq!(world.guests(), [""; 0]);
 }
 
-/// The page for libvirt's users, from its first command to its last.
+/// Runs the page for libvirt's users from its first command to its last.
 #[test]
 fn the_page_for_users_of_libvirt_is_what_happens() {
     let Some(mut world) = World::new() else { return };
-    // Programs that a world has no systemd for, and a hookvisor that has its link beside it.
+    // Programs that need systemd, which a world does not have, and a hookvisor that has its link next to it.
     std::fs::create_dir(world.path("etc/bin")).unwrap();
     std::fs::copy(env!("CARGO_BIN_EXE_hookvisor"), world.path("etc/bin/hookvisor")).unwrap();
     let systemctl = "case \"$*\" in 'reload libvirtd') kill -HUP \"$(cat /run/libvirtd.pid)\" ;; \
@@ -443,7 +443,7 @@ fn the_page_for_users_of_libvirt_is_what_happens() {
                 let (succeeded, said) = run(command);
                 let (before, after) = shown.split_once('…').unwrap();
                 assert!(!succeeded && said.starts_with(before) && said.trim_end().ends_with(after), "{said}");
-                // The owner that the page asks for.
+                // The owner that the page requires.
                 let owned = "sed 's/<!-- //; s/ -->//' examples/libvirt/demo.xml > /etc/owned.xml; \
                              virsh create /etc/owned.xml; virsh destroy demo";
                 let (succeeded, said) = run(owned);

@@ -1,5 +1,5 @@
-//! The Debian package's life: installed, used by libvirt's hook, upgraded, removed, purged, in a root made by mmdebstrap.
-//! And that its man pages name every key.
+//! The life of the Debian package: installed, used by libvirt's hook, upgraded, removed and purged, in a root made by
+//! mmdebstrap. Also checks that its man pages describe every key.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use hookvisor::{Config, Runtime};
 
 use crate::support::{Hooks, skip};
 
-/// What `run` exits with where no root can be made.
+/// The exit status of `run` if no root can be created.
 const SKIPPED: i32 = 77;
 
 #[test]
@@ -33,7 +33,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     assert!(ran.status.success() && said.contains("all steps passed"), "{said}");
 }
 
-/// Each key that an error about an unknown one lists has an entry in the page.
+/// The page must have an entry for each key that the error about an unknown key lists.
 fn has_an_entry_for_each_key(page: &str, error: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man").join(page);
     let text = fs::read_to_string(&path).unwrap();

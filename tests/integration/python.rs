@@ -1,4 +1,4 @@
-//! The Python package: its wheel is built, installed in a new virtual environment, and used there.
+//! The Python package: the wheel is built, installed in a new virtual environment, and used there.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::support::Hooks;
 use crate::support::capi::{ROOT, Tool, program, versioned_library};
 use crate::support::skip;
 
-/// The interpreter of an environment that has the wheel; `None` if this machine cannot make one.
+/// The interpreter of an environment with the wheel; `None` if this machine cannot create one.
 fn python() -> Option<&'static Path> {
     static PYTHON: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
@@ -54,7 +54,7 @@ fn the_installed_package_does_what_it_promises() {
     ran(Command::new(python).arg(format!("{ROOT}/tests/python/test_hookvisor.py")).current_dir("/"));
 }
 
-/// One event, from Rust, C and Python: the reports are the same but for durations.
+/// One event from Rust, C and Python: the reports differ only in durations.
 #[test]
 fn the_same_event_has_the_same_report_in_every_language() {
     let Some(python) = python() else { return };

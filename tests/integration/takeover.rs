@@ -1,4 +1,4 @@
-//! `hookvisor libvirt`: becoming libvirt's hook, and undoing it without a trace.
+//! `hookvisor libvirt`: install, status, and an uninstall that leaves no trace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::support::needs_root;
 use crate::support::program::{command, hookvisor};
 
-/// What is to be known of a file: its mode, owner, time of change and content, or a link's target.
+/// What must be unchanged in a file: its mode, owner, time of change and content, or a link's target.
 type Trace = (u32, u32, i64, Vec<u8>);
 
-/// Another root, with libvirt's hooks as users have them.
+/// Another root with typical libvirt hooks.
 struct Machine(TempDir);
 
 impl Machine {
@@ -22,14 +22,14 @@ impl Machine {
         let machine = Self(TempDir::with_prefix("root-").unwrap());
         fs::set_permissions(machine.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir_all(machine.hooks("qemu.d/win10/prepare/begin")).unwrap();
-        // The interpreter is looked up below the root.
+        // The interpreter is looked up in the root.
         machine.program("bin/sh");
         machine.program(env!("CARGO_BIN_EXE_hookvisor").trim_start_matches('/'));
         machine
     }
 
-    /// One whose hooks are a plain script, one that looks beside itself, a link, one that is switched off, and a file of
-    /// each in `qemu.d`.
+    /// A root whose hooks are a plain script, one that uses its neighbours, a link, a disabled one, and one of each
+    /// kind in `qemu.d`.
     fn with_hooks() -> Self {
         let machine = Self::new();
         machine.file("qemu", "#!/bin/sh\necho plain >&2\nexit 3\n", 0o750);
@@ -51,7 +51,7 @@ impl Machine {
         self.0.path().join("etc/hookvisor/hooks").join(name)
     }
 
-    /// Where a hook is that libvirt had before.
+    /// Where a former hook of libvirt is now.
     fn kept(&self, name: &str) -> PathBuf {
         self.0.path().join("etc/libvirt/hookvisor").join(name)
     }
@@ -73,14 +73,14 @@ impl Machine {
         fs::set_permissions(self.hooks(name), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Every file and directory, with all that is to be as before.
+    /// Every file and directory, with everything that must be unchanged.
     fn traces(&self) -> BTreeMap<PathBuf, Trace> {
         let mut traces = BTreeMap::new();
         let mut directories = vec![self.0.path().to_owned()];
         while let Some(directory) = directories.pop() {
             for path in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
                 let found = path.symlink_metadata().unwrap();
-                // Compiled hooks are no file of the user's; a call may leave some.
+                // Compiled hooks are not files of the user. A call may create some.
                 if path.ends_with("var") && !path.join("lib").exists() {
                     continue;
                 }
@@ -98,7 +98,8 @@ impl Machine {
         traces
     }
 
-    /// Runs `hookvisor libvirt …` for this root. What it came to, the root being `ROOT` and the program `HOOKVISOR`.
+    /// Runs `hookvisor libvirt …` for this root. Returns the status and output, with `ROOT` for the root and
+    /// `HOOKVISOR` for the program.
     fn run(&self, arguments: &[&str]) -> (i32, String) {
         let mut run = hookvisor();
         run.arg("libvirt").args(arguments).arg("--root").arg(self.0.path());
@@ -111,7 +112,7 @@ impl Machine {
         (ran.status.code().unwrap(), said.replace(env!("CARGO_BIN_EXE_hookvisor"), "HOOKVISOR"))
     }
 
-    /// What libvirt's hook of a driver comes to: its exit status and the last word it says.
+    /// The exit status of a driver's hook, and its last message.
     fn call(&self, driver: &str) -> (i32, String) {
         let called = command(self.hooks(driver)).args(["web1", "start", "begin", "-"]).output().unwrap();
         let said = String::from_utf8_lossy(&called.stderr).trim_end().rsplit([' ', '\n']).next().unwrap().to_owned();
@@ -149,7 +150,7 @@ fn every_hook_keeps_its_name_and_finds_what_was_beside_it() {
     assert_eq!(machine.hooks("qemu.d").metadata().unwrap().ino(), qemu_d.ino());
     assert_eq!(fs::read(machine.kept("lib.sh")).unwrap(), fs::read(machine.hooks("lib.sh")).unwrap());
     assert!(machine.kept_d("qemu.d/10-libvirts").exists() && !machine.hooks("qemu.d/10-libvirts").exists());
-    // A guest that gets its directory later is found by a dispatcher, too.
+    // A dispatcher also finds a guest's directory that is created later.
     fs::create_dir(machine.hooks("qemu.d/win11")).unwrap();
     assert!(machine.kept("qemu.d/win11").is_dir());
     assert_snapshot!("status", machine.run(&["status"]).1);
@@ -244,7 +245,7 @@ fn what_is_in_the_way_is_named_and_nothing_is_begun() {
     assert_eq!(
         refused(&machine, &["uninstall"]),
         "hookvisor: ROOT/etc/libvirt/hooks/qemu is not what install put there: move it away, so that \
-         ROOT/etc/libvirt/hookvisor/qemu can go back\n"
+         ROOT/etc/libvirt/hookvisor/qemu can be restored\n"
     );
     assert!(refused(&machine, &["install"]).contains("run `hookvisor libvirt uninstall qemu` first"));
 }
@@ -258,7 +259,7 @@ fn an_install_that_was_interrupted_is_undone() {
     let noted = fs::read(&state).unwrap();
     machine.run(&["uninstall"]);
     assert_eq!(machine.traces(), before);
-    // It had written down what it was going to do, and made one file's second name and another one's copy.
+    // It had recorded its plan, given one file a second name, and copied another.
     for directory in [state.parent().unwrap(), &machine.ours(""), &machine.kept(""), &machine.kept_d("qemu.d")] {
         fs::create_dir_all(directory).unwrap();
     }
@@ -285,8 +286,8 @@ fn what_is_partly_gone_is_uninstalled_all_the_same() {
     assert_eq!(machine.run(&["status"]).0, 1);
     let (status, said) = machine.run(&["uninstall"]);
     assert_eq!(status, 0, "{said}");
-    let note = "note: ROOT/etc/libvirt/hookvisor/qemu is gone, so ROOT/etc/libvirt/hooks/qemu does not come back\n";
-    assert!(said.contains(note) && said.contains("note: ROOT/etc/libvirt/hooks/libxl was gone already\n"), "{said}");
+    let note = "note: ROOT/etc/libvirt/hookvisor/qemu is gone, so ROOT/etc/libvirt/hooks/qemu cannot be restored\n";
+    assert!(said.contains(note) && said.contains("note: ROOT/etc/libvirt/hooks/libxl was already gone\n"), "{said}");
     assert!(!machine.hooks("qemu").exists() && machine.hooks("network").exists() && machine.hooks("lib.sh").exists());
     assert!(!machine.kept("").exists() && !machine.kept_d("").exists());
 }
@@ -313,7 +314,7 @@ fn a_newer_program_takes_the_place_of_the_older() {
     assert_eq!(machine.traces(), before);
 }
 
-/// A missing program is a veto, but no reason to destroy a guest that runs.
+/// A missing program vetoes a start, but must not destroy a running guest.
 #[test]
 fn a_program_that_is_gone_vetoes() {
     let machine = Machine::with_hooks();
@@ -333,7 +334,7 @@ fn a_program_that_is_gone_vetoes() {
     assert_eq!(call("reconnect").status.code(), Some(0));
 }
 
-/// What is wrong on the way from libvirt to hookvisor is told before a start is vetoed for it.
+/// Problems on the way from libvirt to hookvisor are reported before they veto a start.
 #[test]
 fn status_looks_at_the_program_and_the_configuration() {
     let machine = Machine::new();
@@ -363,7 +364,7 @@ fn status_looks_at_the_program_and_the_configuration() {
     assert!(problem().starts_with("every start is vetoed: the configuration ROOT/etc/hookvisor/"));
 }
 
-/// One driver's hook as a link to another's would lead to hookvisor, and that back to the link.
+/// A driver's hook that links to another's would lead to hookvisor, and from there back to the link.
 #[test]
 fn a_link_to_another_drivers_hook_leads_to_the_script() {
     let machine = Machine::new();
@@ -383,7 +384,7 @@ fn a_link_to_another_drivers_hook_leads_to_the_script() {
     }
 }
 
-/// What a hook leaves beside itself goes where it would have been.
+/// Files that a hook leaves next to itself end up where they would have been without the install.
 #[test]
 fn what_a_hook_writes_beside_itself_is_there_after_the_uninstall() {
     let machine = Machine::new();
@@ -403,7 +404,7 @@ fn files_that_come_later_are_told_and_linked_by_the_next_install() {
     machine.file("qemu.d/20-new", "#!/bin/sh\nexit 0\n", 0o755);
     let (status, said) = machine.run(&["status"]);
     assert_eq!(status, 1);
-    assert!(said.contains("PROBLEM  ROOT/etc/libvirt/hooks/new.sh came after the install"), "{said}");
+    assert!(said.contains("PROBLEM  ROOT/etc/libvirt/hooks/new.sh is newer than the install"), "{said}");
     assert!(said.contains("note     libvirt runs 1 hook in ROOT/etc/libvirt/hooks/qemu.d itself"), "{said}");
     let (status, said) = machine.run(&["install"]);
     assert_eq!(status, 0, "{said}");
@@ -411,15 +412,15 @@ fn files_that_come_later_are_told_and_linked_by_the_next_install() {
     assert_eq!(machine.run(&["status"]).0, 0);
 }
 
-/// libvirt runs it, hookvisor would not: so it is not taken over unasked.
+/// libvirt runs the hook, and hookvisor would not, so it is not taken over without `--all`.
 #[test]
 fn a_directory_whose_results_would_change_stays_libvirts() {
     let machine = Machine::with_hooks();
     machine.file("qemu.d/20-x.bak", "#!/bin/sh\nexit 0\n", 0o755);
     let (status, said) = machine.run(&["install"]);
     assert_eq!(status, 0, "{said}");
-    let note = "note: libvirt goes on to run the 2 hooks in ROOT/etc/libvirt/hooks/qemu.d itself, without a timeout: libvirt \
-                runs ROOT/etc/libvirt/hooks/qemu.d/20-x.bak, and hookvisor passes over a file of that name; --all takes \
+    let note = "note: libvirt keeps running the 2 hooks in ROOT/etc/libvirt/hooks/qemu.d itself, without a timeout: libvirt \
+                runs ROOT/etc/libvirt/hooks/qemu.d/20-x.bak, but hookvisor ignores files with such names; --all takes \
                 them over\n";
     assert!(said.contains(note), "{said}");
     assert!(machine.hooks("qemu.d/10-libvirts").exists());
@@ -459,7 +460,7 @@ fn results_can_be_read_by_a_program() {
     assert_eq!(fields(&["uninstall"]), (false.into(), false.into(), true));
 }
 
-/// libvirt's drivers are modules of their own; what is not installed on this host is not missed.
+/// libvirt's drivers are separate modules. One that is not installed on this host is not reported as missing.
 #[test]
 fn status_counts_the_drivers_of_the_host() {
     let machine = Machine::new();

@@ -72,22 +72,24 @@ fn inventory() -> anyhow::Result<Inventory> {
 }
 
 fn from_inside(root: &Path) -> anyhow::Result<Value> {
-    let program = env::current_exe().context("this program does not find its own file")?;
+    let program = env::current_exe().context("could not find the path of this program")?;
     let mut child = Command::new(program);
     child.args(["libvirt", "inspect", "--root"]).arg(root).stdin(Stdio::null());
-    let ran =
-        child.output().context("hookvisor could not be run once more, to look at the hooks from inside the root")?;
+    let ran = child.output().context("hookvisor could not be started inside the root to inspect the hooks")?;
     if !ran.status.success() {
         bail!("{}", String::from_utf8_lossy(&ran.stderr).trim().trim_start_matches("hookvisor: "));
     }
-    serde_json::from_slice(&ran.stdout).context("the inventory is no JSON")
+    serde_json::from_slice(&ran.stdout).context("the inventory is not JSON")
 }
 
 /// Enters the root, and returns the inventory of libvirt's directory there as JSON.
 pub(super) fn inside(root: &Path) -> anyhow::Result<String> {
     let entered = chroot(root).and_then(|()| env::set_current_dir("/"));
     entered.with_context(|| {
-        format!("looking at the hooks below {} needs root, since it enters that root", root.display())
+        format!(
+            "inspecting the hooks below {} needs root privileges, since hookvisor enters that directory",
+            root.display()
+        )
     })?;
     Ok(serde_json::to_string(&inventory()?)?)
 }

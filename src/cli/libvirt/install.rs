@@ -76,7 +76,7 @@ impl Planner<'_> {
         let (mut takeover, is_current) = match finding {
             Finding::LinkedByHand(program) => {
                 let (hook, program) = (hook.display(), program.display());
-                self.notes.push(format!("{hook} is a link to {program} already, which install did not make: it stays"));
+                self.notes.push(format!("{hook} is already a link to {program} that install did not make: it stays"));
                 return Ok(None);
             }
             Finding::Installed(taken) => {
@@ -180,7 +180,7 @@ impl Planner<'_> {
             let all =
                 if what == Directories::IfSame && !directory.is_symlink() { "; --all takes them over" } else { "" };
             self.notes.push(format!(
-                "libvirt goes on to run the {count} hooks in {} itself, without a timeout: {why_not}{all}",
+                "libvirt keeps running the {count} hooks in {} itself, without a timeout: {why_not}{all}",
                 directory.display()
             ));
             return Ok(());
@@ -233,8 +233,8 @@ fn differences(directory: &Path, hooks: &[PathBuf], inspected: &[Inspected]) -> 
         let path = hook.display();
         match inspected.iter().find(|found| found.is(hook)) {
             Some(found) if found.state == HookState::Ready => None,
-            Some(found) => Some(format!("libvirt runs {path}, and hookvisor would not: {}", found.reason)),
-            None => Some(format!("libvirt runs {path}, and hookvisor passes over a file of that name")),
+            Some(found) => Some(format!("libvirt runs {path}, but hookvisor would not: {}", found.reason)),
+            None => Some(format!("libvirt runs {path}, but hookvisor ignores files with such names")),
         }
     };
     hooks.iter().filter_map(difference).collect()
@@ -261,7 +261,7 @@ pub(super) fn uncalled_note(site: &Site, driver: &str, hooks: &[PathBuf]) -> Str
         count => format!(" and {} more", count - 1),
     };
     format!(
-        "nobody calls {first}{more}: libvirt passes over directories in {}, and its hook {driver} does not run them. To have \
+        "nobody calls {first}{more}: libvirt ignores directories in {}, and its hook {driver} does not run them. To have \
          hookvisor run them, move the guest's directory to {}",
         site.directory(driver).display(),
         site.hooks().join(format!("{driver}.d")).display()

@@ -128,7 +128,7 @@ pub(super) fn plan_leftovers(site: &Site, state: &State, plan: &mut Plan) {
             }
             let to = original_of(site, directory).join(&name);
             if to.symlink_metadata().is_ok() {
-                plan.notes.push(format!("{} stays: there is a {} already", path.display(), to.display()));
+                plan.notes.push(format!("{} stays: {} already exists", path.display(), to.display()));
             } else {
                 plan.steps.push(Step::MoveBack { from: path, to });
             }

@@ -86,7 +86,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// `1 file beside the hooks`, `2 files beside the hooks`.
+/// `1 file next to the hooks`, `2 files next to the hooks`.
 fn counted(count: usize, what: &str, where_to: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural} {where_to}").trim_end().to_owned()

@@ -177,7 +177,7 @@ fn problems(site: &Site) -> Vec<String> {
     }
     for path in mirror::unreachable(site) {
         problems.push(format!(
-            "{} came after the install, and the moved hooks do not find it beside themselves: run `hookvisor libvirt install`",
+            "{} is newer than the install, and the moved hooks do not find it next to themselves: run `hookvisor libvirt install`",
             path.display()
         ));
     }

@@ -46,14 +46,14 @@ fn give_back(site: &Site, driver: &str, taken: &Takeover, plan: &mut Plan) -> an
         if to.symlink_metadata().is_err() {
             // Otherwise the install was interrupted before this.
             if (from == hook && is_ours) || from.symlink_metadata().is_err() {
-                plan.notes.push(format!("{} is gone, so {} does not come back", to.display(), from.display()));
+                plan.notes.push(format!("{} is gone, so {} cannot be restored", to.display(), from.display()));
             }
             continue;
         }
         let is_free = from.symlink_metadata().is_err() || (from == hook && is_ours);
         if !is_free && !is_same(&to, &from) {
             bail!(
-                "{} is not what install put there: move it away, so that {} can go back",
+                "{} is not what install put there: move it away, so that {} can be restored",
                 from.display(),
                 to.display()
             );
@@ -63,7 +63,7 @@ fn give_back(site: &Site, driver: &str, taken: &Takeover, plan: &mut Plan) -> an
     }
     match finding {
         Finding::Installed(_) if !is_back => plan.steps.push(Step::Remove(hook)),
-        Finding::Removed(_) if !is_back => plan.notes.push(format!("{} was gone already", hook.display())),
+        Finding::Removed(_) if !is_back => plan.notes.push(format!("{} was already gone", hook.display())),
         Finding::Replaced(_) if !is_back => {
             plan.notes.push(format!("{} is not what install put there: it stays", hook.display()));
         }
