@@ -29,7 +29,7 @@ def by_wasmtime():
     linker = wasmtime.Linker(engine)
     linker.define_wasi()
     for imported in module.imports:
-        # The host's own functions, which this hook does not call.
+        # The host's own functions. This hook does not call them.
         if imported.module == "hookvisor":
             linker.define_func(imported.module, imported.name, imported.type, lambda *_: 0)
 
@@ -53,7 +53,7 @@ def by_wasmtime():
 def by_extism():
     import extism
 
-    # The host's own functions, which this hook does not call.
+    # The host's own functions. This hook does not call them.
     i32 = extism.ValType.I32
     own = [("command_run", 3, [i32]), ("command_response", 2, [i32]), ("log", 3, [])]
     for name, arguments, results in own:

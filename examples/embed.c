@@ -1,4 +1,4 @@
-/* Hooks decide on a guest's start, and hear of its end: cc embed.c $(pkg-config --cflags --libs hookvisor) */
+/* Hooks decide whether a guest starts, and are told when it stops: cc embed.c $(pkg-config --cflags --libs hookvisor) */
 #include <hookvisor.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,7 +15,7 @@ int main(int argc, char **argv)
     event.document = "{\"memory\": 512}";
     event.document_length = strlen(event.document);
 
-    /* Before: whatever is not this keeps the guest from starting. */
+    /* Before: start the guest only on HOOKVISOR_PROCEED. */
     if (hookvisor_start(hooks, &event, NULL, NULL, &error) != HOOKVISOR_PROCEED) {
         fprintf(stderr, "%s\n", error.message);
         hookvisor_close(hooks, NULL);
@@ -24,7 +24,7 @@ int main(int argc, char **argv)
 
     /* ... the guest runs, and stops ... */
 
-    /* After: this can no longer be refused, only reported. */
+    /* After: failures are reported, and nothing can be prevented. */
     event.operation = "stopped";
     hookvisor_shutdown(hooks, &event, NULL, NULL, &error);
     if (error.message[0] != '\0')

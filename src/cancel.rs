@@ -64,11 +64,11 @@ impl Cancel {
         Self::default()
     }
 
-    /// Creates one that calls `act` when the descriptor is readable. `act` reads what is there without blocking, and decides
-    /// whether to cancel. With signalfd(2), a program can so handle signals without a thread of its own.
+    /// Creates one that calls `act` when the descriptor is readable. `act` reads without blocking, and decides whether
+    /// to cancel. With signalfd(2), a program can handle signals this way without a separate thread.
     ///
-    /// The descriptor is watched only while a call is running, by the thread that waits for the hook; for a sandboxed hook by
-    /// the sandbox's own thread. Each check for cancellation calls `act` too, so calls to it may overlap.
+    /// The descriptor is watched only while a call runs: by the thread that waits for a native hook, or by the
+    /// sandbox's thread. Each check for cancellation also calls `act`, so calls of it may overlap.
     pub fn watching(
         descriptor: impl AsFd + Send + Sync + 'static,
         act: impl Fn(&Self) + Send + Sync + 'static,
@@ -100,7 +100,7 @@ impl Cancel {
         self.cancel();
     }
 
-    /// The descriptor to watch, if there is one.
+    /// The descriptor to watch, if any.
     pub(crate) fn source(&self) -> Option<&Arc<Source>> {
         self.0.source.as_ref()
     }

@@ -136,7 +136,7 @@ impl Deadline {
         self.cancels.iter().map(Cancel::event).collect()
     }
 
-    /// What to watch while the call runs, with the descriptor of each.
+    /// The sources to watch while the call runs, each with its descriptor.
     pub(crate) fn sources(&self) -> impl Iterator<Item = (&Cancel, &Arc<Source>)> {
         self.cancels.iter().filter_map(|cancel| cancel.source().map(|source| (cancel, source)))
     }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The example daemon, and its own client: a hook lets db start, and not a shell. What it makes goes with it.
+# Runs the example daemon and its client. A hook allows db, and refuses a shell. All its files are removed at the end.
 cd "$(dirname "$0")/../.." || exit
 cargo build --quiet --example daemon || exit
 

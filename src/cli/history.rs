@@ -1,6 +1,6 @@
 //! `hookvisor history`: shows recorded decisions.
 
-/// The library's own, which is no part of its interface.
+/// A private module of the library.
 #[path = "../hook/pattern.rs"]
 mod pattern;
 mod stats;

@@ -28,8 +28,8 @@ pub(super) struct Interrupts {
 
 impl Interrupts {
     /// Call this before starting other threads, so that all of them inherit the blocked signals. Call it after reading
-    /// standard input, so that until then a signal ends the program as usual. The signals are read while a hook runs, by the
-    /// thread that waits for it.
+    /// standard input, so that until then a signal ends the program as usual. The thread that waits for a hook also
+    /// reads the signals.
     pub(super) fn catch() -> anyhow::Result<Self> {
         let ignored = ignored();
         // Signals ignored by the parent, for example nohup, stay ignored.
@@ -37,7 +37,7 @@ impl Interrupts {
         let signals: SigSet = caught.filter(|signal| !is_in(ignored, *signal)).collect();
         signals.thread_block().context("signals could not be blocked")?;
         let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
-        let descriptor = Arc::new(descriptor.context("no descriptor for signals can be made")?);
+        let descriptor = Arc::new(descriptor.context("could not create a descriptor for signals")?);
         let (received, endings) = (Arc::<AtomicI32>::default(), AtomicU32::new(0));
         let (reader, number) = (Arc::clone(&descriptor), Arc::clone(&received));
         let cancel = Cancel::watching(descriptor, move |hooks| {
@@ -59,8 +59,8 @@ impl Interrupts {
         Ok(Self { cancel, signals, received })
     }
 
-    /// Call this once the hooks have ended: from now on, a signal ends the program as usual. The report may be written to a
-    /// pipe that nobody reads.
+    /// Call this after the hooks have ended. From then on, a signal ends the program as usual, since the report may go
+    /// to a pipe without a reader.
     pub(super) fn release(&self) -> anyhow::Result<()> {
         let _ = self.cancel.is_cancelled();
         self.signals.thread_unblock().context("signals could not be unblocked")
@@ -75,7 +75,7 @@ impl Interrupts {
     }
 }
 
-/// The next signal that has been sent, if any.
+/// The next pending signal.
 fn next(descriptor: &SignalFd) -> Option<Signal> {
     let sent = descriptor.read_signal().ok()??;
     Signal::try_from(sent.ssi_signo.cast_signed()).ok()

@@ -3,15 +3,15 @@
 use globset::Glob;
 use regex_lite::Regex;
 
-/// A shell pattern, as globset reads it. regex-lite matches it: globset's own engine is ten times as large, and a hook that
-/// libvirt calls compiles its patterns in every run.
+/// A shell pattern with globset's syntax, matched by regex-lite. globset's engine is ten times as large, and a hook
+/// that libvirt calls compiles its patterns in every run.
 #[derive(Debug, Clone)]
 pub(crate) struct Pattern(Regex);
 
 impl Pattern {
     pub(crate) fn new(text: &str) -> Result<Self, String> {
         let glob = Glob::new(text).map_err(|error| error.to_string())?;
-        // The expression is for bytes, and starts by saying so.
+        // globset's expression matches bytes, and begins with `(?-u)`.
         let expression = glob.regex();
         let expression = format!("(?s){}", expression.strip_prefix("(?-u)").unwrap_or(expression));
         Regex::new(&expression).map(Self).map_err(|error| format!("error parsing glob '{text}': {error}"))

@@ -1,5 +1,5 @@
-/* What the C tests share. Each is called with a hooks directory and a directory for compiled code; in the first are, for
- * the drivers `native` and `wasm`, one hook that does what the event's object says (tests/guests/probe). */
+/* Shared by the C tests. Each gets a hooks directory and a directory for compiled code. The hooks directory has one hook for
+ * each of the drivers `native` and `wasm`, which does what the event's object says (tests/guests/probe). */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -19,7 +19,7 @@
 
 static const char *const kinds[] = {"native", "wasm"};
 
-/* The kinds of hooks that this library runs: the second argument is `native` where it runs no others. */
+/* The kinds of hooks that this library supports. The second argument is `native` if it supports no others. */
 static inline size_t number_of_kinds(int argc, char **argv)
 {
     return argc > 3 && strcmp(argv[3], "native") == 0 ? 1 : 2;

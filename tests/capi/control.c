@@ -1,4 +1,4 @@
-/* What a daemon controls its hooks with: cancellation, limits for one call, the log, the inventory, its own operations. */
+/* A daemon's controls: cancellation, limits for one call, the log, the inventory, its own operations. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <sys/wait.h>
@@ -22,7 +22,7 @@ static void *throw_soon(void *cancel)
     return NULL;
 }
 
-/* From another thread, a call is ended; what comes later with the same handle is, too. Others go on. */
+/* Another thread cancels a call. Later calls with the same handle are cancelled too, and other calls continue. */
 static void cancelled(const char *kind)
 {
     hookvisor_error error;
@@ -44,7 +44,7 @@ static void cancelled(const char *kind)
     CHECK(strcmp(error.message, "invalid cancel handle: freed, or never made") == 0);
 }
 
-/* A handle that a runtime has goes on working after it was freed here; in a fork it is refused. */
+/* A cancel handle keeps working in a runtime after it was freed here. A fork cannot use it. */
 static void cancelled_runtime(char **argv)
 {
     hookvisor_cancel *cancel = hookvisor_cancel_new();
@@ -109,7 +109,7 @@ static void see(const hookvisor_log_record *record, void *data)
         snprintf(seen->hook, sizeof seen->hook, "%s", record->hook);
     }
     pthread_mutex_unlock(&seen->lock);
-    /* A call from here is allowed, and not logged; taking the log from here is not. */
+    /* A call from here is allowed, and not logged. hookvisor_log_to is not allowed here. */
     seen->faults += record->topic == HOOKVISOR_TOPIC_VETOED
                     && hookvisor_start(hooks, &event, NULL, NULL, NULL) != HOOKVISOR_PROCEED;
     seen->faults += hookvisor_log_to(NULL, NULL, HOOKVISOR_LOG_ERROR, NULL);
@@ -126,7 +126,7 @@ static void logged(void)
     CHECK(seen.topics[HOOKVISOR_TOPIC_STARTED] == 1 && seen.topics[HOOKVISOR_TOPIC_ENDED] == 1);
     CHECK(seen.topics[HOOKVISOR_TOPIC_VETOED] == 1 && seen.status == 3 && seen.faults == 0);
     CHECK(strstr(seen.hook, "/native.d/10-probe") != NULL);
-    /* At the level of warnings, success is silent, and a record still says which hook it is about. */
+    /* At the warning level, success is silent, and a record still names its hook. */
     CHECK(hookvisor_log_to(see, &seen, HOOKVISOR_LOG_WARNING, NULL));
     event.object = "exit=0";
     CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);

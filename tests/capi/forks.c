@@ -1,5 +1,5 @@
-/* Forks while other threads are in calls. A fork has a copy of every lock that another thread holds at that moment, and nobody
- * who would release it. */
+/* Forks while other threads are in calls. A fork has a copy of every lock that another thread holds at that moment, and no
+ * thread to release it. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <sys/wait.h>

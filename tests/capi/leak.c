@@ -1,4 +1,4 @@
-/* What a tool that looks for leaks is to find, or else its silence says nothing. */
+/* A leak that the tools must find. Otherwise their silence proves nothing. */
 #include "check.h"
 
 int main(void)

@@ -1,11 +1,11 @@
-/* What a caller can get wrong is answered, and never by leave to proceed. */
+/* Mistakes of a caller get an error, and never HOOKVISOR_PROCEED. */
 #include <errno.h>
 
 #include "check.h"
 
 static hookvisor_runtime *hooks;
 
-/* An event that is refused with these words, before any hook is asked. */
+/* An event that is refused with this message before any hook is called. */
 static void refused(const hookvisor_event *event, const char *says)
 {
     hookvisor_error error;
@@ -47,7 +47,7 @@ static void events(void)
     event = event_of("native", "web", "start");
     event.size = 8;
     refused(&event, "`event.size` is 8: set it to sizeof(hookvisor_event), which is 64 in this version");
-    /* A caller that was built with a later header, and uses what only that has. */
+    /* A caller that was built with a later header and uses a new field. */
     struct {
         hookvisor_event event;
         char later[16];
@@ -93,7 +93,7 @@ static void opening(const char *directory)
     CHECK(hookvisor_open(directory, &options, &error) == NULL && error.message[0] != '\0');
 }
 
-/* Nothing that was closed, freed, made up or of another kind is taken for a runtime. */
+/* A handle that was closed, freed, invented or is of another kind is not a runtime. */
 static void no_runtime(const void *handle)
 {
     const char *says = "invalid runtime handle: NULL, closed, or never opened";
@@ -149,7 +149,7 @@ int main(int argc, char **argv)
     CHECK(hookvisor_close(hooks, NULL));
     no_runtime(hooks);
     CHECK(hookvisor_report_verdict(report) == HOOKVISOR_PROCEED && hookvisor_report_free(report));
-    /* Nor does a new runtime answer to an old handle. */
+    /* A new runtime does not get the handle of an old one. */
     hookvisor_runtime *other = open_hooks(argv, options);
     CHECK(other != hooks);
     no_runtime(hooks);

@@ -1,4 +1,4 @@
-/* What the library and its process do to each other: signals, forks, thread stacks. */
+/* How the library and its process affect each other: signals, forks, thread stacks. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <signal.h>
@@ -16,7 +16,7 @@ static hookvisor_verdict start(const char *kind, const char *object, hookvisor_e
     return hookvisor_start(hooks, &event, NULL, NULL, error);
 }
 
-/* A hook that does not read what it is sent does not kill a host that has left SIGPIPE as it was. */
+/* A hook that does not read its stdin does not kill a host with the default action for SIGPIPE. */
 static void sigpipe(const char *kind)
 {
     hookvisor_event event = event_of(kind, "exit=0", "start");
@@ -30,7 +30,7 @@ static void sigpipe(const char *kind)
     free(large);
 }
 
-/* A host that ignores SIGCHLD takes the exit status. Linux keeps it from 6.15 on; before, that is no leave to proceed. */
+/* A host that ignores SIGCHLD takes the exit status. Linux 6.15 and later keep it; before, the start is vetoed. */
 static void sigchld(void)
 {
     hookvisor_error error;
@@ -42,7 +42,7 @@ static void sigchld(void)
     CHECK(start("native", "exit=0", &error) == HOOKVISOR_PROCEED);
 }
 
-/* In a fork a runtime of its parent's is refused, and can be closed; one of its own works. */
+/* A fork cannot use its parent's runtime, but can close it. Its own runtime works. */
 static void forked(char **argv, size_t number)
 {
     pid_t child = fork();
@@ -73,7 +73,7 @@ static void count_fault(int signal)
     faults++;
 }
 
-/* A hook's crash is not the host's, whose own handler gets what is not a hook's. */
+/* A hook's crash does not crash the host. The host's own handler gets all other faults. */
 static void faulting(const char *kind)
 {
     CHECK(start(kind, "crash", NULL) == HOOKVISOR_VETOED && start(kind, "recurse=1000000", NULL) == HOOKVISOR_VETOED);

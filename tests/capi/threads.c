@@ -1,4 +1,4 @@
-/* Eight threads at once, hooks reloaded meanwhile, and a runtime that is closed under a call. */
+/* Eight concurrent threads, reloads meanwhile, and a runtime that is closed during calls. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
 #include <time.h>
@@ -52,7 +52,7 @@ static void *ask_and_be_cancelled(void *kind)
     return NULL;
 }
 
-/* A thread that is cancelled in a call makes the call to its end: the cancellation acts after that. */
+/* A thread that is cancelled during a call finishes the call first. */
 static void cancelled(const char *kind)
 {
     pthread_t thread;
@@ -83,7 +83,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < number; i++)
         cancelled(kinds[i]);
 #endif
-    /* Closed while calls run, which end as they would have. */
+    /* Closed while calls run. They end normally. */
     for (size_t i = 0; i < number; i++)
         CHECK(pthread_create(&threads[i], NULL, ask_slowly, (void *)kinds[i]) == 0);
     struct timespec moment = {.tv_sec = 0, .tv_nsec = 500000000};

@@ -1,4 +1,4 @@
-/* Loaded and closed again and again, as an interpreter's module: what it has put into the process stays usable. */
+/* The library is loaded and closed repeatedly, like an interpreter's module. Its signal handlers stay usable. */
 #define _POSIX_C_SOURCE 200809L
 #include <dlfcn.h>
 #include <signal.h>
@@ -23,7 +23,7 @@ int main(int argc, char **argv)
         close_function *close_hooks = NULL;
         void *loaded = dlopen(library, RTLD_NOW | RTLD_LOCAL);
         CHECK(loaded != NULL);
-        /* The way that POSIX shows to make a function of what dlsym returns. */
+        /* POSIX's way to convert the result of dlsym to a function. */
         *(void **)&open_hooks = dlsym(loaded, "hookvisor_open");
         *(void **)&start = dlsym(loaded, "hookvisor_start");
         *(void **)&close_hooks = dlsym(loaded, "hookvisor_close");
@@ -36,7 +36,7 @@ int main(int argc, char **argv)
         }
         CHECK(close_hooks(hooks, NULL) && dlclose(loaded) == 0);
     }
-    /* A fault after that ends the process by the fault's own signal. */
+    /* A later fault ends the process with the fault's own signal. */
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {

@@ -1,11 +1,11 @@
-/* Every way that an event can go, for both kinds of hook. */
+/* All results of an event, for both kinds of hooks. */
 #include "check.h"
 
 static hookvisor_runtime *hooks;
-/* The same hooks with little time. */
+/* The same hooks with a short timeout. */
 static hookvisor_runtime *impatient;
 
-/* A start that goes that way, with a report whose text is the error's message and contains `says`. */
+/* A start with this verdict. The report's text is the error's message and contains `says`. */
 static hookvisor_report *start(hookvisor_verdict verdict, int status, hookvisor_event event, const char *says)
 {
     hookvisor_error error;
@@ -58,7 +58,7 @@ static void arguments(const char *kind)
     hookvisor_report_free(start(HOOKVISOR_VETOED, 1, event, "\"begin\", \"\xe2\x88\x9a\"]"));
 }
 
-/* A document is bytes: it may hold NUL, be larger than any pipe, and go unread. It is the caller's again afterwards. */
+/* A document is bytes: it may contain NUL, exceed any pipe, and stay unread. The caller owns it again afterwards. */
 static void documents(const char *kind)
 {
     hookvisor_event event = event_of(kind, "read;exit=1", "start");
@@ -93,7 +93,7 @@ static void json(const char *kind)
     hookvisor_report_free(report);
 }
 
-/* What a hook says may be longer than a message, and hold anything. */
+/* A hook's stderr may be longer than a message, and contain any bytes. */
 static void odd_words(const char *kind)
 {
     hookvisor_report *report = start(HOOKVISOR_VETOED, 1, event_of(kind, "flood-stderr=3000;exit=1", "start"), "xxx...");
@@ -123,13 +123,13 @@ static void shutdown_tells_all(const char *kind)
     CHECK(hookvisor_report_verdict(report) == HOOKVISOR_NOTIFIED && hookvisor_report_exit_status(report) == 4);
     hookvisor_report_free(report);
     CHECK(hookvisor_shutdown(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_NOTIFIED);
-    /* The convention says which stage it is. */
+    /* The convention decides the stage. */
     CHECK(hookvisor_run(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_NOTIFIED);
     event.operation = "start";
     CHECK(hookvisor_run(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_VETOED);
 }
 
-/* The hook in qemu.d says "new" where the document says "old". */
+/* The hook in qemu.d replaces "old" in the document by "new". */
 static void filter(void)
 {
     hookvisor_error error;
@@ -142,12 +142,12 @@ static void filter(void)
     const char *document = hookvisor_report_document(report, &length);
     CHECK(document != NULL && strcmp(document, "<domain><name>new</name></domain>") == 0 && strlen(document) == length);
     hookvisor_report_free(report);
-    /* Without a report the caller would start the guest with the old one. */
+    /* Without a report, the caller would start the guest with the old document. */
     CHECK(hookvisor_start(hooks, &event, NULL, NULL, &error) == HOOKVISOR_ERROR);
     CHECK(strcmp(error.message, "a hook rewrote the document: pass `report` to get it") == 0);
 }
 
-/* Limits other than the defaults hold. The larger part of what a hook says is what is dropped. */
+/* Non-default limits apply. Most of the hook's stderr is dropped. */
 static void limits(char **argv, const char *kind)
 {
     hookvisor_error error;

@@ -64,7 +64,7 @@ fn ctrl_c_ends_the_hook_reports_it_and_then_ends_the_program() {
     }
 }
 
-/// A sandboxed hook has no poll loop. One that computes and one that sleeps are interrupted all the same.
+/// A sandboxed hook has no poll loop. It is interrupted whether it computes or sleeps.
 #[test]
 #[cfg(feature = "wasm")]
 fn ctrl_c_ends_a_sandboxed_hook() {

@@ -211,7 +211,7 @@ class Misuse(Hooks):
 
 
 class Ends(Hooks):
-    """A hook does not outlive what it was called for."""
+    """A hook does not outlive its call."""
 
     def test_ctrl_c_ends_the_hooks(self) -> None:
         self.script(WAITS)

@@ -150,7 +150,7 @@ impl<'a> Supervisor<'a> {
         // Cancellation events stay readable.
         let cancel = if self.expired.is_none() { self.cancel_events.as_slice() } else { &[] };
         let present = [stdin.is_some(), stdout.is_some(), stderr.is_some(), child.is_some(), guardian.is_some()];
-        // What is read from a source shows in the next check of the deadline.
+        // The next check of the deadline shows what was read from a source.
         let sources = self.call.deadline.sources().map(|(_, source)| source.as_fd());
         let cancel = cancel.iter().copied().chain(sources).map(|event| PollFd::new(event, PollFlags::POLLIN));
         let mut fds: Vec<PollFd<'_>> =

@@ -21,7 +21,7 @@ use wasmtime::Engine;
 use crate::cancel::{Cancel, Source};
 use crate::limits::Deadline;
 
-/// How often a source is looked at that the kernel cannot watch.
+/// How often to read a source that the kernel cannot watch.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 pub(super) struct EpochTimer {
@@ -89,7 +89,8 @@ impl EpochTimer {
         &self.reactor
     }
 
-    /// Changes the engine's epoch at the deadline's marks, and watches what may cancel the call, until the guard is dropped.
+    /// Changes the engine's epoch at the deadline's marks, and watches the sources of cancellation, until the guard is
+    /// dropped.
     pub(super) fn watch(&self, deadline: &Deadline) -> EpochGuard<'_> {
         let id = self.shared.next_id.fetch_add(1, Ordering::Relaxed);
         let marks = deadline.marks().map(|mark| mark.map(|at| (at, id)));
@@ -136,7 +137,7 @@ fn take(reactor: &Mutex<Option<Runtime>>) -> Option<Runtime> {
     reactor.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Reads the source whenever it is readable. If that cancels calls, they are woken.
+/// Reads the source whenever it is readable. A cancellation wakes the calls.
 #[expect(deprecated, reason = "what replaces `with_interest` is unsafe, and a source never changes its descriptor")]
 async fn watch(cancel: Cancel, source: Arc<Source>) {
     let Ok(source) = AsyncFd::with_interest(source, Interest::READABLE) else {

@@ -162,7 +162,7 @@ const IOCTLS: [u64; 9] = [
 ];
 const TCGETS2: u64 = 0x802c_542a;
 
-/// musl has a signed type for them.
+/// musl declares them as signed.
 const fn request(number: libc::Ioctl) -> u64 {
     (number as i64).cast_unsigned()
 }
