@@ -26,7 +26,7 @@ pub(crate) struct Broker {
     left: usize,
 }
 
-/// A command that is granted.
+/// A granted command.
 pub(crate) struct Granted {
     pub(crate) program: PathBuf,
     /// Whether its standard input decides as well.

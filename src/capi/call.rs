@@ -1,4 +1,4 @@
-//! What every call from C has around it.
+//! The common frame of every call from C.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,17 +61,17 @@ pub(super) enum Failure {
     Event(#[from] EventError),
 }
 
-/// Does it; `None` if that failed, and then `error` says why. No panic goes further than this, and errno is left as it was.
+/// Runs `body`. On failure it returns `None`, and `error` has the reason. Panics end here, and errno does not change.
 ///
 /// # Safety
 /// `error` is NULL or points to an [`Error`], which need not be initialized.
 pub(super) unsafe fn guarded<T>(error: *mut Error, body: impl FnOnce() -> Result<T, Failure>) -> Option<T> {
-    // pthread_cancel would unwind the frames of this library by force. It acts when the caller goes on.
+    // pthread_cancel would unwind this library's frames by force. It takes effect after the call.
     let _cancellation_off = CancellationOff::for_this_thread();
     let errno = Errno::last_raw();
     // SAFETY: the caller's promise.
     unsafe { tell(error, b"") };
-    // What a panic may have left half done is behind locks that recover, or was the call's own.
+    // State that a panic left half done is behind recovering locks, or belongs to the call.
     let why = match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(done)) => {
             Errno::set_raw(errno);
@@ -80,7 +80,7 @@ pub(super) unsafe fn guarded<T>(error: *mut Error, body: impl FnOnce() -> Result
         Ok(Err(failure)) => failure.to_string(),
         Err(panic) => {
             let why = format!("internal error, please report this bug: {}", said(&*panic));
-            // What was thrown could throw again when it is dropped.
+            // The panic's payload could panic again when it is dropped.
             std::mem::forget(panic);
             why
         }
@@ -91,13 +91,13 @@ pub(super) unsafe fn guarded<T>(error: *mut Error, body: impl FnOnce() -> Result
     None
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn said(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-/// Puts a text where the caller reads it, cut where there is no more room.
+/// Copies a text to the caller, cut to the available room.
 ///
 /// # Safety
 /// `error` is NULL or points to an [`Error`], which need not be initialized.
@@ -112,14 +112,14 @@ pub(super) unsafe fn tell(error: *mut Error, text: &[u8]) {
     }
     // SAFETY: the caller's promise; a byte is aligned anywhere, and the index is below the size.
     let put = |at: usize, byte: u8| unsafe { (&raw mut (*error).message).cast::<u8>().add(at).write(byte) };
-    // A NUL byte from a hook's stderr would hide what follows it.
+    // A NUL byte from a hook's stderr would hide the text after it.
     let bytes = kept.iter().chain(end).map(|&byte| if byte == 0 { b'?' } else { byte });
     for (at, byte) in bytes.chain([0]).enumerate() {
         put(at, byte);
     }
 }
 
-/// The text without the part of a UTF-8 character that was cut in two at its end.
+/// The text without an incomplete UTF-8 character at its end.
 fn whole_characters(text: &[u8]) -> &[u8] {
     match std::str::from_utf8(text) {
         Err(error) if error.error_len().is_none() => &text[..error.valid_up_to()],
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// What a call leaves in the caller's error, which it finds filled with anything.
+    /// The content of the caller's error, which may be uninitialized.
     fn message(body: impl FnOnce() -> Result<(), Failure>) -> (bool, String) {
         let mut error = Error { message: [0x55; HOOKVISOR_ERROR_SIZE] };
         // SAFETY: it is one.

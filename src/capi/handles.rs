@@ -1,10 +1,10 @@
-//! What C holds handles of.
+//! The objects behind C's handles.
 //!
-//! A handle is a number that is never used twice, for all kinds together. So a stale handle finds nothing, and a report is never
-//! taken for a runtime. It is odd, so it is not the address of anything.
+//! A handle is a number that is never reused, for all kinds together. So a stale handle finds nothing, and a report is
+//! never used as a runtime. It is odd, so it is no valid address.
 //!
-//! fork(2) copies the thread that calls it and no other, and every lock as it is at that moment: one that another thread held
-//! is never released in the copy. So each process has a table with locks of its own, and does not wait for its parent's.
+//! fork(2) copies only the calling thread, and every lock in its current state: one that another thread holds is never
+//! released in the copy. So each process has its own table with its own locks, and does not wait for its parent's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process;
@@ -25,7 +25,7 @@ pub(super) static TEXTS: Handles<Text> = Handles::new();
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
-/// All of a kind that are in use.
+/// All objects of one kind.
 pub(super) struct Handles<T: 'static>(AtomicPtr<Table<T>>);
 
 /// The handles of one process.
@@ -39,10 +39,10 @@ struct Table<T: 'static> {
     closed: Mutex<BTreeSet<usize>>,
 }
 
-/// What a handle stands for.
+/// The object of a handle.
 enum Found<T> {
     Here(Arc<T>),
-    /// It was made by this process's parent, before the fork.
+    /// The parent process created it before the fork.
     Inherited {
         from: u32,
         value: Option<Arc<T>>,
@@ -58,13 +58,13 @@ impl<T: Send + Sync + 'static> Handles<T> {
     pub(super) fn add(&self, value: T) -> usize {
         let value = Arc::new(value);
         let table = self.table();
-        // 2^63 of them are not used up.
+        // 2^63 handles are enough.
         let handle = NEXT.fetch_add(2, Ordering::Relaxed);
         table.write().insert(handle, value);
         handle
     }
 
-    /// What it stands for, also if it is the parent's. The caller keeps it if it is removed meanwhile.
+    /// The object, even if it belongs to the parent. The caller keeps it alive if it is removed meanwhile.
     pub(super) fn get(&self, handle: usize) -> Option<Arc<T>> {
         match self.table().find(handle) {
             Found::Here(value) => Some(value),
@@ -73,7 +73,7 @@ impl<T: Send + Sync + 'static> Handles<T> {
         }
     }
 
-    /// Removes it. What the parent made is not dropped here: that could wait for threads that are not here.
+    /// Removes it. The parent's objects are not dropped here, since that could wait for threads that do not exist here.
     pub(super) fn remove(&self, handle: usize) -> bool {
         let table = self.table();
         let removed = table.write().remove(&handle);
@@ -119,8 +119,8 @@ impl<T> Table<T> {
         }
     }
 
-    /// As seen by a child, in which the lock may be held by nobody that could release it. Then any handle that the process
-    /// may have had counts.
+    /// The state for a child process, where nobody may be able to release the lock. Then all handles that the process
+    /// may have had count.
     fn find_without_waiting(&self, handle: usize) -> Found<T> {
         let values = match self.values.try_read() {
             Ok(values) => values,
@@ -137,7 +137,7 @@ impl<T> Table<T> {
         }
     }
 
-    // A panic under the lock, if there can be one, leaves the map as it was or changed.
+    // A panic under the lock leaves the map either unchanged or changed.
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<usize, Arc<T>>> {
         self.values.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,12 +151,12 @@ impl<T> Table<T> {
     }
 }
 
-/// The runtime that a handle stands for. In a fork, the thread that would end its WebAssembly hooks in time is missing.
+/// The runtime of a handle. In a fork, the thread that stops its WebAssembly hooks is missing.
 pub(super) fn runtime(handle: *const types::Runtime) -> Result<Arc<Runtime>, Failure> {
     own(&RUNTIMES, handle.addr(), Failure::NoRuntime)
 }
 
-/// The cancellation that a handle stands for. A fork shares its descriptor with the parent, whose calls it must not wake.
+/// The cancellation of a handle. A fork shares its descriptor with the parent, whose calls it must not wake.
 pub(super) fn cancel(handle: *const types::Cancel) -> Result<Arc<Cancel>, Failure> {
     own(&CANCELS, handle.addr(), Failure::NoCancel)
 }

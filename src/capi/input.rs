@@ -1,4 +1,4 @@
-//! Reads what C passes, and checks it as far as that is possible.
+//! Reads and checks what C passes, as far as possible.
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::mem::{MaybeUninit, offset_of};
@@ -19,7 +19,7 @@ use crate::limits::Limits;
 use crate::runtime::RuntimeBuilder;
 use crate::runtime::call::Invocation;
 
-/// A larger structure is a field that was never set.
+/// A larger size means that the field was never set.
 const LARGEST: usize = 4096;
 
 /// A structure that begins with its size. Later versions append fields.
@@ -29,7 +29,7 @@ const LARGEST: usize = 4096;
 pub(super) unsafe trait Versioned: Copy {
     /// The name of the C type.
     const NAME: &'static str;
-    /// Where the fields of version 0.1 end: what every caller has.
+    /// The end of the fields of version 0.1, which every caller has.
     const FIRST: usize;
 }
 
@@ -51,8 +51,8 @@ unsafe impl Versioned for types::CallOptions {
     const FIRST: usize = offset_of!(types::CallOptions, stderr_bytes) + size_of::<u64>();
 }
 
-/// A structure of the caller's version: fields that it does not have are zero, and fields that this library does not know have
-/// to be. `None` for NULL.
+/// A structure of the caller's version. Fields that the caller does not have are zero. Fields that this library does
+/// not know must be zero. `None` for NULL.
 ///
 /// # Safety
 /// `pointer` is NULL or, if it is aligned, points to a `T` with as many bytes as its first field says, which do not change
@@ -83,12 +83,12 @@ pub(super) unsafe fn structure<T: Versioned>(pointer: *const T) -> Result<Option
     }
 }
 
-/// A variable to write to, which need not be initialized; `None` for NULL.
+/// A variable to write to. It may be uninitialized. `None` for NULL.
 pub(super) fn place<T>(name: &'static str, pointer: *mut T) -> Result<Option<NonNull<T>>, Failure> {
     if pointer.is_aligned() { Ok(NonNull::new(pointer)) } else { Err(Failure::Misaligned(name)) }
 }
 
-/// A path, which is any bytes.
+/// A path, which may be any bytes.
 ///
 /// # Safety
 /// `text` is NULL or ends with a NUL byte, and does not change meanwhile.

@@ -1,4 +1,4 @@
-//! Hands the log to a function of the host.
+//! Passes the log to a function of the host.
 
 use std::cell::Cell;
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -40,7 +40,7 @@ unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
 
-/// Replaces the function. Once this returns, the former one is no longer called.
+/// Replaces the function. After this returns, the former one is not called any more.
 pub(super) fn set(function: LogFunction, data: *mut c_void, level: LogLevel) -> Result<(), Failure> {
     if IS_CALLING.get() {
         return Err(Failure::LogInLog);
@@ -53,7 +53,7 @@ pub(super) fn set(function: LogFunction, data: *mut c_void, level: LogLevel) -> 
     let former = std::mem::replace(&mut *TARGET.lock().unwrap_or_else(PoisonError::into_inner), new);
     callsite::rebuild_interest_cache();
     if let Some(former) = former {
-        // The threads of a parent process are not here, and never finish.
+        // The parent's threads do not exist here, and never finish.
         while former.process == process::id() && Arc::strong_count(&former) > 1 {
             thread::sleep(Duration::from_millis(1));
         }
@@ -75,7 +75,7 @@ fn rank(level: Level) -> LogLevel {
 }
 
 impl LogLevel {
-    /// C passes any number.
+    /// C may pass any number.
     pub(super) fn of(level: c_int) -> Result<Self, Failure> {
         let levels =
             [Self::HookvisorLogError, Self::HookvisorLogWarning, Self::HookvisorLogInfo, Self::HookvisorLogDebug];
@@ -86,7 +86,7 @@ impl LogLevel {
 struct ToHost;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ToHost {
-    /// Spans are always wanted: they say which event and hook a record is about.
+    /// Spans are always enabled: they name the event and hook of a record.
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         metadata.target().starts_with("hookvisor")
             && *metadata.level() <= Level::DEBUG
@@ -149,7 +149,7 @@ fn pointer(text: Option<&CString>) -> *const c_char {
     text.map_or(ptr::null(), |text| text.as_ptr())
 }
 
-/// What a record or a span has of the fields that C gets.
+/// The fields of a record or span that C gets.
 #[derive(Default)]
 struct Fields {
     message: Option<CString>,
@@ -162,7 +162,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Takes what is still missing from a span around it.
+    /// Takes missing fields from an outer span.
     fn complete(&mut self, outer: &Self) {
         let fields = [
             (&mut self.driver, &outer.driver),

@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use super::file;
 use super::trust::Trust;
 
-/// Longer than any that a person writes, and short enough to be read in one go.
+/// Longer than any hand-written file, and short enough to read at once.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Reads a file that the runtime may trust; `None` if there is none.
+/// Reads a trusted file; `None` if it does not exist.
 ///
 /// # Errors
 /// One sentence that says what is wrong with the file, and on which line.
@@ -39,7 +39,7 @@ fn unread(error: &io::Error) -> String {
     }
 }
 
-/// A parser's error with the number of its line.
+/// A parser's error with its line number.
 pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();

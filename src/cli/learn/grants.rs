@@ -1,4 +1,4 @@
-//! What a hook needs, as the lines of its settings.
+//! A hook's needs, as lines of its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// What every confined hook may read anyway.
+/// The files that every confined hook may read.
 const ALWAYS_READABLE: [&str; 15] = [
     "/usr/lib",
     "/usr/lib64",
@@ -24,7 +24,7 @@ const ALWAYS_READABLE: [&str; 15] = [
     "/proc/meminfo",
     "/dev/tty",
 ];
-/// Programs that run, or write, whatever their arguments say.
+/// Programs that can run other programs or write files whatever their arguments are.
 const DANGEROUS: [&str; 22] = [
     "sh",
     "bash",
@@ -58,28 +58,28 @@ pub(super) enum Access {
     ReadWrite,
 }
 
-/// A directory, and what asked for it.
+/// A directory, and the reasons for its grant.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Directory {
     pub(super) access: Access,
     reasons: BTreeSet<String>,
 }
 
-/// Everything that a hook did and that has to be granted.
+/// Everything that a hook did and that needs a grant.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
     pub(super) directories: BTreeMap<String, Directory>,
-    /// Program and arguments, and what asked for them.
+    /// Program and arguments, and the reasons for the grant.
     pub(super) commands: BTreeMap<(String, Vec<String>), BTreeSet<String>>,
     pub(super) connections: BTreeSet<String>,
-    /// What no grant allows, and what to do instead.
+    /// Actions that no grant allows, and what to do instead.
     pub(super) not_grantable: BTreeSet<String>,
-    /// Settings of an earlier file that are no grants.
+    /// Settings in an earlier file that are not grants.
     others: toml::Table,
 }
 
 impl Learned {
-    /// A file that the hook used; its directory is granted.
+    /// A file that the hook used. Its directory is granted.
     pub(super) fn file(&mut self, path: &str, access: Access, is_directory: bool) {
         if path == "/dev/null" {
             return;
@@ -99,7 +99,7 @@ impl Learned {
         self.commands.entry((program.to_owned(), arguments.to_vec())).or_default();
     }
 
-    /// Puts the event's names in the place of the words that are equal to them.
+    /// Replaces words that are equal to the event's names by placeholders.
     pub(super) fn generalise(&mut self, object: &str, operation: &str, event: &str) {
         let commands = std::mem::take(&mut self.commands);
         for ((program, mut arguments), mut reasons) in commands {
@@ -115,7 +115,7 @@ impl Learned {
         }
     }
 
-    /// Adds what an earlier run printed.
+    /// Adds the output of an earlier run.
     pub(super) fn merge(&mut self, text: &str) -> anyhow::Result<()> {
         let mut table: toml::Table = toml::from_str(text).context("the file to merge is not TOML")?;
         let comments = comments(text);
@@ -227,7 +227,7 @@ fn comments(text: &str) -> BTreeMap<(String, usize), BTreeSet<String>> {
     found
 }
 
-/// The first reasons, a line each.
+/// The first reasons, one per line.
 fn comment(text: &mut String, reasons: &BTreeSet<String>) {
     const SHOWN: usize = 4;
     for reason in reasons.iter().take(SHOWN) {
@@ -239,7 +239,7 @@ fn comment(text: &mut String, reasons: &BTreeSet<String>) {
     }
 }
 
-/// Whether an argument is a name that the system gives: a PCI address, a process, a temporary file.
+/// Whether the system chooses this argument: a PCI address, a process number, a temporary file.
 fn changes(argument: &str) -> bool {
     let is_number = argument.len() > 1 && argument.chars().all(|c| c.is_ascii_digit());
     let is_pci = argument

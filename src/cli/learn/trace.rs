@@ -1,28 +1,28 @@
-//! Reads what strace wrote: which files a hook's own processes opened, and which programs they started.
+//! Parses strace's output: the files that a hook's own processes opened, and the programs that they started.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::grants::{Access, Learned};
 
-/// Runs the hook as `-y -f -qq -s 4096` with these calls.
+/// strace options, besides `-y -f -qq -s 4096`: the traced calls.
 pub(super) const CALLS: &str = "trace=%file,%process,%network,kill,ptrace,setns,unshare,init_module,finit_module,bpf";
 
-/// A line, taken apart.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 struct TracedCall<'a> {
     pid: u32,
     name: &'a str,
     arguments: Vec<&'a str>,
-    /// What it returned, without the error's name.
+    /// The result, without the name of an error.
     result: &'a str,
     failed: bool,
 }
 
-/// What the trace shows, from its first line, which is the start of the hook itself.
+/// The result of the trace. Its first line is the start of the hook.
 pub(super) fn read(trace: &str, hook: &str) -> Learned {
     let lines = joined(trace);
     let calls: Vec<TracedCall<'_>> = lines.iter().filter_map(|line| parse(line)).collect();
-    // A child's first lines can stand before the one that says who made it.
+    // A child's first lines can come before the line with its creation.
     let mut parents = BTreeMap::new();
     for call in calls.iter().filter(|call| is_fork(call.name)) {
         if let Ok(child) = call.result.parse::<u32>() {
@@ -45,9 +45,9 @@ struct Reader<'a> {
     learned: Learned,
     hook: &'a str,
     parents: BTreeMap<u32, u32>,
-    /// Processes that run another program: what they do is not the hook's.
+    /// Processes that run another program. Their actions are not the hook's.
     foreign: BTreeSet<u32>,
-    /// Whether the hook itself is still to be started.
+    /// Whether the hook has not started yet.
     first: bool,
     cwd: BTreeMap<u32, String>,
 }
@@ -94,7 +94,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether a process, or one that it comes from, runs another program.
+    /// Whether a process or one of its ancestors runs another program.
     fn is_foreign(&mut self, pid: u32) -> bool {
         let mut at = Some(pid);
         let foreign = std::iter::from_fn(|| {
@@ -158,7 +158,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A path argument, absolute. With `-y`, strace shows the directory that it starts at.
+    /// A path argument as an absolute path. With `-y`, strace shows the directory that it is relative to.
     fn path(&self, call: &TracedCall<'_>, at: usize) -> String {
         let path =
             call.arguments.get(at).map(|text| strings(text).into_iter().next().unwrap_or_default()).unwrap_or_default();
@@ -181,7 +181,7 @@ fn is_fork(name: &str) -> bool {
     matches!(name, "clone" | "clone3" | "fork" | "vfork")
 }
 
-/// The lines, those of a call that another process interrupted put together.
+/// The lines, with the two halves of interrupted calls joined.
 fn joined(trace: &str) -> Vec<String> {
     let mut begun: BTreeMap<&str, String> = BTreeMap::new();
     let mut lines = Vec::new();
@@ -215,7 +215,7 @@ fn parse(line: &str) -> Option<TracedCall<'_>> {
     })
 }
 
-/// The arguments of a call up to its closing bracket, and what follows that.
+/// The arguments of a call up to its closing bracket, and the rest.
 fn split(text: &str) -> Option<(Vec<&str>, &str)> {
     let mut arguments = Vec::new();
     let (mut depth, mut start, mut quoted, mut escaped, mut named) = (0_u32, 0, false, false, false);
@@ -244,7 +244,7 @@ fn split(text: &str) -> Option<(Vec<&str>, &str)> {
     None
 }
 
-/// The strings in an argument, such as a path or a list of them.
+/// The strings in an argument, such as a path or a list of paths.
 fn strings(text: &str) -> Vec<String> {
     let mut strings = Vec::new();
     let mut rest = text;
@@ -256,7 +256,7 @@ fn strings(text: &str) -> Vec<String> {
     strings
 }
 
-/// A string up to its closing quotation mark, C's escapes undone, and what follows it.
+/// A string up to its closing quotation mark without C escapes, and the rest.
 fn string(text: &str) -> (String, &str) {
     let mut bytes = Vec::new();
     let mut chars = text.char_indices().peekable();

@@ -77,7 +77,7 @@ impl fmt::Display for Step {
             Self::Hook { path, program, entry: Entry::Link } => write!(f, "link    {} to {program}", path.display()),
             Self::Link { path, to } => write!(f, "link    {} to {}", path.display(), to.display()),
             Self::Mirror { directory, links } => {
-                write!(f, "link    {}/* to {}", directory.display(), counted(links.len(), "file", "beside the hooks"))
+                write!(f, "link    {}/* to {}", directory.display(), counted(links.len(), "file", "next to the hooks"))
             }
             Self::Unmirror { directory, links } => {
                 write!(f, "remove  {} in {}", counted(links.len(), "link", ""), directory.display())

@@ -1,8 +1,8 @@
-//! The system calls of a confined hook: what Landlock does not cover.
+//! The system calls of a confined hook that Landlock does not control.
 //!
-//! There are two programs. [`base`] is the same for every call of a hook; it refuses with EPERM. [`gate`] answers some calls
-//! by asking the runtime ([`super::notify`]), and hides calls that are newer than this list with ENOSYS, as an older kernel
-//! does. The kernel runs both and takes the stricter answer.
+//! There are two programs. [`base`] is the same for all calls of a hook, and refuses with EPERM. [`gate`] asks the
+//! runtime about some calls ([`super::notify`]), and hides calls that are newer than this list with ENOSYS, like an
+//! older kernel. The kernel runs both and uses the stricter result.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use seccompiler::{
 
 use super::support::Support;
 
-/// The protocol number of the socket that stands for a connection to the runtime.
+/// The protocol number of the socket that represents a connection to the runtime.
 pub(super) const BROKER_PROTOCOL: i32 = 0x484b;
-/// The last system call that this list knows of (`file_setattr`, Linux 6.17).
+/// The last system call that this list knows (`file_setattr`, Linux 6.17).
 const LAST_KNOWN: u32 = 469;
 
-/// Refused, whatever the arguments. The numbers are those of both architectures.
+/// Refused with any arguments. The numbers are the same on both architectures.
 const REFUSED: &[i64] = &[
     // Modes, owners, times, attributes.
     libc::SYS_fchmod,
@@ -94,14 +94,14 @@ const REFUSED: &[i64] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // Ways around the rules for files.
+    // Calls that bypass the rules for files.
     libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_execveat,
     libc::SYS_memfd_create,
     libc::SYS_memfd_secret,
     libc::SYS_mknodat,
-    // Shared memory, queues and sockets that other processes could be at the other end of.
+    // Shared memory, queues and sockets that other processes could share.
     libc::SYS_shmget,
     libc::SYS_shmat,
     libc::SYS_shmctl,
@@ -121,7 +121,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_accept4,
 ];
 
-/// What only the older architecture has.
+/// Calls that only the older architecture has.
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[i64] = &[
     libc::SYS_chmod,
@@ -148,7 +148,7 @@ const REMOVEXATTRAT: i64 = 466;
 const OPEN_TREE_ATTR: i64 = 467;
 const FILE_SETATTR: i64 = 469;
 
-/// The requests of ioctl(2) that a program needs for its streams. Every other one is refused.
+/// The ioctl(2) requests that a program needs for its streams. All others are refused.
 const IOCTLS: [u64; 9] = [
     request(libc::TCGETS),
     request(libc::TIOCGPGRP),
@@ -167,7 +167,7 @@ const fn request(number: libc::Ioctl) -> u64 {
     (number as i64).cast_unsigned()
 }
 
-/// What clone(2) makes namespaces with.
+/// The clone(2) flags that create namespaces.
 const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -178,23 +178,23 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// The network of a hook, beyond pairs of sockets of its own.
+/// A hook's network, beyond its own socket pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sockets {
     pub(super) tcp: bool,
     pub(super) unix: bool,
 }
 
-/// What the runtime is asked about.
+/// The calls that the runtime is asked about.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Questions {
     /// Connections to the broker.
     pub(super) broker: bool,
     /// connect(2).
     pub(super) connect: bool,
-    /// Signals, where Landlock does not keep them within the hook's own processes.
+    /// Signals, if Landlock does not restrict them to the hook's own processes.
     pub(super) signals: bool,
-    /// The address of the path with which the hook itself is executed, which is not asked about.
+    /// The address of the path by which the hook itself is executed. The runtime is not asked about it.
     pub(super) first_program: u64,
 }
 
@@ -210,7 +210,7 @@ pub(super) fn base(support: Support, sockets: Sockets) -> Result<BpfProgram, sec
         rules.insert(libc::SYS_connect, Vec::new());
     }
     rules.insert(libc::SYS_socket, refused_sockets(sockets)?);
-    // A pair that is not of streams can send to other sockets.
+    // A pair of another type than stream can send to other sockets.
     rules.insert(
         libc::SYS_socketpair,
         vec![
@@ -220,7 +220,7 @@ pub(super) fn base(support: Support, sockets: Sockets) -> Result<BpfProgram, sec
             vec![masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET as u64)?],
         ],
     );
-    // A connection that is made by sending.
+    // A connection made by sending.
     let fast_open = libc::MSG_FASTOPEN as u64;
     rules.insert(libc::SYS_sendto, vec![vec![masked(3, fast_open, fast_open)?]]);
     rules.insert(libc::SYS_sendmsg, vec![vec![masked(2, fast_open, fast_open)?]]);
@@ -231,10 +231,10 @@ pub(super) fn base(support: Support, sockets: Sockets) -> Result<BpfProgram, sec
     );
     let namespaces = NAMESPACES.iter().map(|&flag| Ok(vec![masked(0, flag as u32 as u64, flag as u32 as u64)?]));
     rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, seccompiler::Error>>()?);
-    // The owner of a descriptor's signals is any process.
+    // The owner of a descriptor's signals can be any process.
     let owner = |command: i32| Ok::<_, seccompiler::Error>(vec![equal(1, command).is()?]);
     rules.insert(libc::SYS_fcntl, vec![owner(libc::F_SETOWN)?, owner(F_SETOWN_EX)?, owner(F_SETSIG)?]);
-    // As these are of root's own user, they reach every process of root.
+    // Calls by user: they would reach every process of root.
     for (number, argument) in [
         (libc::SYS_prlimit64, 0),
         (libc::SYS_setpriority, 1),
@@ -268,11 +268,11 @@ const SOCK_PACKET: i32 = 10;
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 
-/// Every socket but those that lead to the runtime, and those of a granted kind.
+/// All sockets except connections to the runtime and granted kinds.
 fn refused_sockets(sockets: Sockets) -> Result<Vec<Conditions>, seccompiler::Error> {
     let broker = BROKER_PROTOCOL as u64;
     let mut refused = Vec::new();
-    // Families. Each group of conditions is refused; a socket that none refuses is allowed.
+    // Families. Each group of conditions is refused. A socket that matches none is allowed.
     let mut families = vec![equal(0, libc::AF_UNIX).not()?];
     if sockets.tcp {
         families.push(equal(0, libc::AF_INET).not()?);
@@ -300,7 +300,7 @@ fn refused_sockets(sockets: Sockets) -> Result<Vec<Conditions>, seccompiler::Err
     Ok(refused)
 }
 
-/// Opens that a Landlock without the right to truncate does not see as writing, and the access mode that is neither
+/// Opens that Landlock does not treat as writing if it cannot restrict truncation, and the access mode that is neither
 /// reading nor writing.
 fn refused_opens(flags: u8, support: Support) -> Result<Vec<Conditions>, seccompiler::Error> {
     let mode = libc::O_ACCMODE as u64;
@@ -331,7 +331,7 @@ const ARCHITECTURE: TargetArch = TargetArch::x86_64;
 #[cfg(not(target_arch = "x86_64"))]
 const ARCHITECTURE: TargetArch = TargetArch::aarch64;
 
-/// An argument of 32 bits and a value.
+/// A 32-bit argument and a value.
 #[derive(Clone, Copy)]
 struct Compared(u8, i32);
 
@@ -367,7 +367,7 @@ const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
 const MISSING: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 
-/// Asks the runtime, and hides what is not known. `base` has checked the architecture.
+/// Asks the runtime, and hides unknown calls. `base` has checked the architecture.
 pub(super) fn gate(support: Support, questions: Questions) -> BpfProgram {
     let mut program = vec![load(NUMBER), jump(GREATER, LAST_KNOWN, 0, 1), answer(MISSING)];
     let mut on = |number: i64, then: &[sock_filter]| {
@@ -375,7 +375,7 @@ pub(super) fn gate(support: Support, questions: Questions) -> BpfProgram {
         program.push(jump(EQUAL, number as u32, 0, past));
         program.extend_from_slice(then);
     };
-    // Its flags are in memory, so they cannot be looked at: clone is used instead.
+    // Its flags are in memory, where the filter cannot see them. Programs fall back to clone.
     on(libc::SYS_clone3, &[answer(MISSING)]);
     if !support.truncate() {
         on(libc::SYS_openat2, &[answer(MISSING)]);

@@ -1,4 +1,4 @@
-//! What a confined hook needs to run at all: its own file, its interpreters, their loader, and what those read.
+//! What a confined hook needs in order to run: its own file, its interpreters, their loader, and what these read.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::backend::native::shebang;
 
-/// What interpreters read: libraries, their own modules, locales, and what the C library looks up. All of it is readable by
-/// everybody.
+/// What interpreters read: libraries, their own modules, locales, and the files of the C library. Everybody can read
+/// all of it.
 pub(super) const READ: [&str; 37] = [
     "/usr/lib",
     "/usr/lib32",
@@ -50,14 +50,14 @@ pub(super) const READ: [&str; 37] = [
     "/sys/devices/system/cpu/online",
 ];
 
-/// Devices without an owner: what is written to them is lost, what is read from them is nobody's.
+/// Devices that belong to nobody: writing to them has no effect, and reading reveals nothing.
 pub(super) const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
-/// How many interpreters of interpreters the kernel follows.
+/// How many nested interpreters the kernel follows.
 const DEEPEST: usize = 5;
 const PT_INTERP: u32 = 3;
 
-/// The files that a hook executes when it is started: its own, and its interpreters and loaders.
+/// The files that start a hook: its own, its interpreters and its loaders.
 pub(super) fn executes(hook: &Path, search: &OsStr) -> Vec<PathBuf> {
     let mut found = vec![hook.to_owned()];
     let mut at = 0;
@@ -74,7 +74,7 @@ pub(super) fn executes(hook: &Path, search: &OsStr) -> Vec<PathBuf> {
     found
 }
 
-/// What the kernel executes in order to execute this file.
+/// The files that the kernel executes for this file.
 fn followed_by(path: &Path, search: &OsStr) -> Vec<PathBuf> {
     let Ok(file) = File::open(path) else { return Vec::new() };
     let mut head = [0; 4096];

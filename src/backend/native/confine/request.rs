@@ -1,4 +1,4 @@
-//! What the shim asks for, and what it is answered. [`super::shim`]'s own file describes the messages.
+//! The shim's requests and their answers. The file of [`super::shim`] describes the messages.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -11,21 +11,21 @@ use nix::sys::socket::{MsgFlags, send};
 use super::kernel::{self, Received};
 use crate::report::termination::Termination;
 
-/// The longest request. The kernel's own limit for a message is below it.
+/// The longest request. The kernel's own limit for a message is lower.
 const LONGEST: usize = 256 << 10;
 
-/// A message of the shim, or of whoever talks like it.
+/// A message from the shim, or from a program that imitates it.
 #[derive(Debug)]
 pub(super) enum Message {
     Run(Request),
     Signal(Signal),
     /// A piece of the command's standard input; an empty one is its end.
     Stdin(Vec<u8>),
-    /// It has closed its end.
+    /// The other end is closed.
     End,
-    /// It makes no sense.
+    /// It is malformed.
     Unclear,
-    /// There is none now.
+    /// There is no message now.
     Nothing,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Request {
     pub(super) directory: CString,
     /// The path that was executed.
     pub(super) program: PathBuf,
-    /// What follows the program's name.
+    /// The arguments after the program's name.
     pub(super) arguments: Vec<String>,
     pub(super) streams: [OwnedFd; 3],
 }
@@ -76,7 +76,7 @@ fn request(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Request> {
     Some(Request { directory, program, arguments, streams: descriptors.try_into().ok()? })
 }
 
-/// What the shim is told. It ends as the command did.
+/// The answer to the shim.
 #[derive(Debug)]
 pub(super) enum Reply<'a> {
     Running,
@@ -87,7 +87,7 @@ pub(super) enum Reply<'a> {
     Failed(u8, &'a str),
 }
 
-/// Tells the shim. Returns whether it takes it: one that does not read is not waited for.
+/// Sends an answer to the shim, without waiting. Returns whether the shim takes it.
 pub(super) fn reply(socket: BorrowedFd<'_>, reply: &Reply<'_>) -> bool {
     let message = match reply {
         Reply::Running => b"G".to_vec(),

@@ -13,7 +13,7 @@ use super::support::Support;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::grants::Access;
 
-/// Everything that the version knows is refused, but for this.
+/// All rights that this version knows are denied, except this one.
 pub(super) fn ruleset<'a>(
     support: Support,
     granted: impl Iterator<Item = (BorrowedFd<'a>, Access)>,
@@ -52,7 +52,7 @@ pub(super) fn ruleset<'a>(
     Option::<OwnedFd>::from(ruleset).ok_or_else(|| LaunchError::Refused("this kernel has no Landlock".to_owned()))
 }
 
-/// What a grant of a directory allows. Nothing in it can be executed, and no device or socket made.
+/// The rights of a granted directory. They exclude executing files, and creating devices and sockets.
 fn rights(access: Access) -> BitFlags<AccessFs> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let write = make_bitflags!(AccessFs::{
@@ -71,7 +71,7 @@ struct Rules {
 }
 
 impl Rules {
-    /// Allows this for what is there; what is not there cannot be reached either.
+    /// Allows access to existing files. Missing ones cannot be reached anyway.
     fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
         match PathFd::new(path) {
             Ok(opened) => self.allow_opened(opened.as_fd(), access),

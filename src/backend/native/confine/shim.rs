@@ -2,8 +2,8 @@
 //! command, and ends as the command ends. Executed by the runtime itself, it is the keeper of a command that is left
 //! running ([`keeper`]).
 //!
-//! build.rs compiles this file to a static program without the standard library. It is not trusted: a hook can say the
-//! same things by itself, and gets the same answers.
+//! build.rs compiles this file to a static program without the standard library. The runtime does not trust it: a hook
+//! can send the same messages itself, and gets the same answers.
 //!
 //! - `socket(AF_UNIX, SOCK_SEQPACKET, PROTOCOL)` gives a connection to the runtime, by the hook's seccomp filter.
 //! - Request: the number of arguments (4 bytes), the working directory, the path that was executed and the arguments, each
@@ -87,8 +87,8 @@ struct Poll {
     returned: i16,
 }
 
-/// Everything from the kernel's stack at the start: the number of arguments, their pointers, null, the environment's, null,
-/// the auxiliary vector.
+/// The kernel's initial stack: the number of arguments, their pointers, null, the environment's pointers, null, the
+/// auxiliary vector.
 extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: the kernel laid out the stack as described. Every system call gets pointers to what lives here.
     unsafe {
@@ -134,7 +134,7 @@ unsafe fn run(argc: usize, argv: *const *const u8, executed: *const u8) -> ! {
     }
 }
 
-/// Has the signals that are forwarded come through a descriptor, but for those that are ignored.
+/// Receives the forwarded signals through a descriptor, except ignored ones.
 unsafe fn take_signals() -> usize {
     let mut set = 0_u64;
     for signal in FORWARDED {
@@ -197,7 +197,7 @@ unsafe fn request(socket: usize, argc: usize, argv: *const *const u8, executed: 
     }
 }
 
-/// Waits for the command's end, passing signals on.
+/// Waits for the command's end, and forwards signals.
 unsafe fn answer(socket: usize, signals: usize) -> ! {
     let mut buffer = [0_u8; 4096];
     let mut reads_stdin = false;
@@ -224,7 +224,7 @@ unsafe fn answer(socket: usize, signals: usize) -> ! {
                 }
                 match (buffer[0], read) {
                     (b'I', 1..) => reads_stdin = true,
-                    // The command has its own copies: only they keep a pipe open from now on.
+                    // The command has its own copies. From now on, only those keep a pipe open.
                     (b'G', 1..) => (0..3).for_each(|stream| {
                         call(number::CLOSE, [stream, 0, 0, 0, 0, 0]);
                     }),
@@ -285,7 +285,7 @@ unsafe fn size(string: *const u8) -> usize {
     length + 1
 }
 
-/// What the compiler fills arrays with.
+/// The compiler uses it to fill arrays.
 ///
 /// # Safety
 /// As for memset(3).
@@ -298,7 +298,7 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, length: usize) -> *mut u8 {
     to
 }
 
-/// What the compiler copies arrays with.
+/// The compiler uses it to copy arrays.
 ///
 /// # Safety
 /// As for memcpy(3).
@@ -316,6 +316,6 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     exit(125)
 }
 
-/// The core library names it in tables for unwinding, which never happens.
+/// The core library refers to it in its unwinding tables. Nothing unwinds.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}

@@ -1,6 +1,6 @@
-//! The steps by which the child of a confined hook gives up its rights, before it is the hook.
+//! The steps in which the child of a confined hook gives up its rights before it executes the hook.
 //!
-//! The rules of [`super::child`] hold here: raw system calls only, on what the parent has prepared.
+//! The rules of [`super::child`] apply: only raw system calls, on what the parent has prepared.
 #![expect(unsafe_code, reason = "raw system calls of a process on borrowed memory")]
 
 use std::ffi::{CStr, c_int, c_long};
@@ -9,35 +9,35 @@ use seccompiler::sock_filter;
 
 use super::syscall::{address, call};
 
-/// One thing that the child gives up. The order is the caller's: each takes away what an earlier one needs.
+/// One right that the child gives up. The caller chooses the order: each step gives up what an earlier one needs.
 #[derive(Debug)]
 pub(crate) enum Restriction<'a> {
-    /// Enters a mount namespace of its own. What is mounted in it is seen nowhere else.
+    /// Enters a separate mount namespace. Its mounts are not visible elsewhere.
     MountNamespace,
-    /// Puts a mount that is nowhere yet on a directory.
+    /// Attaches a detached mount to a directory.
     Attach { mount: c_int, directory: &'a CStr },
     /// Covers a file with another.
     Cover { file: &'a CStr, by: &'a CStr },
-    /// Takes the mount on a directory away. What covers files stays.
+    /// Removes the mount on a directory. Files that it covers stay covered.
     Detach { directory: &'a CStr },
-    /// Sets a resource limit, for good.
+    /// Sets a resource limit permanently.
     Limit { resource: c_long, most: u64 },
-    /// Becomes this user, in this group alone.
+    /// Changes to this user and only this group.
     User { user: u32, group: u32 },
-    /// Gives up all capabilities; and being root gives none from now on.
+    /// Gives up all capabilities. From now on, being root gives none.
     Capabilities,
-    /// Gives up what a program's mode or file capabilities could add.
+    /// Gives up privileges from set-user-ID bits and file capabilities.
     NoNewPrivileges,
     /// Enters the domain of a Landlock ruleset.
     Landlock(c_int),
-    /// Installs a filter of system calls.
+    /// Installs a system call filter.
     Filter(&'a [sock_filter]),
-    /// Installs a filter whose questions are answered by whoever receives its descriptor from this socket.
+    /// Installs a filter whose questions are answered by the receiver of its descriptor from this socket.
     AskingFilter { program: &'a [sock_filter], send_on: c_int },
 }
 
 impl Restriction<'_> {
-    /// What could not be done, as a fragment that fits "confining it failed: …".
+    /// What failed, as a fragment after "confining it failed: ".
     pub(crate) fn failed(&self) -> &'static str {
         match self {
             Self::MountNamespace => "could not create a mount namespace (this needs CAP_SYS_ADMIN)",
@@ -74,10 +74,10 @@ struct Limit {
 
 const MOVE_MOUNT_F_EMPTY_PATH: c_long = 4;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
-/// NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each locked, and KEEP_CAPS locked as it is.
+/// NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each locked, and KEEP_CAPS locked in its current state.
 const SECURE_BITS: c_long = 0xef;
 
-/// Does one of them.
+/// Performs one step.
 ///
 /// # Safety
 /// The process is the child of [`super::child`], and what the restriction points to outlives its use.
@@ -115,7 +115,7 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
                 call(libc::SYS_setresuid, [user, user, user, 0, 0, 0]).map(drop)
             }
             Restriction::Capabilities => {
-                // It fails without CAP_SETPCAP; then no_new_privs alone keeps root from getting capabilities back.
+                // It fails without CAP_SETPCAP. Then no_new_privs alone prevents root from regaining capabilities.
                 let _ = call(libc::SYS_prctl, [libc::PR_SET_SECUREBITS.into(), SECURE_BITS, 0, 0, 0, 0]);
                 let header = [CAPABILITY_VERSION_3, 0];
                 let none = [0_u32; 6];
@@ -151,7 +151,7 @@ unsafe fn install(program: &[sock_filter], flags: c_long) -> Result<c_long, c_in
 /// # Safety
 /// As for [`apply`].
 unsafe fn send(socket: c_int, descriptor: c_int) -> Result<(), c_int> {
-    /// A control message with one descriptor, with the padding that its alignment asks for.
+    /// A control message with one descriptor, padded for its alignment.
     #[repr(C)]
     struct Rights {
         header: libc::cmsghdr,

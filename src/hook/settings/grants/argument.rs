@@ -12,14 +12,14 @@ use super::names::{Names, substitute};
 /// The form of one argument.
 #[derive(Debug, Clone)]
 pub(super) enum Pattern {
-    /// `"*"`: any one argument, but for the empty one, one that begins with `-` and so would be an option, and one with a
-    /// control character.
+    /// `"*"`: any one argument that is not empty, contains no control character, and does not begin with `-` like an
+    /// option.
     Any,
     /// `"**"`, at the end: any number of arguments, each of which `"*"` would allow.
     Rest,
-    /// `{ regex = "…" }`: what the expression matches whole.
+    /// `{ regex = "…" }`: an argument that the expression matches as a whole.
     Regex(Expression),
-    /// Anything else: the text itself, `{object}` and `{operation}` standing for the event's.
+    /// Anything else: this text, with `{object}` and `{operation}` replaced by the event's names.
     Text(String),
 }
 
@@ -32,7 +32,7 @@ impl Pattern {
             Self::Regex(expression) => expression.matches(argument),
             Self::Text(text) => {
                 let expected = substitute(text, names);
-                // A guest's name must not turn an operand into an option, nor hold what splits lines.
+                // A guest's name must not turn an operand into an option, and must not contain line breaks.
                 let injected = (expected.starts_with('-') && !text.starts_with('-'))
                     || (expected.contains(char::is_control) && !text.contains(char::is_control));
                 !injected && expected == argument

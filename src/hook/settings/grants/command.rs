@@ -97,7 +97,7 @@ const RUN_ANYTHING: [&str; 28] = [
 ];
 
 impl CommandGrant {
-    /// Whether the grant is a way to run any program: an interpreter with an argument that the hook chooses.
+    /// Whether the grant allows running any program: an interpreter with an argument that the hook chooses.
     pub(crate) fn runs_anything(&self) -> bool {
         let name = self.program.file_name().unwrap_or_default().to_string_lossy();
         let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
@@ -105,7 +105,7 @@ impl CommandGrant {
         is_open && RUN_ANYTHING.contains(&name)
     }
 
-    /// Whether the guest's request is what was granted. A program without a `/` is asked for by its file's name.
+    /// Whether the guest's request is granted. A name without a `/` stands for the program with this file name.
     pub(crate) fn allows(&self, program: &str, arguments: &[String], names: Names<'_>) -> bool {
         let named = self.program.to_str() == Some(program)
             || (!program.contains('/') && self.program.file_name().is_some_and(|name| name == program));
@@ -172,7 +172,7 @@ mod tests {
             assert!(!allows("['start', '*']", &["start", other], NAMES), "{other:?}");
         }
         assert!(!allows("['start', '*']", &["start", "a", "b"], NAMES));
-        // Inside a text it is a star.
+        // Inside a text, it is a literal star.
         assert!(allows("['a*']", &["a*"], NAMES) && !allows("['a*']", &["ab"], NAMES));
     }
 
@@ -204,7 +204,7 @@ mod tests {
                 "{wrong}"
             );
         }
-        // The longer alternative is found although a shorter one matches first.
+        // The longer alternative matches, although a shorter one comes first.
         assert!(allows("[{ regex = 'a|ab' }]", &["ab"], NAMES));
     }
 

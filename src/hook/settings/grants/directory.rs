@@ -10,7 +10,7 @@ use super::names::{Names, substitute};
 use super::paths::absolute;
 use crate::hook::pattern::Pattern;
 
-/// `[[dir]]`: a directory of the host, as WASI's pre-opened directory.
+/// `[[dir]]`: a directory of the host, as a WASI pre-opened directory.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DirectoryGrant {
@@ -21,7 +21,7 @@ pub(crate) struct DirectoryGrant {
     pub(crate) access: Access,
 }
 
-/// What may be done in a directory, and in all below it.
+/// The access to a directory and everything below it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Access {
@@ -35,7 +35,7 @@ pub(crate) enum Access {
 /// The most directories that one pattern may match.
 const MOST_PLACES: usize = 256;
 
-/// Directories whose grant opens more than it seems to, and what that is.
+/// Directories whose grant allows more than it seems to, and what it allows.
 const SENSITIVE: [(&str, &str); 3] = [
     ("/proc", "the kernel's settings"),
     ("/sys/kernel/security", "the policies of security modules"),
@@ -60,13 +60,13 @@ impl DirectoryGrant {
         })
     }
 
-    /// Whether only the event says which places are granted: the path has a name of the event, or a shell pattern.
+    /// Whether the granted paths depend on the event: the path has a name of the event or a shell pattern.
     pub(crate) fn is_pattern(&self) -> bool {
         let text = self.host.to_string_lossy();
         text.contains("{object}") || text.contains("{operation}") || is_glob(&text)
     }
 
-    /// What the path leads to for an event. A pattern may lead to nothing.
+    /// The paths for an event. A pattern may match nothing.
     pub(crate) fn places(&self, names: Names<'_>) -> Result<Vec<PathBuf>, String> {
         if !self.is_pattern() {
             return Ok(vec![self.host.clone()]);
@@ -81,12 +81,12 @@ impl DirectoryGrant {
         Ok(places)
     }
 
-    /// Whether the guest knows it by another name than the host.
+    /// Whether the guest sees it under another name than the host.
     pub(crate) fn is_renamed(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| self.host.to_str() != Some(guest))
     }
 
-    /// The name that the guest knows it by.
+    /// The name that the guest sees.
     #[cfg(feature = "wasm")]
     pub(crate) fn guest(&self, place: &Path) -> String {
         self.guest.clone().unwrap_or_else(|| place.to_string_lossy().into_owned())
@@ -97,7 +97,7 @@ fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 
-/// The places of one component of a pattern below these.
+/// The paths for one component of a pattern, below these.
 fn below(places: &[PathBuf], component: &str, names: Names<'_>) -> Result<Vec<PathBuf>, String> {
     for (placeholder, name) in [("{object}", names.object), ("{operation}", names.operation)] {
         if component.contains(placeholder) && (name.is_empty() || name.starts_with('.') || name.contains(['/', '\0'])) {
@@ -120,7 +120,7 @@ fn below(places: &[PathBuf], component: &str, names: Names<'_>) -> Result<Vec<Pa
     Ok(found)
 }
 
-/// A path, in which the event's names and shell patterns may stand.
+/// A path that may contain the event's names and shell patterns.
 fn place<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
     let path = absolute(deserializer)?;
     for component in path.components() {
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(places("{object}", "web1"), some(&["web1"]));
         assert_eq!(places("cpu*/state", "web1"), some(&["cpu0/state", "cpu1/state"]));
         assert_eq!(places("{object}*", "web"), some(&["web1", "web2"]));
-        // A guest's name is no pattern, and no way up.
+        // A guest's name is not a pattern, and does not lead out of a directory.
         assert_eq!(places("{object}*", "*"), some(&[]));
         assert_eq!(places("{object}?", "[x"), some(&["[x]"]));
         for object in ["..", ".", "", "a/b"] {

@@ -21,8 +21,8 @@ impl Expression {
             return Err(format!("{text:?}: {name} is not replaced in a regular expression: use it in a plain string"));
         }
         let compile = |pattern: &str| RegexBuilder::new(pattern).size_limit(LARGEST).build();
-        // By itself, since the brackets that are put around it would make a whole of `a)|(b`. And anchored, so that of
-        // several alternatives the one that matches whole is found.
+        // Compile it alone first: the added brackets would make `a)|(b` valid. Anchored, so that an alternative that
+        // matches as a whole is found.
         let anchored = compile(&text).and_then(|_| compile(&format!("^(?:{text})$")));
         let anchored = anchored.map_err(|error| format!("{text:?}: {error}"))?;
         Ok(Self { text, anchored })

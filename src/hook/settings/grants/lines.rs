@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-/// What would grant a command, for the note about one that was refused: three lines of TOML, whatever the guest asked for.
+/// The grant for a refused command, for its note: three lines of TOML, whatever the guest asked for.
 pub(crate) fn lines_to_grant(program: &Path, arguments: &[String]) -> String {
-    // Just this argument, where its text would be a pattern for others.
+    // Only this argument, even if its text is a pattern.
     let is_pattern =
         |text: &str| text == "*" || text == "**" || text.contains("{object}") || text.contains("{operation}");
     let written = |argument: &String| match argument {

@@ -1,13 +1,13 @@
 //! The event's names, as they stand in grants.
 
-/// The event's own names, which patterns may refer to.
+/// The event's names, which patterns can refer to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names<'a> {
     pub(crate) object: &'a str,
     pub(crate) operation: &'a str,
 }
 
-/// One pass, so that a name which itself looks like a placeholder stays what it is.
+/// A single pass, so that a name that looks like a placeholder is not replaced.
 pub(super) fn substitute(text: &str, names: Names<'_>) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
