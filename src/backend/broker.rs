@@ -29,7 +29,7 @@ pub(crate) struct Broker {
 /// A granted command.
 pub(crate) struct Granted {
     pub(crate) program: PathBuf,
-    /// Whether its standard input decides as well.
+    /// Whether the decision also depends on its standard input.
     pub(crate) checks_stdin: bool,
     /// It is started and left, for this time.
     pub(crate) detach: Option<Duration>,
@@ -48,7 +48,7 @@ impl Broker {
         Self { settings, settings_file, object, operation, notes: Vec::new(), left: 0 }
     }
 
-    /// Decides on a command before its standard input is known.
+    /// Decides about a command before its standard input is known.
     pub(crate) fn decide(&mut self, program: &str, arguments: &[String]) -> Result<Granted, String> {
         let granted = self.matching(program, arguments).next().map(Granted::by);
         match granted {
@@ -57,7 +57,7 @@ impl Broker {
         }
     }
 
-    /// Decides on a command with its standard input. Of several grants, the first that allows all of it counts.
+    /// Decides about a command with its standard input. The first grant that allows everything applies.
     pub(crate) fn decide_with(&mut self, program: &str, arguments: &[String], stdin: &[u8]) -> Result<Granted, String> {
         let (mut granted, mut refusal) = (None, None);
         for grant in self.matching(program, arguments) {
@@ -100,11 +100,11 @@ impl Broker {
         self.settings.commands.iter().filter(move |command| command.allows(program, arguments, names))
     }
 
-    /// Notes that a command was refused for what it would read. Returns what the hook is told.
+    /// Adds a note about a command that was refused because of its standard input. Returns the text for the hook.
     fn refuse_stdin(&mut self, program: &Path, refused: Refusal) -> String {
         let (program, file) = (program.display(), self.settings_file.display());
         let how = refused.line.map(|line| format!("; to allow it, write in {file}:{line}")).unwrap_or_default();
-        self.note(format!("the stdin that it gave {program} is refused by `stdin` in {file}: {}{how}", refused.why));
+        self.note(format!("`stdin` in {file} does not allow the stdin that it gave {program}: {}{how}", refused.why));
         "the hook's settings do not allow this stdin for the command (the report says why)".to_owned()
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) processes: Option<u64>,
     pub(crate) files: Option<u64>,
     pub(crate) user: Option<String>,
-    /// Whether the hook has a directory of its own, which stays from call to call.
+    /// Whether the hook has its own directory, kept between calls.
     #[serde(default)]
     pub(crate) state: bool,
     pub(crate) sha256: Option<String>,
@@ -138,7 +138,7 @@ impl Settings {
         let files = self.files.iter().map(|files| format!("open {files} files"));
         let user = self.user.iter().map(|user| format!("run as user {user}"));
         let limits = memory.chain(processes).chain(files).chain(user);
-        let state = self.state.then(|| "keep files in a directory of its own (HOOKVISOR_STATE)".to_owned());
+        let state = self.state.then(|| "keep files in its own directory (HOOKVISOR_STATE)".to_owned());
         let directories = state.into_iter().chain(self.directories.iter().map(ToString::to_string));
         let commands = self.commands.iter().map(|command| match command.runs_anything() {
             true => format!("{command} (which can run any program, unconfined)"),

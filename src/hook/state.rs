@@ -1,4 +1,4 @@
-//! `state = true`: a directory for a hook's own files, which are there at its next call.
+//! `state = true`: a directory for a hook's own files, kept between calls.
 
 use std::fs::{DirBuilder, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,19 +15,19 @@ use super::error::LaunchError;
 use super::file;
 use super::trust::Trust;
 
-/// The variable that tells a hook where its directory is.
+/// The variable with the path of a hook's directory.
 pub(crate) const VARIABLE: &str = "HOOKVISOR_STATE";
-/// Where the directories of all hooks are, unless the host names another place.
+/// The default parent of all hooks' directories.
 const DEFAULT_ROOT: &str = "/var/lib/hookvisor/state";
-/// The longest name of a file.
+/// The maximum length of a file name.
 const LONGEST_NAME: usize = 255;
 const FOR_OTHERS: u32 = 0o077;
 
-/// The directory with the directories of all hooks.
+/// The parent of all hooks' directories.
 #[derive(Debug, Clone)]
 pub(crate) struct StateRoot(PathBuf);
 
-/// The directory of one hook, open.
+/// The open directory of one hook.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) path: PathBuf,
@@ -45,7 +45,7 @@ impl StateRoot {
         Self(path.into())
     }
 
-    /// Opens the directory of a hook, and makes it before its first call. It belongs to the user that the hook runs as.
+    /// Opens the directory of a hook. Creates it before the first call, owned by the user that the hook runs as.
     pub(crate) fn open(&self, hook: &Path, user: Option<(u32, u32)>, trust: Trust) -> Result<State, LaunchError> {
         let name = name(hook)?;
         let root = self.root(trust).map_err(|why| self.unusable(&self.0, &why))?;
@@ -63,7 +63,7 @@ impl StateRoot {
         Ok(State { path, directory })
     }
 
-    /// Other users may pass through it, as a hook that runs as one of them has to, and see nothing.
+    /// Other users can traverse it but not list it, since hooks may run as other users.
     fn root(&self, trust: Trust) -> Result<File, String> {
         let mut missing: Vec<&Path> = self.0.ancestors().take_while(|path| !path.exists()).collect();
         if let Some(present) = self.0.ancestors().nth(missing.len()) {
@@ -73,7 +73,7 @@ impl StateRoot {
             let mode = if missing.is_empty() { 0o711 } else { 0o755 };
             match DirBuilder::new().mode(mode).create(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(format!("it could not be made: {error}"));
+                    return Err(format!("it could not be created: {error}"));
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -89,7 +89,7 @@ impl StateRoot {
     }
 }
 
-/// Gives a hook its directory, and refuses one that another user could have written to.
+/// Gives a hook its directory. Refuses one that another user could have written to.
 fn own(directory: &OwnedFd, path: &Path, user: Option<(u32, u32)>) -> Result<(), String> {
     let found = File::from(directory.try_clone().map_err(|error| error.to_string())?).metadata();
     let found = found.map_err(|error| error.to_string())?;
@@ -97,10 +97,10 @@ fn own(directory: &OwnedFd, path: &Path, user: Option<(u32, u32)>) -> Result<(),
     let (owner, group) = user.unwrap_or((this, found.gid()));
     let path = path.display();
     if ![owner, this].contains(&found.uid()) {
-        return Err(format!("it is owned by user {}: remove it if the hook needs nothing of it", found.uid()));
+        return Err(format!("it is owned by user {}: remove it if the hook does not need its files", found.uid()));
     }
     if found.mode() & FOR_OTHERS != 0 {
-        return Err(format!("others may use it (mode {:04o}): run `chmod 700 {path}`", found.mode() & 0o7777));
+        return Err(format!("other users can access it (mode {:04o}): run `chmod 700 {path}`", found.mode() & 0o7777));
     }
     if found.uid() != owner {
         let (owner, group) = (Uid::from_raw(owner), Gid::from_raw(group));
@@ -172,7 +172,7 @@ mod tests {
         );
         fs::set_permissions(&state.path, Permissions::from_mode(0o750))?;
         let why = root.open(hook, None, trust).map_or_else(|why| why.to_string(), |_| "opened".to_owned());
-        assert!(why.contains("others may use it (mode 0750): run `chmod 700 "), "{why}");
+        assert!(why.contains("other users can access it (mode 0750): run `chmod 700 "), "{why}");
         fs::remove_dir_all(&state.path)?;
         std::os::unix::fs::symlink("/etc", &state.path)?;
         assert!(root.open(hook, None, trust).is_err());

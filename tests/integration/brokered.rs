@@ -196,7 +196,7 @@ fn what_a_command_reads_is_checked_before_it_starts() {
         let note = report.hooks[0].notes.join("\n").replace(&hooks.path().display().to_string(), "HOOKS");
         assert_eq!(
             note,
-            "the stdin that it gave /bin/cat is refused by `stdin` in HOOKS/qemu.d/10-sdk.toml: line 2 does not match: \
+            "`stdin` in HOOKS/qemu.d/10-sdk.toml does not allow the stdin that it gave /bin/cat: line 2 does not match: \
              \"flush\"; to allow it, write in HOOKS/qemu.d/10-sdk.toml:\n    stdin = { lines = \"add [a-z]+|flush\" }"
         );
     }

@@ -1,5 +1,5 @@
-//! Commands that are started and left. Each has a keeper, a small process that needs nothing of this one: it ends the command
-//! when its time is over, and is ended by nobody's end.
+//! Detached commands. Each has a keeper, a small independent process that stops the command when its time is up. It
+//! keeps running when the hook or the host ends.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -18,16 +18,16 @@ use crate::hook::error::LaunchError;
 
 /// The path by which the keeper's program is executed: its standard input.
 pub(super) const KEEPER: &str = "/proc/self/fd/0";
-/// How long the keeper may take to say how the start went.
+/// How long the keeper may take to report the start.
 const START_WAIT_MS: u16 = 2000;
 
-/// A command that is started and left.
+/// A detached command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Detached<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: &'a [&'a str],
     pub(crate) directory: &'a CStr,
-    /// How long it may run, and how long after SIGTERM.
+    /// Its run time, and the time between SIGTERM and SIGKILL.
     pub(crate) time: Duration,
     pub(crate) grace: Duration,
 }
@@ -42,13 +42,13 @@ impl Detached<'_> {
     }
 }
 
-/// The streams of a keeper: its program, a pipe for the errno of the command's start, and nothing.
+/// The streams of a keeper: its program, a pipe for the errno of the command's start, and /dev/null.
 pub(super) fn streams(program: OwnedFd, status: OwnedFd) -> Result<[OwnedFd; 3], LaunchError> {
     let null = open("/dev/null", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
     Ok([program, status, null.map_err(|errno| host_error("could not open /dev/null", errno))?])
 }
 
-/// Why the command could not be executed, if so. The keeper closes the pipe once it is.
+/// Why the command could not be executed, if so. Otherwise the keeper closes the pipe.
 pub(super) fn failure(status: OwnedFd) -> Option<Errno> {
     let _ = poll(&mut [PollFd::new(status.as_fd(), PollFlags::POLLIN)], PollTimeout::from(START_WAIT_MS));
     let mut errno = [0; 4];

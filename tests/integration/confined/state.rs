@@ -72,7 +72,7 @@ fn a_directory_that_others_may_use_keeps_the_hook_from_running() {
     fs::set_permissions(only_entry(&root), Permissions::from_mode(0o755)).unwrap();
     let report = runtime.run(&event("web1", "start"));
     assert_eq!(report.exit_status(), 126, "{report}");
-    assert!(report.to_string().contains("others may use it (mode 0755): run `chmod 700 "), "{report}");
+    assert!(report.to_string().contains("other users can access it (mode 0755): run `chmod 700 "), "{report}");
     let may = runtime.inventory().hooks[0].may.join("\n");
-    assert!(may.contains("keep files in a directory of its own (HOOKVISOR_STATE)"), "{may}");
+    assert!(may.contains("keep files in its own directory (HOOKVISOR_STATE)"), "{may}");
 }

@@ -38,10 +38,10 @@ fn what_a_command_reads_is_checked_before_it_starts() {
     let notes = report.hooks[0].notes.join("\n").replace(&world.hooks.path().display().to_string(), "HOOKS");
     assert_eq!(
         notes,
-        "the stdin that it gave /usr/bin/cat is refused by `stdin` in HOOKS/test.toml: line 2 does not match: \"flush\"; to \
+        "`stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: line 2 does not match: \"flush\"; to \
          allow it, write in HOOKS/test.toml:\n    stdin = { lines = \"add [a-z]+|flush\" }\n\
-         the stdin that it gave /usr/bin/cat is refused by `stdin` in HOOKS/test.toml: it is longer than 256 KiB\n\
-         the stdin that it gave /usr/bin/cat is refused by `stdin` in HOOKS/test.toml: it is not UTF-8 text"
+         `stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: it is longer than 256 KiB\n\
+         `stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: it is not UTF-8 text"
     );
 }
 

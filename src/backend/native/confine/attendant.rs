@@ -89,7 +89,7 @@ pub(crate) struct Service<'a> {
 /// A connection of a shim.
 struct Connection {
     socket: OwnedFd,
-    /// A command whose standard input is read before it is decided on.
+    /// A command whose standard input is read before the decision.
     waiting: Option<Waiting>,
     command: Option<Running>,
 }
@@ -221,8 +221,8 @@ impl<'a> Attendant<'a> {
         }
     }
 
-    /// Starts a command if it is granted, or asks for its standard input if that decides. Returns whether the connection
-    /// goes on.
+    /// Starts a command if it is granted, or asks for its standard input if the grant depends on it. Returns whether
+    /// the connection continues.
     fn run(&mut self, connection: &mut Connection, mut request: Request) -> bool {
         request.program = self.as_granted(&request.program).unwrap_or(request.program);
         match self.broker.decide(&request.program.to_string_lossy(), &request.arguments) {
@@ -238,8 +238,8 @@ impl<'a> Attendant<'a> {
         }
     }
 
-    /// Takes a piece of a command's standard input. At its end, starts the command if it is granted with that. Returns
-    /// whether the connection goes on.
+    /// Takes a piece of a command's standard input. After the last one, starts the command if the grant allows this
+    /// input. Returns whether the connection continues.
     fn take_stdin(&mut self, connection: &mut Connection, piece: Vec<u8>) -> bool {
         let Some(mut waiting) = connection.waiting.take() else { return false };
         let is_whole = piece.is_empty();
@@ -253,7 +253,7 @@ impl<'a> Attendant<'a> {
         let decided = self.broker.decide_with(&name, &request.arguments, &stdin).map_err(|why| (126, why));
         let kept = decided.and_then(|granted| match sealed_file(&stdin) {
             Ok(file) => Ok((granted, file)),
-            Err(error) => Err((125, format!("the stdin of {name} could not be kept: {error}"))),
+            Err(error) => Err((125, format!("the stdin of {name} could not be stored: {error}"))),
         });
         match kept {
             Ok((granted, file)) => {

@@ -19,7 +19,7 @@ const LONGEST: usize = 256 << 10;
 pub(super) enum Message {
     Run(Request),
     Signal(Signal),
-    /// A piece of the command's standard input; an empty one is its end.
+    /// A piece of the command's standard input. An empty one is the end.
     Stdin(Vec<u8>),
     /// The other end is closed.
     End,
@@ -80,7 +80,7 @@ fn request(message: &[u8], descriptors: Vec<OwnedFd>) -> Option<Request> {
 #[derive(Debug)]
 pub(super) enum Reply<'a> {
     Running,
-    /// It shall send what the command would read.
+    /// The shim must send the command's standard input.
     SendStdin,
     Ended(&'a Termination),
     /// The command does not run: an exit status, and a line for stderr.

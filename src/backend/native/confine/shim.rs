@@ -1,6 +1,6 @@
-//! The program that a confined hook executes in place of each command that it is granted. It asks the runtime to run the
-//! command, and ends as the command ends. Executed by the runtime itself, it is the keeper of a command that is left
-//! running ([`keeper`]).
+//! The program that a confined hook executes in place of each granted command. It asks the runtime to run the command,
+//! and ends in the same way as the command. The runtime itself executes it as the keeper of a detached command
+//! ([`keeper`]).
 //!
 //! build.rs compiles this file to a static program without the standard library. The runtime does not trust it: a hook
 //! can send the same messages itself, and gets the same answers.
@@ -9,9 +9,9 @@
 //! - Request: the number of arguments (4 bytes), the working directory, the path that was executed and the arguments, each
 //!   ending with a NUL byte; with the three standard streams.
 //! - Then one message for each signal that this program gets: `K` and the signal.
-//! - Answers: `I` the runtime checks the standard input first: this program reads it and sends it, as messages of `D` and a
-//!   piece, the last of which is empty. `G` the command runs; `X` and a byte: it exited with this status; `S` and a byte: this signal killed it;
-//!   `E`, a byte and a text: it does not run; this is the exit status and the reason.
+//! - Answers: `I`: the runtime checks the standard input first. This program reads it and sends it in messages of `D`
+//!   and a piece; the last piece is empty. `G`: the command runs. `X` and a byte: it exited with this status. `S` and a
+//!   byte: this signal killed it. `E`, a byte and a text: it does not run, with this exit status and reason.
 #![no_std]
 #![no_main]
 #![no_builtins]
@@ -42,7 +42,7 @@ const SIG_BLOCK: usize = 0;
 const SIG_SETMASK: usize = 2;
 const EINTR: isize = -4;
 const EAGAIN: isize = -11;
-/// The runtime has closed its end with messages unread. Its answer can still be received.
+/// The runtime closed its end before it read everything. Its answer can still be received.
 const ECONNRESET: isize = -104;
 /// HUP, INT, QUIT, USR1, USR2, TERM.
 const FORWARDED: [u8; 6] = [1, 2, 3, 10, 12, 15];
@@ -239,7 +239,7 @@ unsafe fn answer(socket: usize, signals: usize) -> ! {
                 if read == EINTR || read == EAGAIN {
                     continue;
                 }
-                // What cannot be read is at its end.
+                // A read error counts as end of file.
                 let length = if read > 0 { read as usize } else { 0 };
                 reads_stdin = length > 0;
                 buffer[0] = b'D';
@@ -268,7 +268,7 @@ fn fail(status: u8, why: &[u8]) -> ! {
     exit(status)
 }
 
-/// Whether a string that ends with a NUL byte is this one.
+/// Whether a NUL-terminated string equals this one.
 unsafe fn is(string: *const u8, text: &core::ffi::CStr) -> bool {
     let text = text.to_bytes_with_nul();
     // SAFETY: no byte before the compared one was the NUL.

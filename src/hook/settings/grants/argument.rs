@@ -1,4 +1,4 @@
-//! The forms that the arguments of a command may have.
+//! The forms of a command's arguments.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub(super) enum Pattern {
     /// `"*"`: any one argument that is not empty, contains no control character, and does not begin with `-` like an
     /// option.
     Any,
-    /// `"**"`, at the end: any number of arguments, each of which `"*"` would allow.
+    /// `"**"` at the end: any number of arguments, each as `"*"` allows.
     Rest,
     /// `{ regex = "…" }`: an argument that the expression matches as a whole.
     Regex(Expression),

@@ -12,13 +12,13 @@ use super::paths::absolute;
 use super::stdin::StdinRule;
 use crate::time::Time;
 
-/// `[[command]]`: a program that the runtime runs when the guest asks for it, with arguments of this form.
+/// `[[command]]`: a program that the runtime runs for the guest, with arguments of these forms.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Table")]
 pub(crate) struct CommandGrant {
     pub(crate) program: PathBuf,
     args: Vec<Pattern>,
-    /// Without it, the command is given whatever the hook gives it.
+    /// Without it, the command gets any input from the hook.
     pub(crate) stdin: Option<StdinRule>,
     /// It is started and left, for this time.
     pub(crate) detach: Option<Duration>,

@@ -4,13 +4,13 @@ use std::fmt;
 
 use regex_lite::{Regex, RegexBuilder};
 
-/// What an expression may take when it is compiled. A hook chooses what it is matched with, so this also bounds the time.
+/// The size limit of a compiled expression. It also bounds the time for matching, since a hook chooses the text.
 const LARGEST: usize = 256 << 10;
 
 /// A regular expression that matches a text as a whole.
 #[derive(Debug, Clone)]
 pub(crate) struct Expression {
-    /// As it is written in the settings.
+    /// As written in the settings.
     pub(super) text: String,
     anchored: Regex,
 }

@@ -1,4 +1,4 @@
-//! The event's names, as they stand in grants.
+//! The event's names in grants.
 
 /// The event's names, which patterns can refer to.
 #[derive(Debug, Clone, Copy)]

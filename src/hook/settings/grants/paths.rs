@@ -1,4 +1,4 @@
-//! Paths that stand in grants.
+//! Paths in grants.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What a command may be given on its standard input.
+//! The allowed standard input of a command.
 
 use std::fmt;
 
@@ -9,21 +9,21 @@ use serde::{Deserialize, Deserializer, de};
 use super::expression::Expression;
 use super::lines::quoted;
 
-/// Bytes of a standard input that is checked. A longer one is refused.
+/// The maximum size of a checked standard input. A longer one is refused.
 pub(crate) const LONGEST_STDIN: usize = 256 << 10;
-/// Bytes of a refused text that are shown.
+/// The shown length of a refused text, in bytes.
 const LONGEST_SHOWN: usize = 200;
 
 /// `stdin = { regex = "…" }` or `stdin = { lines = "…" }`.
 #[derive(Debug, Clone)]
 pub(crate) enum StdinRule {
-    /// The expression matches the whole of it.
+    /// The expression matches the whole input.
     Whole(Expression),
     /// The expression matches each line.
     Lines(Expression),
 }
 
-/// Why a standard input is refused, and the line of the settings that would allow it, if there is one.
+/// Why a standard input is refused, and the line of the settings that would allow it, if any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) why: String,
@@ -34,7 +34,7 @@ impl StdinRule {
     pub(crate) fn check(&self, document: &[u8]) -> Result<(), Refusal> {
         let refused = |why: String| Refusal { why, line: None };
         if document.len() > LONGEST_STDIN {
-            return Err(refused(format!("it is longer than {} KiB", LONGEST_STDIN >> 10)));
+            return Err(refused(format!("it is larger than {} KiB", LONGEST_STDIN >> 10)));
         }
         let text = str::from_utf8(document).map_err(|_| refused("it is not UTF-8 text".to_owned()))?;
         match self {
@@ -152,7 +152,7 @@ mod tests {
         let refused = |document: &[u8]| rule("{ lines = 'add' }").unwrap().check(document).unwrap_err();
         assert_eq!(refused(b"add\ndel\n").why, "line 2 does not match: \"del\"");
         assert_eq!(refused(b"\xff"), Refusal { why: "it is not UTF-8 text".to_owned(), line: None });
-        assert_eq!(refused(&vec![b'x'; LONGEST_STDIN + 1]).why, "it is longer than 256 KiB");
+        assert_eq!(refused(&vec![b'x'; LONGEST_STDIN + 1]).why, "it is larger than 256 KiB");
         assert_eq!(
             refused("x".repeat(1000).as_bytes()),
             Refusal { why: "line 1 does not match".to_owned(), line: None }

@@ -1,15 +1,15 @@
-//! The keeper of a command that is left running: it starts the command, waits for its end and that of all that it has
-//! started, and kills what is left when the time is over. It needs nothing of the runtime, which may have ended long before.
+//! The keeper of a detached command. It starts the command, waits until the command and everything it started have
+//! ended, and kills the rest when the time is up. It does not need the runtime, which may have ended long before.
 //!
-//! Arguments: the milliseconds until SIGTERM, the milliseconds from there to SIGKILL, the program, the program's arguments.
-//! Standard output: a pipe. Where the command could not be executed, the errno is written to it as four bytes. It is closed
-//! once that is known.
+//! Arguments: the milliseconds until SIGTERM, the milliseconds from SIGTERM to SIGKILL, the program, its arguments.
+//! Standard output is a pipe. If the command cannot be executed, the keeper writes the errno to it as four bytes. Then
+//! it closes the pipe.
 
 use core::ffi::CStr;
 
 use super::sys::{call, exit, number};
 
-/// The path by which the runtime executes this program, as the keeper.
+/// The path by which the runtime executes this program as the keeper.
 pub const EXECUTED_AS: &CStr = c"/proc/self/fd/0";
 
 const STATUS: usize = 4;
@@ -30,7 +30,7 @@ const ECHILD: isize = -10;
 const ALL: usize = usize::MAX;
 /// The pause between two rounds of SIGKILL, in milliseconds.
 const AGAIN: u64 = 50;
-/// The rounds in which nobody ends although nobody can be listed: where the kernel has no list of children.
+/// The number of rounds without effect before it gives up on a kernel that does not list children.
 const ROUNDS: u32 = 20;
 
 /// # Safety
@@ -39,7 +39,7 @@ pub unsafe fn run(argv: *const *const u8, envp: *const *const u8) -> ! {
     // SAFETY: the caller's promise; every call gets numbers, or pointers to what lives here.
     unsafe {
         let (time, grace) = (decimal(*argv.add(1)), decimal(*argv.add(2)));
-        // Only the three streams are open, so these numbers are free.
+        // Only the three standard streams are open, so these numbers are free.
         call(number::OPENAT, [0, c"/dev/null".as_ptr() as usize, O_RDWR | O_CLOEXEC, 0, 0, 0]);
         call(number::DUP3, [1, STATUS, O_CLOEXEC, 0, 0, 0]);
         for stream in 0..3 {
@@ -78,12 +78,12 @@ pub unsafe fn run(argv: *const *const u8, envp: *const *const u8) -> ! {
 /// What the keeper waits for.
 struct Kept {
     command: usize,
-    /// Whether the command itself has not been reaped: until then its number, and its group's, is its own.
+    /// Whether the command itself is not reaped yet. Until then, no other process or group can have its number.
     runs: bool,
 }
 
 impl Kept {
-    /// Reaps what ends, for so many milliseconds. Ends this process if nothing is left.
+    /// Reaps ended processes for this many milliseconds. Exits when none is left.
     unsafe fn wait(&mut self, milliseconds: u64) {
         let ended = 1_u64 << (SIGCHLD - 1);
         let until = now().saturating_add(milliseconds);
@@ -108,8 +108,8 @@ impl Kept {
         }
     }
 
-    /// Signals the command's group, and the children of this process: what the command has left is among them, as it is
-    /// their reaper. Returns whether it could reach anybody.
+    /// Signals the command's group and the children of this process. Orphans of the command are among them, because
+    /// this process is their reaper. Returns whether any process was signalled.
     unsafe fn signal(&self, signal: usize) -> bool {
         let mut reached = false;
         let mut to = |pid: usize| {
