@@ -35,7 +35,7 @@ pub use self::read::{
     hookvisor_report_document, hookvisor_report_exit_status, hookvisor_report_free, hookvisor_report_json,
     hookvisor_report_text, hookvisor_report_verdict, hookvisor_text_free, hookvisor_text_get,
 };
-use self::report::{Kept, Text as KeptText};
+use self::report::{StoredReport, Text as StoredText};
 pub use self::types::{
     CallOptions, Cancel, Error, Event, HOOKVISOR_ERROR_SIZE, LogFunction, LogLevel, LogRecord, LogTopic, Options,
     Report, Runtime, Text, Verdict,
@@ -237,7 +237,7 @@ pub extern "C" fn hookvisor_version() -> *const c_char {
 fn list(hooks: &RustRuntime) -> usize {
     let json = serde_json::to_string(&hooks.inventory());
     // Serializing strings, numbers and lists does not fail.
-    TEXTS.add(KeptText::new(json.unwrap_or_default().into_bytes()))
+    TEXTS.add(StoredText::new(json.unwrap_or_default().into_bytes()))
 }
 
 /// Runs an event and keeps its report for the caller.
@@ -262,12 +262,12 @@ unsafe fn ask(
             let hooks = handles::runtime(runtime)?;
             let event = input::event(event)?;
             let call = input::call(hooks.call(&event), options, hooks.limits())?;
-            let kept = Kept::new(run(call));
-            call::tell(error, kept.text().bytes());
-            let verdict = kept.verdict();
+            let stored = StoredReport::new(run(call));
+            call::tell(error, stored.text().bytes());
+            let verdict = stored.verdict();
             match report {
-                Some(report) => report.write(ptr::without_provenance_mut(REPORTS.add(kept))),
-                None if kept.report.document.is_some() => return Err(Failure::DocumentUnseen),
+                Some(report) => report.write(ptr::without_provenance_mut(REPORTS.add(stored))),
+                None if stored.report.document.is_some() => return Err(Failure::DocumentUnseen),
                 None => {}
             }
             Ok(verdict)

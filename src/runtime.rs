@@ -539,7 +539,8 @@ impl Shared {
         self.hooks()
     }
 
-    /// Why no event can be run in this process. Asked before any lock: a thread that the fork lacks may hold it.
+    /// Why no event can run in this process. Check this before taking any lock: a thread that the fork lacks may hold
+    /// it.
     fn forked(&self) -> Option<String> {
         let builder = self.process;
         (builder != process::id()).then(|| {

@@ -103,7 +103,7 @@ impl Daemon {
             Log::Text => tracing_subscriber::fmt().with_writer(std::io::stderr).init(),
             Log::Json => tracing_subscriber::fmt().json().with_writer(std::io::stderr).init(),
         }
-        // Before the hooks are loaded, which is counted too.
+        // Before the hooks are loaded, since loads are counted too.
         if let Some(address) = self.metrics {
             metrics::serve(address)?;
         }

@@ -1,4 +1,4 @@
-//! Serves what the hooks do as text for Prometheus, at `/metrics`.
+//! Serves the hooks' metrics at `/metrics`, as text for Prometheus.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -8,12 +8,12 @@ use anyhow::{Context, anyhow};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tiny_http::{Header, Method, Request, Response, Server};
 
-/// Bounds of the buckets for a hook's duration, in seconds.
+/// The bounds of the buckets for a hook's duration, in seconds.
 const SECONDS: [f64; 8] = [0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0, 90.0];
-/// How often measured values are put into their buckets while nobody asks for them.
+/// How often new values are sorted into their buckets between requests.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Counts from here on, and answers in a thread until the daemon ends.
+/// Starts to count, and answers requests on a thread until the daemon ends.
 pub(crate) fn serve(address: SocketAddr) -> anyhow::Result<()> {
     let server = Server::http(address).map_err(|why| anyhow!("no metrics at {address}: {why}"))?;
     let duration = Matcher::Full(hookvisor::metrics::DURATION.to_owned());

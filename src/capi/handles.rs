@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use super::call::Failure;
-use super::report::{Kept, Text};
+use super::report::{StoredReport, Text};
 use super::types;
 use crate::cancel::Cancel;
 use crate::runtime::Runtime;
 
 pub(super) static RUNTIMES: Handles<Runtime> = Handles::new();
-pub(super) static REPORTS: Handles<Kept> = Handles::new();
+pub(super) static REPORTS: Handles<StoredReport> = Handles::new();
 pub(super) static CANCELS: Handles<Cancel> = Handles::new();
 pub(super) static TEXTS: Handles<Text> = Handles::new();
 

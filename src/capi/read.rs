@@ -6,7 +6,7 @@ use std::ptr;
 use super::call::{Failure, guarded};
 use super::handles::{REPORTS, TEXTS, removed};
 use super::input;
-use super::report::{self, Kept};
+use super::report::{self, StoredReport};
 use super::types::{Report, Text, Verdict};
 
 /// hookvisor_report_verdict:
@@ -66,7 +66,7 @@ pub unsafe extern "C" fn hookvisor_report_json(report: *const Report, length: *m
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn hookvisor_report_document(report: *const Report, length: *mut usize) -> *const c_char {
     // SAFETY: the caller keeps to the beginning of the header.
-    unsafe { string_of(report, length, Kept::document) }
+    unsafe { string_of(report, length, StoredReport::document) }
 }
 
 /// hookvisor_report_free:
@@ -106,7 +106,7 @@ pub extern "C" fn hookvisor_text_free(text: *mut Text) -> bool {
     unsafe { guarded(ptr::null_mut(), || removed(&TEXTS, text.addr(), Failure::NoText)) }.is_some()
 }
 
-fn of_report<T>(report: *const Report, read: impl FnOnce(&Kept) -> Option<T>) -> Option<T> {
+fn of_report<T>(report: *const Report, read: impl FnOnce(&StoredReport) -> Option<T>) -> Option<T> {
     let read = || Ok(read(&*REPORTS.get(report.addr()).ok_or(Failure::NoReport)?));
     // SAFETY: there is no error to write to.
     unsafe { guarded(ptr::null_mut(), read) }.flatten()
@@ -117,7 +117,7 @@ fn of_report<T>(report: *const Report, read: impl FnOnce(&Kept) -> Option<T>) ->
 unsafe fn string_of(
     report: *const Report,
     length: *mut usize,
-    read: impl FnOnce(&Kept) -> Option<&report::Text>,
+    read: impl FnOnce(&StoredReport) -> Option<&report::Text>,
 ) -> *const c_char {
     // The text stays where it is until the report is freed.
     let found = of_report(report, |kept| read(kept).map(|text| (text.pointer(), text.bytes().len())));

@@ -7,14 +7,14 @@ use super::types::Verdict;
 use crate::report::{Decision, Report};
 
 /// Made when they are first asked for, the strings stay until this is dropped.
-pub(super) struct Kept {
+pub(super) struct StoredReport {
     pub(super) report: Report,
     text: OnceLock<Text>,
     json: OnceLock<Text>,
     document: OnceLock<Option<Text>>,
 }
 
-impl Kept {
+impl StoredReport {
     pub(super) fn new(report: Report) -> Self {
         Self { report, text: OnceLock::new(), json: OnceLock::new(), document: OnceLock::new() }
     }

@@ -41,7 +41,7 @@ impl Invocation {
 
     async fn on_another_thread(self, stage: Stage) -> Report {
         let call = self.clone();
-        // The call stays within the task's span, under the subscriber that listens to the task.
+        // The call keeps the task's span and subscriber.
         let (span, log) = (Span::current(), dispatcher::get_default(Clone::clone));
         let run = move || dispatcher::with_default(&log, || span.in_scope(|| self.run_as(stage)));
         match tokio::task::spawn_blocking(run).await {

@@ -187,7 +187,7 @@ fn what_a_hook_writes_to_stdout_is_noted_or_passed_on() {
     assert_eq!(report["hooks"][0]["notes"], serde_json::json!(["wrote 8 bytes to stdout, which nobody reads"]));
 }
 
-/// `[convention.NAME]` means the same to every command that reads hookvisor.toml.
+/// Every command that reads hookvisor.toml applies `[convention.NAME]`.
 #[test]
 fn run_explain_list_and_check_go_by_a_convention_of_the_administrator_s() {
     let hooks =

@@ -149,7 +149,7 @@ fn hooks_after_a_veto_run_if_the_convention_says_so() {
     assert_eq!((called(vmm()), called(run_all)), ((3, 1), (3, 2)));
 }
 
-/// The book's lines for a vote of the daemon's own: in monitor mode every hook runs, and the daemon decides.
+/// The book's lines for a vote: in monitor mode every hook runs, and the daemon decides.
 #[test]
 fn a_daemon_can_have_its_hooks_vote() {
     let agree = |hooks: &Hooks, votes: usize| {

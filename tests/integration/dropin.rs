@@ -256,7 +256,8 @@ fn the_journal_gets_the_fields_of_each_call() {
     assert!(entry.contains("Hook script execution failed: Hook script ") && entry.contains("error code 3: no\nXYZZY"));
 }
 
-/// An administrator's `[convention.qemu]` replaces the built-in one for libvirt's hook, too: here, `start` becomes a filter.
+/// An administrator's `[convention.qemu]` also replaces the built-in one of libvirt's hook: here, `start` becomes a
+/// filter.
 #[test]
 fn libvirt_s_hook_goes_by_a_convention_of_the_administrator_s() {
     let root =

@@ -1,5 +1,5 @@
-//! Mistakes of a host in Rust: each is answered, nothing hangs, nothing is left. C's are in tests/capi/misuse.c, Python's in
-//! tests/python.
+//! Mistakes of a Rust host: each gets an error, nothing hangs, and nothing is left behind. tests/capi/misuse.c has
+//! those of C hosts, and tests/python those of Python hosts.
 
 use std::cell::Cell;
 use std::os::unix::thread::JoinHandleExt;
@@ -33,7 +33,7 @@ fn text_that_no_hook_can_be_given_is_no_event() {
     assert!(Runtime::open("/a\0b").is_err());
 }
 
-/// 1 GiB with HOOKVISOR_SLOW_TESTS=1. A hook that does not read it costs nothing, and one that does gets all of it.
+/// 1 GiB with HOOKVISOR_SLOW_TESTS=1. A hook that ignores it costs nothing, and one that reads it gets all of it.
 #[test]
 fn a_document_of_any_size_is_passed_on_whole() {
     let size = if std::env::var("HOOKVISOR_SLOW_TESTS").is_ok_and(|slow| slow == "1") { 1 << 30 } else { 64 << 20 };
@@ -68,7 +68,7 @@ fn a_fork_is_refused_and_builds_its_own() {
     });
 }
 
-/// As a thread that takes the process's signals would call it: all of them are blocked there.
+/// Calls from a thread that handles the process's signals, and so blocks all of them.
 #[test]
 fn a_thread_that_handles_signals_may_call_hooks() {
     alone("misuse::a_thread_that_handles_signals_may_call_hooks", || {
@@ -79,7 +79,7 @@ fn a_thread_that_handles_signals_may_call_hooks() {
             runtime.run(&event("web1", "start"))
         });
         let report = report.join().unwrap();
-        // The hook gets its own signal: nothing is blocked in it.
+        // The hook gets its own signal, since no signal is blocked in it.
         assert_eq!(report.hooks[0].termination.exit_status(), 128 + 15, "{report}");
     });
 }
@@ -91,9 +91,9 @@ fn signals_that_interrupt_system_calls_do_not_disturb_a_call() {
     }
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     alone("misuse::signals_that_interrupt_system_calls_do_not_disturb_a_call", || {
-        // Without SA_RESTART: a system call ends with EINTR.
+        // Without SA_RESTART, system calls end with EINTR.
         let action = SigAction::new(SigHandler::Handler(count), SaFlags::empty(), SigSet::empty());
-        // SAFETY: the handler does no more than add to an atomic number.
+        // SAFETY: the handler only adds to an atomic number.
         unsafe { sigaction(Signal::SIGUSR1, &action) }.unwrap();
         let hooks = Hooks::new().script(DRIVER, "cat >/dev/null; for i in 1 2 3 4 5 6 7 8 9; do sleep 0.02; done");
         let runtime = hooks.runtime();
@@ -142,7 +142,7 @@ fn an_async_call_without_tokio_panics_before_any_hook() {
     assert_eq!(runtime.run(&start).decision, Decision::Proceed);
 }
 
-/// A subscriber that calls hooks of the runtime that it listens to.
+/// A subscriber that calls hooks of the runtime whose log it gets.
 struct Calls(Runtime, Arc<AtomicUsize>);
 
 impl<S: tracing::Subscriber> Layer<S> for Calls {

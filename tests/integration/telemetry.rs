@@ -1,4 +1,4 @@
-//! What a collector of traces and metrics gets: spans by OpenTelemetry's names, and the text that Prometheus reads.
+//! The output for collectors of traces and metrics: spans with OpenTelemetry's names, and text for Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -17,7 +17,7 @@ use crate::support::alone::alone;
 use crate::support::daemon::Daemon;
 use crate::support::{Hooks, event};
 
-/// Keeps each span when it closes: its name, its parent's, and its attributes.
+/// Stores each closed span: its name, its parent's name, and its attributes.
 #[derive(Clone, Default)]
 struct Spans(Arc<Mutex<Vec<String>>>);
 
@@ -74,8 +74,8 @@ fn spans_have_opentelemetry_s_names_and_results() {
     });
 }
 
-/// A call's span is a child of the span that the host is in, also if it runs on another thread; and a host that hears spans of
-/// its own alone does not get hookvisor's attributes on them.
+/// The span of a call is a child of the host's current span, even on another thread. A host that enables only its own
+/// spans does not get hookvisor's attributes on them.
 #[test]
 fn spans_are_within_the_host_s_own() {
     alone("telemetry::spans_are_within_the_host_s_own", || {
@@ -109,7 +109,7 @@ fn get(address: &str, request: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
-/// Reads Prometheus's text format, and fails where a line is not of it. The samples by name and labels.
+/// Parses Prometheus's text format. Returns the samples by name and labels, and fails on an invalid line.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let (mut samples, mut types, mut described) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
     for line in text.lines().filter(|line| !line.is_empty()) {
