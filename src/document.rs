@@ -35,7 +35,7 @@ impl DocumentFormat {
         Self::Custom(Arc::new(accepts))
     }
 
-    /// Whether this stands for "leave the document as it was". libvirt passes over output that is only white space
+    /// Whether this stands for "leave the document as it was". libvirt ignores output that is only white space
     /// (`virStringIsEmpty`), so that a stray `echo` does not break a migration.
     pub(crate) fn is_empty(&self, document: &[u8]) -> bool {
         match self {
