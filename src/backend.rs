@@ -52,9 +52,9 @@ pub(crate) trait Program: Send + Sync {
     /// Calls it and waits until it ends. The call's deadline and grace period bound the wait.
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError>;
 
-    /// Starts a command that nobody waits for: its own time ends it.
+    /// Starts a detached command. Its own timeout ends it.
     fn leave(&self, _: &Detached<'_>) -> Result<(), LaunchError> {
-        Err(LaunchError::Refused("it cannot be left running".to_owned()))
+        Err(LaunchError::Refused("it cannot be detached".to_owned()))
     }
 
     /// The SHA-256 of its code in hexadecimal, if the code was loaded beforehand.

@@ -10,7 +10,7 @@ use crate::hook::settings::grants::{Address, CommandGrant, Names, Refusal, lines
 
 /// The maximum number of notes in one report.
 const NOTES: usize = 10;
-/// The number of commands that one call may leave running.
+/// The maximum number of detached commands of one call.
 const MOST_LEFT: usize = 16;
 /// The shown length of a refused command, in bytes.
 const LONGEST_QUOTED: usize = 1000;
@@ -22,7 +22,7 @@ pub(crate) struct Broker {
     object: String,
     operation: String,
     notes: Vec<String>,
-    /// How many commands were started and left.
+    /// The number of detached commands.
     left: usize,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Granted {
     pub(crate) program: PathBuf,
     /// Whether the decision also depends on its standard input.
     pub(crate) checks_stdin: bool,
-    /// It is started and left, for this time.
+    /// It is detached, with this timeout.
     pub(crate) detach: Option<Duration>,
 }
 
@@ -78,17 +78,17 @@ impl Broker {
         }
     }
 
-    /// Refuses to leave more commands running than one call may.
+    /// Refuses more detached commands than one call may start.
     fn count(&mut self, granted: Granted) -> Result<Granted, String> {
         self.left += usize::from(granted.detach.is_some());
         if granted.detach.is_some() && self.left > MOST_LEFT {
-            self.note(format!("it asked for more than {MOST_LEFT} commands that are left running"));
-            return Err(format!("one call of a hook may leave {MOST_LEFT} commands running"));
+            self.note(format!("it asked for more than {MOST_LEFT} detached commands"));
+            return Err(format!("one call of a hook may start {MOST_LEFT} detached commands"));
         }
         Ok(granted)
     }
 
-    /// Notes that a command was started and left.
+    /// Adds a note about a detached command.
     pub(crate) fn note_left(&mut self, program: &Path, time: Duration) {
         let time = humantime::format_duration(time);
         self.note(format!("it left {} running, for {time} at most (`detach`)", program.display()));

@@ -41,7 +41,7 @@ pub(crate) fn open(place: &Path, trust: Trust) -> Result<OwnedFd, OpenError> {
     }
 }
 
-/// Opens a Unix socket that is granted, not to be used itself. Nobody else may have put a link on the way to it.
+/// Opens a granted Unix socket, only as a reference. Other users must not control a link on the way to it.
 pub(crate) fn open_socket(path: &Path, trust: Trust) -> Result<OwnedFd, Errno> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EINVAL) };
     let directory = file::open_granted_directory(directory, trust).map_err(|error| match error {

@@ -1,12 +1,12 @@
-//! Confined hooks: processes that the kernel holds to what their settings grant.
+//! Confined hooks: processes that the kernel limits to what their settings grant.
 //!
 //! - Files and programs: a Landlock domain ([`rules`]).
-//! - Everything else that a process can ask of the kernel: a seccomp filter ([`filter`]), no capabilities, no new privileges.
-//! - Commands: each granted program is covered by a small one, the shim, in a mount namespace of the hook's own. The shim
-//!   gets a connection to the runtime by way of the filter, and the runtime runs the command ([`attendant`]).
+//! - All other requests to the kernel: a seccomp filter ([`filter`]), no capabilities, no new privileges.
+//! - Commands: in a separate mount namespace, a small program, the shim, covers each granted program. The filter gives
+//!   the shim a connection to the runtime, which runs the command ([`attendant`]).
 //!
-//! The parent prepares all of it before the process is made. The child applies it step by step ([`super::spawn`]), and a step
-//! that fails keeps the hook from running.
+//! The parent prepares everything before it creates the process. The child applies it step by step ([`super::spawn`]).
+//! If a step fails, the hook does not run.
 
 pub(super) mod attendant;
 mod connect;
@@ -45,11 +45,11 @@ use crate::hook::settings::{self, Settings};
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
 
-/// Where the shim's file system is put while the programs are covered. Every system has this directory.
+/// Where the shim's file system is mounted while programs are covered. Every system has this directory.
 const STAGE: &CStr = c"/proc";
 const STAGED_SHIM: &CStr = c"/proc/shim";
 
-/// What a hook is held to, as far as it can be made ready when the hook is loaded.
+/// The confinement of a hook, as far as it can be prepared when the hook is loaded.
 pub(super) struct Confinement {
     support: Support,
     trust: Trust,
@@ -64,7 +64,7 @@ pub(super) struct Confinement {
 }
 
 impl Confinement {
-    /// Refuses what this system cannot hold a hook to.
+    /// Refuses grants and limits that this system cannot enforce.
     pub(super) fn new(
         hook: &Path,
         search: &OsStr,
@@ -125,12 +125,12 @@ impl Confinement {
         Ok(Self { support, trust, settings, settings_file, state, filter, user, covered })
     }
 
-    /// What decides on the commands of one call.
+    /// Decides about the commands of one call.
     pub(super) fn broker(&self, call: &Call<'_>) -> Broker {
         Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call)
     }
 
-    /// The addresses of its connections.
+    /// The addresses that it may connect to.
     pub(super) fn addresses(&self) -> Vec<Address> {
         self.settings.connections.iter().map(|connection| connection.to.clone()).collect()
     }
@@ -145,7 +145,7 @@ impl Confinement {
         self.settings.state.then(|| self.state.open(hook, self.user, self.trust)).transpose()
     }
 
-    /// The directories and files of one call, opened.
+    /// The opened directories and files of one call.
     fn granted(&self, call: &Call<'_>) -> Result<Vec<(OwnedFd, Access)>, LaunchError> {
         let mut granted = Vec::new();
         for directory in &self.settings.directories {
@@ -165,12 +165,12 @@ impl Confinement {
         Ok(granted)
     }
 
-    /// What the hook executes when it starts.
+    /// The files that the hook executes when it starts.
     pub(super) fn executes(&self, hook: &Path, search: &OsStr) -> Vec<PathBuf> {
         needs::executes(hook, search)
     }
 
-    /// Makes one launch ready.
+    /// Prepares one launch.
     pub(super) fn prepare(
         &self,
         call: &Call<'_>,
@@ -200,7 +200,7 @@ impl Confinement {
     }
 }
 
-/// One launch, made ready.
+/// A prepared launch.
 pub(super) struct Prepared<'a> {
     confinement: &'a Confinement,
     ruleset: OwnedFd,
@@ -211,7 +211,7 @@ pub(super) struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    /// What the child does, in this order: each step takes away what an earlier one needs.
+    /// The child's steps in order: each gives up what an earlier one needs.
     pub(super) fn steps(&self) -> Confined<'_> {
         let confinement = self.confinement;
         let mut restrictions = Vec::new();
@@ -242,7 +242,7 @@ impl Prepared<'_> {
         Confined { restrictions, filter: &confinement.filter, gate: &self.gate, send_on: self.send.as_fd() }
     }
 
-    /// The descriptor that the child has sent: the questions of the hook's filter.
+    /// The descriptor that the child has sent, for the questions of the hook's filter.
     pub(super) fn listener(self) -> Result<OwnedFd, LaunchError> {
         drop(self.send);
         let failed = |errno| host_error("could not get the descriptor of the hook's seccomp filter", errno);
@@ -251,20 +251,20 @@ impl Prepared<'_> {
     }
 }
 
-/// The keeper of a command that is left running, as a program in memory.
+/// The keeper of a detached command, as a program in memory.
 pub(super) fn keeper() -> Result<OwnedFd, LaunchError> {
     if SHIM.is_empty() {
         return Err(LaunchError::Refused(
-            "hookvisor cannot leave a command running on this kind of machine".to_owned(),
+            "hookvisor cannot detach commands on this architecture".to_owned(),
         ));
     }
     sealed_program(SHIM).map_err(|error| LaunchError::Host {
-        what: "could not make the program that keeps a command",
+        what: "could not create the program that keeps a detached command",
         why: error.to_string(),
     })
 }
 
-/// The shim as a file, on a file system that is mounted nowhere yet. Each launch has its own: it moves into the child's
+/// The shim as a file, on a file system that is not mounted yet. Each launch has its own, which moves into the child's
 /// mount namespace.
 struct Shim {
     mount: OwnedFd,
@@ -281,7 +281,7 @@ impl Shim {
                 .write_all(SHIM)
                 .map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
             drop(written);
-            // One that is open for writing could not be executed.
+            // A file that is open for writing cannot be executed.
             let file = kernel::open_path(mount.as_fd(), c"shim")?;
             Ok(Self { mount, file })
         };
@@ -301,7 +301,7 @@ impl Shim {
     }
 }
 
-/// The user and group of a name in the system's user database.
+/// The user and group of a user name, from the system's user database.
 fn user(name: &str) -> Result<(u32, u32), String> {
     let found = nix::unistd::User::from_name(name);
     match found {

@@ -256,12 +256,12 @@ impl Program for Launcher {
         let path = Path::new(detach::KEEPER);
         let start = Start { path, head: &[], arguments: &arguments, env: &[], directory: command.directory };
         let launched = self.start(&start, |_| {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| host_error("could not make a pipe", errno))?;
+            let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| host_error("could not create a pipe", errno))?;
             let [stdin, stdout, stderr] = detach::streams(confine::keeper()?, write)?;
             Ok((read, ChildEnds { stdin, stdout, stderr }, None))
         })?;
         let Launched { mut child, guard, taken: status, .. } = launched;
-        // The keeper has left this process's children, and the command's time is its own.
+        // The keeper is no longer a child of this process, and measures the command's time itself.
         if let Some(guard) = &guard {
             guard.withdraw(child.process().pid());
         }

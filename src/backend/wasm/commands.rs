@@ -76,7 +76,7 @@ impl Commands {
         }
     }
 
-    /// Starts a command that nobody waits for. It reads nothing, and what it writes is lost.
+    /// Starts a detached command. It has no input, and its output is dropped.
     fn leave(
         &mut self,
         program: &Path,
@@ -85,7 +85,7 @@ impl Commands {
         time: Duration,
     ) -> Result<Completion, CommandError> {
         if !stdin.is_empty() {
-            let why = format!("{} is left running (`detach`), and so is given no stdin", program.display());
+            let why = format!("{} is detached and gets no stdin", program.display());
             self.note(why.clone());
             return Err(CommandError::Refused(why));
         }

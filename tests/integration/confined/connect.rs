@@ -1,4 +1,4 @@
-//! `[[connect]]` to Unix sockets and by UDP: each kind of hook has what it can be held to.
+//! `[[connect]]` for Unix sockets and UDP: each kind of hook can have what its confinement can enforce.
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixListener;

@@ -1,6 +1,6 @@
-//! Serves a running confined hook: answers the questions of its filter, and runs its commands.
+//! Serves a running confined hook: answers its filter's questions, and runs its commands.
 //!
-//! It belongs to the hook's poll loop and never blocks. Whatever a hook sends, the answer is what its settings grant.
+//! Part of the hook's poll loop, so it never blocks. Whatever a hook sends, it gets only what its settings grant.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
@@ -30,22 +30,22 @@ use crate::hook::settings::grants::{Address, LONGEST_STDIN};
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
-/// How many commands of one hook may run at once.
+/// The maximum number of commands of one hook that run at once.
 const MOST_COMMANDS: usize = 64;
-/// How long a debugger may keep a command that has ended from being reaped.
+/// How long to wait for a debugger that keeps an ended command from being reaped.
 const REAP_WAIT: Duration = Duration::from_secs(1);
-/// How long commands may take to end once the hook has ended.
+/// How long commands may take to end after the hook has ended.
 const END_WAIT: Duration = Duration::from_millis(500);
 
-/// Starts a command, outside of the hook's confinement.
+/// Starts a command outside the hook's confinement.
 pub(crate) trait StartCommand {
     fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError>;
 
-    /// Starts a command that nobody waits for.
+    /// Starts a detached command.
     fn leave(&self, command: &Detached<'_>) -> Result<(), LaunchError>;
 }
 
-/// A command that is granted.
+/// A granted command.
 pub(crate) struct Command<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: &'a [&'a str],
@@ -54,15 +54,15 @@ pub(crate) struct Command<'a> {
 }
 
 pub(crate) struct Attendant<'a> {
-    /// `None` once no process of the hook is left.
+    /// `None` after the last process of the hook has ended.
     listener: Option<OwnedFd>,
     starter: &'a dyn StartCommand,
     broker: Broker,
-    /// How long a command that is left has after SIGTERM.
+    /// The time between SIGTERM and SIGKILL for a detached command.
     grace: Duration,
-    /// The programs that are covered, as the settings name them.
+    /// The covered programs, as named in the settings.
     covered: Vec<PathBuf>,
-    /// What the hook may execute by itself.
+    /// The files that the hook may execute itself.
     executes: Vec<PathBuf>,
     /// The addresses that it may connect to.
     addresses: Vec<Address>,
@@ -73,7 +73,7 @@ pub(crate) struct Attendant<'a> {
     pending: Vec<Pending>,
 }
 
-/// What a hook is served by.
+/// The means to serve a hook.
 pub(crate) struct Service<'a> {
     pub(crate) listener: OwnedFd,
     pub(crate) starter: &'a dyn StartCommand,
@@ -86,7 +86,7 @@ pub(crate) struct Service<'a> {
     pub(crate) group: Pid,
 }
 
-/// A connection of a shim.
+/// A shim's connection.
 struct Connection {
     socket: OwnedFd,
     /// A command whose standard input is read before the decision.
@@ -99,7 +99,7 @@ struct Waiting {
     stdin: Vec<u8>,
 }
 
-/// A command that runs. Its guard ends before it is reaped.
+/// A running command. Its guard ends before it is reaped.
 struct Running {
     guard: Option<GuardedGroup>,
     child: Child,
@@ -115,7 +115,7 @@ impl<'a> Attendant<'a> {
         Self { listener, starter, broker, grace, covered, executes, addresses, trust, group, connections, pending }
     }
 
-    /// What to poll.
+    /// The descriptors to poll.
     pub(crate) fn poll_fds(&self) -> Vec<PollFd<'_>> {
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds: Vec<PollFd<'_>> = self.listener.iter().map(|listener| readable(listener.as_fd())).collect();
@@ -127,11 +127,11 @@ impl<'a> Attendant<'a> {
         fds
     }
 
-    /// Handles the descriptors of [`poll_fds`](Self::poll_fds) that are ready, as `ready` says for each.
+    /// Handles the descriptors of [`poll_fds`](Self::poll_fds) that are ready, according to `ready`.
     pub(crate) fn serve(&mut self, ready: &[PollFlags]) {
         let mut ready = ready.iter().copied();
         let asked = self.listener.as_ref().and_then(|_| ready.next()).unwrap_or(PollFlags::empty());
-        // A connection that ends is removed, and those that come are not polled yet.
+        // Ended connections are removed, and new ones are not polled yet.
         let connections = std::mem::take(&mut self.connections);
         for mut connection in connections {
             let said = ready.next().unwrap_or(PollFlags::empty());
@@ -162,7 +162,7 @@ impl<'a> Attendant<'a> {
         }
     }
 
-    /// Whether no command runs.
+    /// Whether no command is running.
     pub(crate) fn is_idle(&self) -> bool {
         self.connections.iter().all(|connection| connection.command.is_none())
     }
@@ -174,7 +174,7 @@ impl<'a> Attendant<'a> {
         }
     }
 
-    /// Ends the commands that the hook has left running. Returns the notes for the report.
+    /// Ends the commands that are still running after the hook. Returns notes for the report.
     pub(crate) fn finish(mut self) -> Vec<String> {
         self.signal(Signal::SIGTERM);
         for connection in std::mem::take(&mut self.connections) {
@@ -192,7 +192,7 @@ impl<'a> Attendant<'a> {
         self.broker.into_notes()
     }
 
-    /// Takes one message. Returns whether the connection goes on.
+    /// Handles one message. Returns whether the connection continues.
     fn listen(&mut self, connection: &mut Connection) -> bool {
         let message = request::receive(connection.socket.as_fd(), connection.waiting.is_some());
         match (message, &connection.command) {
@@ -208,7 +208,7 @@ impl<'a> Attendant<'a> {
                 command.child.process().signal_group(signal);
                 true
             }
-            // Whoever waits for the command has gone.
+            // Nobody waits for the command any more.
             (Message::End, _) => false,
             (Message::Run(_) | Message::Stdin(_) | Message::Signal(_) | Message::Unclear, _) => {
                 self.broker.note("it sent something other than a command to hookvisor's socket".to_owned());
@@ -286,7 +286,7 @@ impl<'a> Attendant<'a> {
         match self.starter.start_command(command) {
             Ok((child, guard)) => {
                 connection.command = Some(Running { guard, child, program });
-                // One that has gone meanwhile is seen to with the next look at its connection.
+                // A shim that has ended meanwhile is noticed at the next look at its connection.
                 request::reply(socket, &Reply::Running);
                 true
             }
@@ -301,8 +301,8 @@ impl<'a> Attendant<'a> {
         false
     }
 
-    /// The name that the settings have for a program that was executed by this path: `/sbin/nft` is `/usr/sbin/nft` where
-    /// one directory is a link to the other.
+    /// The settings' name for a program that was executed by this path: `/sbin/nft` is `/usr/sbin/nft` if one directory
+    /// is a link to the other.
     fn as_granted(&self, executed: &Path) -> Option<PathBuf> {
         if self.covered.iter().any(|covered| covered == executed) {
             return Some(executed.to_owned());
@@ -313,7 +313,7 @@ impl<'a> Attendant<'a> {
 
     fn answer(&mut self) {
         let Some(listener) = self.listener.take() else { return };
-        // Its process may have gone meanwhile.
+        // Its process may have ended meanwhile.
         if let Ok(question) = kernel::next_question(listener.as_fd()) {
             match question.number {
                 libc::SYS_socket => self.open_connection(listener.as_fd(), &question),
@@ -331,7 +331,7 @@ impl<'a> Attendant<'a> {
         self.listener = Some(listener);
     }
 
-    /// Gives the process a connection to ask for a command.
+    /// Gives the process a connection for requesting a command.
     fn open_connection(&mut self, listener: BorrowedFd<'_>, question: &Question) {
         let pair = || {
             if self.connections.len() >= MOST_COMMANDS {
@@ -365,7 +365,7 @@ impl<'a> Attendant<'a> {
         kernel::answer(listener, question.id, answer);
     }
 
-    /// Whether a signal is for the hook's own process group, where the kernel does not see to that.
+    /// Whether a signal goes to the hook's own process group, if the kernel does not check that.
     fn is_own(&self, question: &Question) -> bool {
         let to = (question.arguments[0] & 0xffff_ffff) as u32;
         let group_of = |process: Pid| Stat::of(process).map(|stat| stat.group);
@@ -378,7 +378,7 @@ impl<'a> Attendant<'a> {
         group == Some(self.group)
     }
 
-    /// Notes a program that the hook executes and may not. The kernel refuses it, whatever this finds.
+    /// Notes a program that the hook executes without a grant. The kernel refuses it in any case.
     fn look_at_program(&mut self, question: &Question) {
         let [path, arguments, ..] = question.arguments;
         let Some(memory) = Memory::of(question.thread) else { return };
@@ -396,7 +396,7 @@ impl<'a> Attendant<'a> {
         if !is_program || is_allowed {
             return;
         }
-        // Another name of a covered program leads to the shim, which asks for itself.
+        // Another name of a covered program leads to the shim, which makes its own request.
         if self.covered.iter().any(|covered| fs::canonicalize(covered).is_ok_and(|covered| covered == found)) {
             return;
         }
@@ -407,7 +407,7 @@ impl<'a> Attendant<'a> {
     }
 }
 
-/// A path whose directory has no link in it.
+/// A path whose directory contains no link.
 fn place(path: &Path) -> Option<PathBuf> {
     Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
 }

@@ -1,4 +1,4 @@
-//! Files in memory that nobody can change any more.
+//! Sealed files in memory, which cannot be changed.
 
 use std::fs::File;
 use std::io::{Seek, Write};
@@ -8,10 +8,10 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// Executable, whatever vm.memfd_noexec says of files without this flag. Linux before 6.3 does not know it.
+/// Makes the file executable whatever the sysctl vm.memfd_noexec is. Linux before 6.3 does not know the flag.
 const EXECUTABLE: MFdFlags = MFdFlags::from_bits_retain(0x10);
 
-/// A file with these contents.
+/// A file with this content.
 pub(super) fn sealed_file(contents: &[u8]) -> std::io::Result<OwnedFd> {
     seal(new(MFdFlags::empty())?, contents)
 }

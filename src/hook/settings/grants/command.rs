@@ -20,11 +20,11 @@ pub(crate) struct CommandGrant {
     args: Vec<Pattern>,
     /// Without it, the command gets any input from the hook.
     pub(crate) stdin: Option<StdinRule>,
-    /// It is started and left, for this time.
+    /// It is detached, with this timeout.
     pub(crate) detach: Option<Duration>,
 }
 
-/// As it is written.
+/// As written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -45,7 +45,7 @@ impl TryFrom<Table> for CommandGrant {
         let Table { program, args, stdin, detach, timeout } = table;
         let detach = match (detach, timeout) {
             (true, Some(_)) if stdin.is_some() => {
-                return Err("a command with `detach = true` is given no stdin: remove `stdin`".to_owned());
+                return Err("a command with `detach = true` gets no stdin: remove `stdin`".to_owned());
             }
             (true, Some(Time(time))) => Some(time),
             (true, None) => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// The longest path of a socket that a program can name.
+/// The maximum length of a socket's path.
 const LONGEST_PATH: usize = 107;
 
 #[derive(Debug, Clone, Deserialize)]
@@ -15,7 +15,7 @@ pub(crate) struct ConnectGrant {
     pub(crate) to: Address,
 }
 
-/// What a hook may connect to.
+/// An address that a hook may connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
@@ -26,7 +26,7 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// Whether both are the same, also if one is an IPv4 address that is written as an IPv6 one.
+    /// Whether both are equal. An IPv4 address equals its IPv6 form.
     pub(crate) fn is(&self, other: &Self) -> bool {
         let plain = |address: &SocketAddr| (address.ip().to_canonical(), address.port());
         match (self, other) {
@@ -36,7 +36,7 @@ impl Address {
     }
 }
 
-/// As it is written.
+/// As written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
