@@ -254,9 +254,7 @@ impl Prepared<'_> {
 /// The keeper of a detached command, as a program in memory.
 pub(super) fn keeper() -> Result<OwnedFd, LaunchError> {
     if SHIM.is_empty() {
-        return Err(LaunchError::Refused(
-            "hookvisor cannot detach commands on this architecture".to_owned(),
-        ));
+        return Err(LaunchError::Refused("hookvisor cannot detach commands on this architecture".to_owned()));
     }
     sealed_program(SHIM).map_err(|error| LaunchError::Host {
         what: "could not create the program that keeps a detached command",

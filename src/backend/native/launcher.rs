@@ -256,7 +256,8 @@ impl Program for Launcher {
         let path = Path::new(detach::KEEPER);
         let start = Start { path, head: &[], arguments: &arguments, env: &[], directory: command.directory };
         let launched = self.start(&start, |_| {
-            let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(|errno| host_error("could not create a pipe", errno))?;
+            let (read, write) =
+                pipe2(OFlag::O_CLOEXEC).map_err(|errno| host_error("could not create a pipe", errno))?;
             let [stdin, stdout, stderr] = detach::streams(confine::keeper()?, write)?;
             Ok((read, ChildEnds { stdin, stdout, stderr }, None))
         })?;

@@ -96,5 +96,5 @@ fn a_command_that_cannot_be_left_says_why() {
     assert_eq!(stderr(&report), "127\n16 126\n17 126\n18 126\n", "{report}");
     let notes = report.hooks[0].notes.join("\n");
     assert!(notes.contains("/data/program could not be run: ") && notes.contains("/no/such/interpreter"), "{notes}");
-    assert!(notes.contains("it asked for more than 16 commands that are left running"), "{notes}");
+    assert!(notes.contains("it asked for more than 16 detached commands"), "{notes}");
 }
