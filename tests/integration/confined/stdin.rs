@@ -40,7 +40,7 @@ fn what_a_command_reads_is_checked_before_it_starts() {
         notes,
         "`stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: line 2 does not match: \"flush\"; to \
          allow it, write in HOOKS/test.toml:\n    stdin = { lines = \"add [a-z]+|flush\" }\n\
-         `stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: it is longer than 256 KiB\n\
+         `stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: it is larger than 256 KiB\n\
          `stdin` in HOOKS/test.toml does not allow the stdin that it gave /usr/bin/cat: it is not UTF-8 text"
     );
 }
