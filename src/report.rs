@@ -81,13 +81,13 @@ impl HookReport {
         is_enforced && !self.termination.is_success()
     }
 
-    /// What went wrong, in words. A hook that exited without a word to stderr left its reader nothing else to go by.
+    /// What went wrong, in words. If a hook failed without writing to stderr, this says so.
     pub(crate) fn failure(failure: &str, termination: &str, stderr: &[u8]) -> String {
         let is_silent = termination == Termination::Exited(1).name() && stderr.trim_ascii_end().is_empty();
         format!("{failure}{}", if is_silent { " and wrote nothing to stderr" } else { "" })
     }
 
-    /// How the report's texts name the hook: its path, and its driver where the path does not end in it.
+    /// The hook's name in the text report: its path, and its driver unless the path ends with it.
     #[must_use]
     pub fn title(&self, driver: &str) -> String {
         Self::titled(&self.path.display().to_string(), Some(driver))

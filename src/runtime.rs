@@ -299,11 +299,11 @@ impl RuntimeBuilder {
         self.build_with(trust, backends)
     }
 
-    /// Everything in the hooks directory that others than root could change, with one command that mends it. As another user,
-    /// nothing is wrong.
+    /// Everything in the hooks directory that users other than root could change, with one command that fixes it. For a
+    /// user other than root, nothing is wrong.
     ///
-    /// [`build`](Self::build) tells only what is on the way to the hooks directory, or to each hook. This looks at all of them,
-    /// into untrusted directories too, so it is for a person who waits for the answer.
+    /// [`build`](Self::build) reports only faults on the path to the hooks directory, or to each hook. This checks all
+    /// files, also in untrusted directories, so it may take longer.
     #[must_use]
     pub fn untrusted(&self) -> Option<Untrusted> {
         let directory = std::path::absolute(&self.directory).ok()?;
@@ -469,8 +469,8 @@ impl Runtime {
         Inventory::new(&shared.directory, &shared.hooks(), |driver| shared.limits_of(driver), is_known)
     }
 
-    /// The known driver whose name this one is probably a typo of; `None` for a known driver. Known are those of
-    /// [`known_drivers`](RuntimeBuilder::known_drivers) and those that have a [`Convention`].
+    /// The known driver that this name is probably a typo of; `None` for a known driver. The known drivers are those of
+    /// [`known_drivers`](RuntimeBuilder::known_drivers) and those with a [`Convention`].
     #[must_use]
     pub fn similar_driver(&self, name: &str) -> Option<&str> {
         mistakes::similar_driver(name, &self.0.conventions, &self.0.known_drivers)

@@ -33,12 +33,12 @@ pub(super) fn list(args: Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The hooks as libvirt's hook will find them, and a note with one command for all that others could change.
+/// The hooks as libvirt's hook will find them, and a note with one command for everything that others could change.
 pub(super) fn load(installed: &Installed) -> anyhow::Result<(Runtime, Option<String>)> {
     let builder = installed.builder()?.search_path(SERVICE_PATH);
     let untrusted = builder.untrusted();
     let runtime = match (builder.build(), &untrusted) {
-        // All of it is told, not only what is wrong with the directory.
+        // Report everything, not only the faults of the directory.
         (Err(LoadError::Untrusted { path, .. }), Some(all)) => {
             return Err(LoadError::Untrusted { path, why: all.why.clone() }.into());
         }
@@ -46,7 +46,7 @@ pub(super) fn load(installed: &Installed) -> anyhow::Result<(Runtime, Option<Str
     };
     let command = untrusted.map(|all| all.command).filter(|command| !command.is_empty());
     let hooks = runtime.inventory().hooks;
-    // A single hook's reason may be all there is.
+    // The reason of a single hook may be enough.
     let is_told = |command: &String| hooks.iter().flat_map(|hook| &hook.reason).any(|reason| reason.contains(command));
     let command = command.filter(|command| !is_told(command));
     let note = command.map(|command| format!("if you trust these files, give them to root alone: run `{command}`"));

@@ -110,7 +110,7 @@ fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds the same note to each hook's own, for a program that reads the report.
+/// Adds the same note to each hook, for programs that read the report.
 fn note_stdout(report: &mut Report) {
     if report.event.is_filter() {
         return;

@@ -198,7 +198,7 @@ pub(crate) fn is_libvirts(hooks: &Path) -> bool {
     hooks.ends_with("libvirt/hooks")
 }
 
-/// Whether a directory has a hook for one of libvirt's drivers, as a copy of libvirt's directory has.
+/// Whether a directory has a hook of a libvirt driver, as a copy of libvirt's directory does.
 pub(crate) fn looks_like_libvirts(hooks: &Path) -> bool {
     LIBVIRT_DRIVERS.iter().any(|driver| hooks.join(driver).is_file() || hooks.join(format!("{driver}.d")).is_dir())
 }

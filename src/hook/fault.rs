@@ -1,4 +1,5 @@
-//! What others than root could change on the way to a file, as one sentence with the one command that mends it.
+//! Everything on the path to a file that users other than root could change, as one sentence with one command that
+//! fixes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::acl::Writer;
 
-/// A place on the way to a file, or the file itself, and what is wrong with it.
+/// A directory or link on the path to a file, or the file itself, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Fault {
     pub(super) place: Place,
@@ -22,7 +23,7 @@ pub(super) enum Place {
     File,
 }
 
-/// Why somebody else than root could change it.
+/// Why a user other than root could change it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Problem {
     Owner(u32),
@@ -37,7 +38,7 @@ pub(super) enum Problem {
     Unknown(String),
 }
 
-/// Names that are listed before the rest is counted.
+/// The number of names that are listed. The rest is counted.
 const NAMED: usize = 3;
 
 /// One sentence without its full stop. The file at the path is "it", unless the path leads to a file by a link.
@@ -46,7 +47,7 @@ pub(super) fn sentence(faults: &[Fault], it: &Path) -> String {
 }
 
 fn words(faults: &[Fault], it: &Path, users: &Users) -> String {
-    // Places with the same problems are one clause, in the order of the way.
+    // Places with the same problems share a clause, in path order.
     let mut clauses: Vec<(Vec<&Fault>, Vec<&Problem>)> = Vec::new();
     for (first, problems) in by_place(faults) {
         match clauses.iter_mut().find(|(_, same)| *same == problems) {
@@ -65,7 +66,7 @@ fn words(faults: &[Fault], it: &Path, users: &Users) -> String {
     format!("{}: {mend}", clauses.join("; "))
 }
 
-/// Each place once, with all of its problems.
+/// Each place once, with all its problems.
 fn by_place(faults: &[Fault]) -> Vec<(&Fault, Vec<&Problem>)> {
     let mut places: Vec<(&Fault, Vec<&Problem>)> = Vec::new();
     for fault in faults {
@@ -140,12 +141,13 @@ impl Problem {
     }
 }
 
-/// The command that gives all of these to root alone; empty if there is none, or if it would take a user's home directory.
+/// The command that gives all of these to root alone. Empty if there is none, or if it would change a user's home
+/// directory.
 pub(super) fn command_for_all(faults: &[Fault]) -> String {
     if home(faults, &Users::of_this_system()).is_some() { String::new() } else { command(faults) }
 }
 
-/// The command that takes every fault away, ready for a shell; empty if there is none.
+/// The shell command that fixes every fault. Empty if there is none.
 fn command(faults: &[Fault]) -> String {
     let mut paths: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut add = |command, fault: &Fault| {
@@ -171,7 +173,7 @@ fn command(faults: &[Fault]) -> String {
     commands.collect::<Vec<_>>().join(" && ")
 }
 
-/// Whose right to write goes.
+/// The class of users that lose write permission.
 fn class(faults: &[Fault]) -> &'static str {
     let has = |is: fn(&Problem) -> bool| faults.iter().any(|fault| is(&fault.problem));
     match (has(|p| matches!(p, Problem::Group { .. })), has(|p| matches!(p, Problem::Others(_)))) {
@@ -181,7 +183,7 @@ fn class(faults: &[Fault]) -> &'static str {
     }
 }
 
-/// Giving a file to root vouches for what is in it.
+/// Giving a file to root means trusting its content.
 fn condition(faults: &[Fault]) -> &'static str {
     let mut owned: Vec<&Path> =
         faults.iter().filter(|f| matches!(f.problem, Problem::Owner(_))).map(|f| f.path.as_path()).collect();
@@ -193,7 +195,7 @@ fn condition(faults: &[Fault]) -> &'static str {
     }
 }
 
-/// A home directory that is on the way. It stays its user's.
+/// A home directory on the path. It must keep its owner.
 fn home<'a>(faults: &'a [Fault], users: &Users) -> Option<(&'a Path, String)> {
     faults.iter().find_map(|fault| match fault.problem {
         Problem::Owner(user) if users.home(user) == Some(fault.path.as_path()) => {
@@ -216,13 +218,13 @@ fn away_from(home: &Path, user: &str, faults: &[Fault], it: &Path) -> String {
     }
 }
 
-/// A path as a word for a shell.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     shlex::try_quote(&path).map_or_else(|_| path.clone(), Into::into)
 }
 
-/// Names of users and groups. They come from the files alone: a directory service could keep a daemon waiting.
+/// Names of users and groups, only from the local files: a directory service could block a daemon.
 struct Users {
     users: String,
     groups: String,

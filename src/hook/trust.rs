@@ -46,7 +46,7 @@ impl Trust {
         self.0.is_some()
     }
 
-    /// Refuses an opened file that others than root could change, in a sentence without its full stop.
+    /// Refuses an opened file that users other than root could change. The error is a sentence without its full stop.
     pub(crate) fn check(self, path: &Path, file: &File, found: &Metadata) -> Result<(), String> {
         let fault = |problem| Fault { place: Place::File, path: path.to_owned(), problem };
         match self.problems(file, found) {
@@ -55,7 +55,7 @@ impl Trust {
         }
     }
 
-    /// Why others than root could change a file or directory, by its opened file and its metadata.
+    /// Why users other than root could change a file or directory, from its opened file and its metadata.
     pub(super) fn problems(self, file: &File, found: &Metadata) -> Vec<Problem> {
         let mut problems = self.problems_of_owner(found);
         if !self.is_enforced() {
@@ -76,13 +76,13 @@ impl Trust {
         problems
     }
 
-    /// The same for a directory on the way to a file. In a directory of root's with the sticky bit, such as /tmp, nobody can
-    /// replace what belongs to root.
+    /// The same for a directory on the path to a file. In a sticky directory of root, such as /tmp, nobody else can
+    /// replace root's files.
     pub(super) fn problems_of_way(self, directory: &File, found: &Metadata) -> Vec<Problem> {
         if found.mode() & STICKY != 0 { self.problems_of_owner(found) } else { self.problems(directory, found) }
     }
 
-    /// The same for a symbolic link on the way to a file: its owner can replace it.
+    /// The same for a symbolic link on the path to a file: its owner can replace it.
     pub(super) fn problems_of_owner(self, found: &Metadata) -> Vec<Problem> {
         let owner = found.uid();
         if self.accepts(owner) { Vec::new() } else { vec![Problem::Owner(owner)] }

@@ -1,4 +1,4 @@
-//! Everything in a hooks directory that others could change, told at once.
+//! Finds everything in a hooks directory that others could change.
 
 use std::path::{Path, PathBuf};
 
@@ -6,18 +6,18 @@ use super::discovery;
 use super::trust::Trust;
 use super::{fault, first, settings, walk};
 
-/// The files and directories of a hooks directory that others than root could change.
+/// The files and directories of a hooks directory that users other than root could change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Untrusted {
-    /// What is wrong with them, and how to mend it. "It" is the hooks directory.
+    /// What is wrong with them, and how to fix it. "It" is the hooks directory.
     pub why: String,
-    /// One shell command that gives them to root alone; empty if there is none, as for a home directory.
+    /// One shell command that gives them to root alone. Empty if there is none, as for a home directory.
     pub command: String,
 }
 
 impl Untrusted {
-    /// Looks at the hooks directory, and at each hook with its directory and its settings; `None` if nothing is wrong.
+    /// Checks the hooks directory, and each hook with its directory and its settings. `None` if nothing is wrong.
     pub(crate) fn find(hooks: &Path, first: &[(String, PathBuf)], trust: Trust) -> Option<Self> {
         let mut findings = discovery::find(hooks, None, Trust::not_enforced()).unwrap_or_default();
         first::find(first, None, Trust::not_enforced(), &mut findings);

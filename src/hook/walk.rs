@@ -37,7 +37,7 @@ pub(super) enum WalkError {
     Untrusted(String),
 }
 
-/// Opens the file or directory that an absolute path leads to. Everything on the way that cannot be trusted is told at once.
+/// Opens the file or directory at an absolute path. The error names everything on the path that cannot be trusted.
 pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<File, WalkError> {
     let mut walk = Walk { trust, way, faults: Vec::new() };
     let opened = walk.open(path);
@@ -47,10 +47,10 @@ pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<File, WalkErro
     }
 }
 
-/// What others could change on the way to a file, and of the file.
+/// What others could change on the path to a file, and the file itself.
 pub(super) fn faults(path: &Path, trust: Trust) -> Vec<Fault> {
     let mut walk = Walk { trust, way: Way::Whole, faults: Vec::new() };
-    // A path that leads nowhere has faults on the way all the same.
+    // Even a path to a missing file can have faults.
     let _ = walk.open(path);
     walk.faults
 }
@@ -68,7 +68,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// The file that the path leads to. What is untrusted is not read: after a fault, it is only looked at.
+    /// Opens the file at the path. After a fault, the file is untrusted, so it is opened without reading.
     fn open(&mut self, path: &Path) -> io::Result<File> {
         let root = rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?;
         let mut places = vec![Standing { directory: root.into(), path: "/".into() }];
@@ -119,7 +119,7 @@ impl Walk {
         self.arrived(Place::Directory, &end.path, directory)
     }
 
-    /// Opens a name as a place alone. Beyond a fault, somebody's own file system could keep the caller waiting: it is not
+    /// Opens a name with O_PATH. After a fault, another user's file system could block the caller, so it is not
     /// entered.
     fn look(&self, directory: &File, name: &OsStr) -> io::Result<File> {
         let opened = if self.faults.is_empty() {
@@ -134,7 +134,7 @@ impl Walk {
         if self.way == Way::Whole {
             let found = file.metadata()?;
             if !found.is_file() && !found.is_dir() {
-                // The caller refuses a device, whatever its mode.
+                // The caller refuses devices in any case.
                 return Ok(file);
             }
             self.add(place, path, self.trust.problems(&file, &found));

@@ -89,7 +89,7 @@ impl Inventory {
         let of_driver = |(driver, hooks): (&'a String, &'a Vec<Hook>)| {
             hooks.iter().map(move |hook| info(driver, hook, limits(driver)))
         };
-        // Elsewhere, a directory without `.d` is probably a mistake.
+        // In any other directory, a directory without `.d` is probably a mistake.
         let looks_like_libvirts = discovery::looks_like_libvirts(directory);
         let is_beside = |hook: &HookInfo| looks_like_libvirts && !is_known(&hook.driver) && hook.path.is_dir();
         let hooks = set.drivers.iter().flat_map(of_driver);

@@ -36,11 +36,11 @@ pub(super) fn find(directory: &Path, set: &mut HookSet, conventions: &Convention
     }
 }
 
-/// The hook that uses a file which is no hook itself: it is a link to it, or a script that names it.
+/// The hook that uses a file that is not a hook: a link to it, or a script that names it.
 fn user(path: &Path, directory: &Path, set: &HookSet) -> Option<PathBuf> {
     let mut names = path.strip_prefix(directory).ok()?.iter().map(OsStr::to_str);
     let first = names.next()??;
-    // A script may say its own name as `$0`: `$0.d/run`.
+    // A script may use `$0` for its own name: `$0.d/run`.
     let name = names.next().map_or_else(|| Some(first.to_owned()), |below| Some(format!(".d/{}", below?)))?;
     let is_user = |hook: &&Hook| {
         let is_general = hook.scope.0.is_empty() && matches!(hook.loaded, Loaded::Ready(_));
@@ -53,7 +53,7 @@ fn leads_to(link: &Path, file: &Path) -> bool {
     fs::canonicalize(link).ok().is_some_and(|target| fs::canonicalize(file).ok() == Some(target))
 }
 
-/// Whether a script has this text outside of its comments.
+/// Whether a script contains this text outside its comments.
 fn has_in_a_line(script: &Path, text: &str) -> bool {
     let mut content = Vec::new();
     let read = File::open(script).and_then(|file| file.take(LONGEST_SCRIPT).read_to_end(&mut content));
@@ -106,7 +106,7 @@ pub(super) fn is_known(driver: &str, conventions: &Conventions, known: &[String]
     conventions.drivers().chain(known.iter().map(String::as_str)).any(|name| name == driver)
 }
 
-/// The known driver that was probably meant by a name that is no driver's.
+/// The known driver that an unknown name probably means.
 pub(super) fn similar_driver<'a>(name: &str, conventions: &'a Conventions, known: &'a [String]) -> Option<&'a str> {
     let mut all = conventions.drivers().chain(known.iter().map(String::as_str));
     if is_known(name, conventions, known) { None } else { all.find(|meant| is_misspelt(name, meant)) }

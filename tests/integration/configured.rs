@@ -61,7 +61,7 @@ fn a_hook_can_be_switched_off_or_left_out_of_operations() {
     assert!(checked.contains("not for operations stopped, release"), "{checked}");
 }
 
-/// A slip in a name would leave the hook without its limits, or call it for what it was not meant for.
+/// With a misspelt name, the hook would run without its limits, or for the wrong events.
 #[test]
 fn a_misspelt_driver_or_operation_fails_the_check() {
     let checked = configured("hooks = 'srv'\n[drivers.qmeu]\ntimeout = '5s'\n", &["check"]);
@@ -79,7 +79,7 @@ fn a_misspelt_driver_or_operation_fails_the_check() {
     assert_eq!(hooks.call(&["run", "qemu", "web1", "stopped"]).status, 126);
 }
 
-/// A clone of somebody's hooks is looked at before it is put in place.
+/// A clone of somebody's hooks is checked before it is installed.
 #[test]
 fn directories_beside_libvirts_hooks_are_told_as_such_in_a_copy() {
     let hooks = Hooks::new().script("src/hooks/qemu", ". \"${0%/*}/lib/common\"").script("other/conf/x", "exit 0");
@@ -93,7 +93,7 @@ fn directories_beside_libvirts_hooks_are_told_as_such_in_a_copy() {
             format!("ignored         DIR/src/hooks/{name} is not a hook: it is a directory, which hooks may use\n");
         assert!(checked.stdout.contains(&line), "{}", checked.stdout);
     }
-    // A program that a hook names is its helper; one that nobody names was probably meant as a hook.
+    // A program that a hook names is its helper. Any other was probably meant as a hook.
     let used = Hooks::new().script("qemu", "exec \"${0%/*}/vfio-teardown.sh\"; \"$0.d/run/main\"\n# not other.sh");
     let used =
         used.script("vfio-teardown.sh", "exit 0").script("qemu.d/run/main", "exit 0").script("other.sh", "exit 0");
@@ -105,7 +105,7 @@ fn directories_beside_libvirts_hooks_are_told_as_such_in_a_copy() {
     ] {
         assert!(checked.contains(line), "{checked}");
     }
-    // Where nothing is libvirt's, it looks like a `conf.d` that is misspelt; an event of that driver is vetoed in any case.
+    // Outside libvirt's directory it looks like a misspelt `conf.d`. An event of that driver is vetoed in any case.
     assert!(check("other").stdout.starts_with("FAILS    native DIR/other/conf: it is a directory"));
     let directory = hooks.path().join("src/hooks");
     let ran = hooks.ran(hooks.command("run").arg("--hooks").arg(directory).args(["conf", "web1", "start"]));

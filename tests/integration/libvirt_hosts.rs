@@ -1,4 +1,4 @@
-//! Two hosts that a guest migrates between, and a newer libvirt: Debian 13's, in a root of its own.
+//! Migrates a guest between two hosts, also with the newer libvirt of Debian 13 in a separate root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::libvirt::World;
 use crate::support::{skip, wait_until};
 
-/// What `scripts/libvirt-root` exits with where it can make none.
+/// The exit status of `scripts/libvirt-root` if it cannot create a root.
 const SKIPPED: i32 = 77;
 
 #[test]
@@ -43,7 +43,7 @@ fn libvirt_11_calls_hooks_and_reports_vetoes_as_libvirt_9_does() {
     migrates(&root);
 }
 
-/// The hooks of the new host see `migrate` first, may rewrite the document, and may refuse the guest.
+/// The hooks of the new host get `migrate` first. They may rewrite the document, and may refuse the guest.
 fn migrates(programs: &Path) {
     let (Some(from), Some(to)) = (World::with_hookvisor_of(programs), World::with_hookvisor_of(programs)) else {
         return;
@@ -73,7 +73,7 @@ fn migrates(programs: &Path) {
     assert_eq!((from.guests(), to.guests()), (vec!["web2".to_owned()], vec!["web1".to_owned()]), "web2 stays and runs");
 }
 
-/// A root with Debian 13's libvirt and QEMU. It is kept for the next run.
+/// A root with Debian 13's libvirt and QEMU, kept for the next run.
 fn debian_13() -> Option<PathBuf> {
     const NAME: &str = "libvirt 11";
     if std::env::var_os("HOOKVISOR_SLOW_TESTS").is_none() {

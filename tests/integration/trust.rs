@@ -89,7 +89,7 @@ fn the_parents_of_the_hooks_directory_must_be_trusted() {
     assert!(text.contains("cannot be trusted: the directory DIR/.theirs is owned by user 1234"), "{text}");
 }
 
-/// One round is enough: every fault is told, and one command mends them all.
+/// One round is enough: every fault is reported, and one command fixes them all.
 #[test]
 fn all_faults_are_told_at_once_with_the_command_that_mends_them() {
     if !needs_root("all_faults_are_told_at_once_with_the_command_that_mends_them") {
@@ -120,7 +120,7 @@ fn all_faults_are_told_at_once_with_the_command_that_mends_them() {
     };
     assert!(!mend(&text).contains("FAILS"));
 
-    // What is wrong below a directory that is not read is told as well.
+    // Faults below an unread directory are reported too.
     chown(hooks.path(), Some(SOMEBODY), None).unwrap();
     chown(hooks.path().join("test.d"), Some(SOMEBODY), None).unwrap();
     mode("test", 0o757);

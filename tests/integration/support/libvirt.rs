@@ -49,7 +49,7 @@ impl World {
         Self::of(Path::new("/"))
     }
 
-    /// One with the programs of another root.
+    /// A world with the programs of another root.
     pub(crate) fn of(programs: &Path) -> Option<Self> {
         if let Some(reason) = why_not(programs) {
             skip("a test against a real libvirtd", &reason);
@@ -67,7 +67,7 @@ impl World {
         }
         let (init, first) = begin(directory.path(), programs);
         let world = Self { directory, init, first, libvirtd: None };
-        // libvirt does not migrate a guest to a host that has its own number.
+        // libvirt does not migrate a guest to a host with the same UUID.
         let host = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
         let settings = format!("listen_tls = 0\nauth_unix_rw = \"none\"\nhost_uuid = \"{}\"\n", host.trim());
         world.file("etc/libvirt/libvirtd.conf", settings, 0o644);
@@ -280,13 +280,13 @@ fn why_not(programs: &Path) -> Option<String> {
 /// Starts the world's first process after the mounts. The number is this machine's.
 fn begin(directory: &Path, programs: &Path) -> (Child, u32) {
     let mut script = "set -e; read -r _mapped; mount --make-rprivate /; ip link set lo up; ".to_owned();
-    // Nor to one that has its own name.
+    // Nor to one with the same name.
     let _ = write!(script, "echo '{}' > /proc/sys/kernel/hostname; ", directory.file_name().unwrap().display());
     for (own, place) in OWN {
         let _ = write!(script, "mount --bind '{}' {place}; ", directory.join(own).display());
     }
     if programs != Path::new("/") {
-        // Programs and libraries of Debian are all below /usr.
+        // All programs and libraries of Debian are below /usr.
         let _ = write!(script, "mount --rbind '{}' /usr; ", programs.join("usr").display());
     }
     // The shell stays to reap orphans: libvirt waits for a guest until its process number is free.
