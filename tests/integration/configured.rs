@@ -101,7 +101,7 @@ fn directories_beside_libvirts_hooks_are_told_as_such_in_a_copy() {
     for line in [
         "ignored         DIR/vfio-teardown.sh is not a hook: DIR/qemu uses it\n",
         "ignored         DIR/qemu.d/run/main is not a hook: DIR/qemu uses it\n",
-        "MISTAKE         DIR/other.sh is not called: hooks are named for their driver, or lie in <driver>.d\n",
+        "MISTAKE         DIR/other.sh is not called: hooks are named after their driver, or are in <driver>.d\n",
     ] {
         assert!(checked.contains(line), "{checked}");
     }
