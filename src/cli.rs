@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 
-use self::streams::complain;
+use self::log::failed;
 
 /// Exit status when hookvisor itself fails, as opposed to a hook.
 const RUNTIME_FAILED: u8 = 125;
@@ -162,12 +162,6 @@ fn guarded(run: impl FnOnce() -> anyhow::Result<u8>) -> u8 {
 fn end_if_nothing_unwinds() {
     #[cfg(panic = "abort")]
     std::process::exit(STATUS_OF_FAILURE.load(Ordering::Relaxed).into());
-}
-
-/// Reports a failure of hookvisor itself.
-fn failed(why: &str) {
-    tracing::error!(target: log::REPORTED, "{why}");
-    complain(format!("hookvisor: {why}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -189,6 +189,16 @@ impl Config {
         }
     }
 
+    /// The defaults, and of an invalid file what hooks after a shutdown need: the hooks directory, if that can still be read.
+    #[must_use]
+    pub fn despite_errors(file: &Path) -> Self {
+        let mut config = Self::without(file);
+        if let Ok(Some(HooksAlone { hooks: Some(hooks) })) = trusted_toml::read(file, Trust::of_this_process()) {
+            config.hooks = beside(file, &hooks);
+        }
+        config
+    }
+
     /// Configures a runtime with these hooks, limits and conventions.
     pub fn runtime(&self) -> RuntimeBuilder {
         let builder = Runtime::builder(&self.hooks).limits(self.limits.clone()).confine_all(self.confine_all);
@@ -234,6 +244,12 @@ pub(crate) fn conventions(text: &str) -> Result<Vec<Convention>, String> {
 
 fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join(path)
+}
+
+/// The one key that is read from an invalid file. Others are ignored.
+#[derive(Deserialize)]
+struct HooksAlone {
+    hooks: Option<PathBuf>,
 }
 
 /// `confine = "all"`.

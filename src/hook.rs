@@ -4,6 +4,7 @@ mod acl;
 pub(crate) mod digest;
 pub(crate) mod discovery;
 mod dispatcher;
+mod env_file;
 pub(crate) mod error;
 mod fault;
 pub(crate) mod file;

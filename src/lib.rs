@@ -89,6 +89,7 @@ mod limits;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod observe;
+mod printable;
 mod pthread;
 mod record;
 mod report;
@@ -117,6 +118,7 @@ pub use hook::mode::Mode;
 pub use hook::skipped::Skipped;
 pub use hook::untrusted::Untrusted;
 pub use limits::Limits;
+pub use printable::{printable, printable_block, printable_line};
 pub use record::{Entries, Record, Recorded, RecordedChange, RecordedEvent, RecordedHook, RecordedSkip};
 pub use report::termination::Termination;
 pub use report::verdict::{Verdict, Veto};

@@ -92,7 +92,7 @@ pub(crate) fn finished(span: &Span, event: &Event, ended: &HookReport) {
                 hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
                 hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
             },
-            "Hook script {} succeeded{}", ended.title(driver), ended.remark()
+            "{}", ended.message(driver)
         );
     } else if !ended.decides {
         tracing::error!(
@@ -102,7 +102,7 @@ pub(crate) fn finished(span: &Span, event: &Event, ended: &HookReport) {
                 hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
             },
             "{} (the guest is already running, so this does not veto)",
-            String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
+            ended.message(driver)
         );
     } else {
         // Build the entry only if it is logged.
@@ -112,7 +112,7 @@ pub(crate) fn finished(span: &Span, event: &Event, ended: &HookReport) {
                 hookvisor.driver = driver, hookvisor.object = object, hookvisor.operation = operation,
                 hookvisor.hook = %hook, hookvisor.status = status, hookvisor.duration_us = duration_us
             },
-            "{}", String::from_utf8_lossy(&ended.entry(Some(driver)).unwrap_or_default())
+            "{}", ended.message(driver)
         );
     }
     span.record("hookvisor.termination", ended.termination.name()).record("hookvisor.status", status);

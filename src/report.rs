@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::hook::kind::Kind;
 use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
+use crate::printable::{printable, printable_block, printable_line};
 use crate::stage::Stage;
 
 /// The result of one hook.
@@ -56,23 +57,52 @@ pub struct HookReport {
 impl HookReport {
     /// The log entry of a failure, without a trailing newline; `None` for a success.
     ///
+    /// stderr is copied byte for byte. For a terminal, use [`shown_entry`](Self::shown_entry).
+    ///
     /// The wording follows the proposal that introduced hooks in libvirt, with the correct exit status.
     #[must_use]
     pub fn entry(&self, driver: Option<&str>) -> Option<Vec<u8>> {
+        self.entry_as(Form::AsWritten, driver)
+    }
+
+    /// The log entry of a failure, safe to show on a terminal: control characters of the hook's text are escaped as by
+    /// [`printable`](crate::printable()), and its lines after the first are indented.
+    #[must_use]
+    pub fn shown_entry(&self, driver: Option<&str>) -> Option<String> {
+        self.entry_as(Form::Shown, driver).map(text)
+    }
+
+    /// The message for the log, for a success too. Only its control characters are escaped: a log knows where a message ends.
+    pub(crate) fn message(&self, driver: &str) -> String {
+        let title = printable_line(&self.title(driver));
+        let succeeded = || match self.stderr.trim_ascii_end() {
+            // Without it, a shell's `unbound variable` is easily missed.
+            stderr if !stderr.is_empty() => {
+                format!("Hook script {title} succeeded and wrote to stderr: {}", printable(stderr))
+            }
+            _ => format!("Hook script {title} succeeded"),
+        };
+        self.entry_as(Form::Logged, Some(driver)).map_or_else(succeeded, text)
+    }
+
+    /// A sentence with the stderr of a hook that succeeded, safe to show; `None` if it wrote nothing or failed.
+    #[must_use]
+    pub fn remark(&self, driver: &str) -> Option<String> {
+        let stderr = self.stderr.trim_ascii_end();
+        if stderr.is_empty() || !self.termination.is_success() {
+            return None;
+        }
+        let title = printable_line(&self.title(driver));
+        Some(format!("Hook script {title} succeeded and wrote to stderr: {}", printable_block(stderr)))
+    }
+
+    fn entry_as(&self, form: Form, driver: Option<&str>) -> Option<Vec<u8>> {
         if self.termination.is_success() {
             return None;
         }
         let path = self.path.display().to_string();
         let failure = Self::failure(&self.termination.to_string(), self.termination.name(), &self.stderr);
-        Some(Self::words(&path, driver, &failure, &self.stderr, &self.notes, self.would_veto))
-    }
-
-    /// The stderr of a hook that succeeded, as the end of a sentence. Without it, a shell's `unbound variable` is easily missed.
-    pub(crate) fn remark(&self) -> String {
-        match self.stderr.trim_ascii_end() {
-            [] => String::new(),
-            stderr => format!(" and wrote to stderr: {}", String::from_utf8_lossy(stderr)),
-        }
+        Some(Self::words(form, &path, driver, &failure, &self.stderr, &self.notes, self.would_veto))
     }
 
     /// Whether it failed in [`Mode::Enforce`]. A cancelled call counts in any mode.
@@ -102,6 +132,7 @@ impl HookReport {
 
     /// The text of a log entry.
     pub(crate) fn words(
+        form: Form,
         path: &str,
         driver: Option<&str>,
         failure: &str,
@@ -110,18 +141,39 @@ impl HookReport {
         would_veto: bool,
     ) -> Vec<u8> {
         let what = if would_veto { "Hook script would have vetoed" } else { "Hook script execution failed" };
-        let mut entry = format!("{what}: Hook script {} {failure}", Self::titled(path, driver)).into_bytes();
+        let (title, failure) = (printable_line(&Self::titled(path, driver)), printable_line(failure));
+        let mut entry = format!("{what}: Hook script {title} {failure}").into_bytes();
         let stderr = stderr.trim_ascii_end();
         if !stderr.is_empty() {
             entry.extend_from_slice(b": ");
-            entry.extend_from_slice(stderr);
+            match form {
+                Form::AsWritten => entry.extend_from_slice(stderr),
+                Form::Logged => entry.extend_from_slice(printable(stderr).as_bytes()),
+                Form::Shown => entry.extend_from_slice(printable_block(stderr).as_bytes()),
+            }
         }
         for note in notes {
             entry.extend_from_slice(b"\n  note: ");
-            entry.extend_from_slice(note.as_bytes());
+            entry.extend_from_slice(printable(note.as_bytes()).as_bytes());
         }
         entry
     }
+}
+
+/// How a hook's stderr appears in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Byte for byte, for a program that reads it.
+    AsWritten,
+    /// Control characters are escaped.
+    Logged,
+    /// Control characters are escaped, and lines after the first are indented, so that none looks like one of hookvisor's.
+    Shown,
+}
+
+/// An entry that has only text in it.
+fn text(entry: Vec<u8>) -> String {
+    String::from_utf8(entry).unwrap_or_else(|error| printable(error.as_bytes()))
 }
 
 /// The decision for an event.
@@ -160,7 +212,8 @@ impl Decision {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Its [`Display`](fmt::Display) form is the text report: empty when nothing failed, otherwise an entry for each failure.
+/// Its [`Display`](fmt::Display) form is the text report: empty when nothing failed, otherwise an entry for each failure. It is
+/// safe to show: what could move a terminal's cursor is escaped.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
@@ -235,14 +288,18 @@ impl Report {
     }
 
     /// The text report: one or more lines per failure, empty if nothing failed. stderr is copied byte for byte and may not be
-    /// UTF-8.
+    /// UTF-8. For a terminal or a log, use the [`Display`](fmt::Display) form.
     #[must_use]
     pub fn to_text(&self) -> Vec<u8> {
+        self.text_as(Form::AsWritten)
+    }
+
+    fn text_as(&self, form: Form) -> Vec<u8> {
         let mut text = Vec::new();
         if let Some(why) = &self.refused {
-            text.extend_from_slice(format!("Hook script execution failed: {why}\n").as_bytes());
+            text.extend_from_slice(format!("Hook script execution failed: {}\n", printable_line(why)).as_bytes());
         }
-        for entry in self.hooks.iter().filter_map(|hook| hook.entry(Some(self.event.driver()))) {
+        for entry in self.hooks.iter().filter_map(|hook| hook.entry_as(form, Some(self.event.driver()))) {
             text.extend_from_slice(&entry);
             text.push(b'\n');
         }
@@ -252,6 +309,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(String::from_utf8_lossy(&self.to_text()).trim_end())
+        f.write_str(text(self.text_as(Form::Shown)).trim_end())
     }
 }

@@ -36,7 +36,7 @@ use crate::cancel::Cancel;
 use crate::convention::Conventions;
 use crate::convention::rules::Convention;
 use crate::event::Event;
-use crate::hook::discovery::{self, DirectoryStamp, Found, LoadError};
+use crate::hook::discovery::{self, DirectoryStamp, Findings, Found, LoadError};
 use crate::hook::file;
 use crate::hook::first;
 use crate::hook::skipped::Skipped;
@@ -45,6 +45,7 @@ use crate::hook::trust::Trust;
 use crate::hook::untrusted::Untrusted;
 use crate::limits::Limits;
 use crate::observe;
+use crate::printable::printable_line;
 use crate::record::Record;
 use crate::semaphore::Semaphore;
 
@@ -88,6 +89,8 @@ struct Shared {
     only_driver: Option<String>,
     known_drivers: Vec<String>,
     require_hooks: bool,
+    /// Why every start is refused.
+    refused: Option<String>,
     conventions: Conventions,
     first: Vec<(String, PathBuf)>,
     calls: Calls,
@@ -132,6 +135,7 @@ pub struct RuntimeBuilder {
     only_driver: Option<String>,
     known_drivers: Vec<String>,
     require_hooks: bool,
+    refused: Option<String>,
     conventions: Vec<Convention>,
     any_operation: bool,
     first: Vec<(String, PathBuf)>,
@@ -197,6 +201,16 @@ impl RuntimeBuilder {
     /// Vetoes a start event if its driver has no hooks. By default, it proceeds.
     pub fn require_hooks(mut self) -> Self {
         self.require_hooks = true;
+        self
+    }
+
+    /// Vetoes every start for this reason, such as a configuration that cannot be read. No start hook is called. Shutdown hooks
+    /// are, as far as they are found: a hooks directory that cannot be read is not an error then.
+    ///
+    /// A guest that [runs already](Event::guest_is_running) is not vetoed. The reason is in each report and in the
+    /// [record](Self::record).
+    pub fn refuse_starts(mut self, why: impl Into<String>) -> Self {
+        self.refused = Some(why.into());
         self
     }
 
@@ -343,6 +357,7 @@ impl RuntimeBuilder {
             only_driver: self.only_driver,
             known_drivers: self.known_drivers,
             require_hooks: self.require_hooks,
+            refused: self.refused,
             conventions,
             first: self.first,
             calls: self.calls,
@@ -402,6 +417,7 @@ impl Runtime {
             only_driver: None,
             known_drivers: Vec::new(),
             require_hooks: false,
+            refused: None,
             conventions: Vec::new(),
             any_operation: false,
             first: Vec::new(),
@@ -500,7 +516,10 @@ impl Shared {
     /// Loads the hooks directory. `None` if it changed meanwhile: the result could mix the old and the new contents.
     fn load(&self) -> Result<Option<HookSet>, LoadError> {
         let only = self.only_driver.as_deref();
-        let mut findings = discovery::find(&self.directory, only, self.trust)?;
+        let mut findings = match discovery::find(&self.directory, only, self.trust) {
+            Err(_) if self.refused.is_some() => Findings::default(),
+            found => found?,
+        };
         first::find(&self.first, only, self.trust, &mut findings);
         let mut found = Vec::new();
         for (driver, hooks) in findings.drivers {
@@ -551,6 +570,9 @@ impl Shared {
     /// Why an event is refused before any hook is called.
     fn refusal(&self, event: &Event, hooks: &HookSet) -> Option<String> {
         let driver = event.driver();
+        if self.refused.is_some() {
+            return self.refused.clone();
+        }
         if let Some(only) = self.only_driver.as_ref().filter(|only| *only != driver) {
             return Some(format!("only the hooks of driver {only} are loaded, not those of {driver}"));
         }
@@ -584,6 +606,7 @@ fn log_what_will_not_run(set: &HookSet) {
         match &hook.loaded {
             Loaded::Ready(_) => tracing::debug!(target: "hookvisor::loaded", "hook {path} is loaded"),
             Loaded::Broken(why) => {
+                let why = printable_line(&why.to_string());
                 tracing::warn!(target: "hookvisor::broken", "hook {path} cannot be run and fails when it is called: {why}");
             }
             // Masked on purpose, so this is no warning.

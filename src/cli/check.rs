@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Parser;
-use hookvisor::{Config, HookState, Inventory};
+use hookvisor::{Config, HookState, Inventory, printable};
 use serde::Serialize;
 
 use super::installed::Installed;
@@ -58,7 +58,7 @@ pub(super) fn check(args: Args) -> anyhow::Result<u8> {
     findings.problems.dedup();
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&Checked { inventory: &inventory, findings: &findings })? + "\n",
-        Format::Text => text(&inventory, &findings),
+        Format::Text => printable(text(&inventory, &findings).as_bytes()),
     };
     print(text.as_bytes())?;
     let is_broken = count(&inventory, HookState::Broken) > 0;

@@ -8,13 +8,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use hookvisor::{Config, Event, LIBVIRT_DRIVERS, RuntimeBuilder};
+use hookvisor::{Config, Decision, Event, LIBVIRT_DRIVERS, RuntimeBuilder};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
 use super::interrupt::Interrupts;
 use super::layout::Layout;
-use super::streams::{complain, document, texts, unbuffered};
+use super::streams::{complain, document, lines, texts, unbuffered};
 use super::{log, record};
 
 /// The argument that the launcher passes before its own name.
@@ -46,11 +46,52 @@ impl DriverLink {
     /// Runs the hooks for libvirt's event and returns the exit status.
     pub(super) fn run(&self, arguments: Vec<OsString>) -> anyhow::Result<u8> {
         self.refuse_loop()?;
-        let config = Config::read(&self.layout.config())?;
+        let file = self.layout.config();
+        let (config, mut fault) = match Config::read(&file) {
+            Ok(config) => (config, None),
+            Err(error) => (Config::despite_errors(&file), Some(error.to_string())),
+        };
         log::as_configured(config.log.as_ref());
         let event = self.event(&texts(arguments.into_iter())?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
-        let record = record::of(&self.layout, &config).map(|record| record.caller("libvirt"));
+        let builder = self.builder(&config, &interrupts);
+        let built = match &fault {
+            None => builder.clone().build().inspect_err(|error| fault = Some(error.to_string())).ok(),
+            Some(_) => None,
+        };
+        let runtime = match (built, &fault) {
+            (Some(runtime), _) => runtime,
+            (None, why) => builder.refuse_starts(why.clone().unwrap_or_default()).build()?,
+        };
+        #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+        if runtime.lacks_compiled_code() {
+            super::full::take_over(event.document());
+        }
+        let mut report = runtime.run(&event);
+        // The process is about to exit: dropping the runtime would only cost time.
+        std::mem::forget(runtime);
+        interrupts.release()?;
+        let mut status = report.exit_status();
+        if let Some(why) = fault {
+            log::failed(&why);
+            report.refused = None;
+            if report.decision == Decision::Notified {
+                // The fault is reported and recorded, and every hook was told.
+                status = report.exit_status();
+            }
+        }
+        // libvirt puts this into its own error, which virsh shows on a terminal.
+        complain(lines(report.to_string()).as_bytes());
+        if let Some(document) = &report.document {
+            let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));
+            handed.context("the new document could not be written to libvirt")?;
+        }
+        interrupts.obey()?;
+        Ok(status)
+    }
+
+    fn builder(&self, config: &Config, interrupts: &Interrupts) -> RuntimeBuilder {
+        let record = record::of(&self.layout, config).map(|record| record.caller("libvirt"));
         let runtime =
             config.runtime().only_driver(self.driver).any_operation().cancel(&interrupts.cancel).for_one_event();
         let runtime = record.into_iter().fold(runtime, RuntimeBuilder::record);
@@ -58,27 +99,12 @@ impl DriverLink {
         let runtime = kept.into_iter().fold(runtime, |runtime, path| runtime.run_first(self.driver, path));
         #[cfg(feature = "wasm")]
         let runtime = {
-            let cache = config.cache.or_else(|| self.layout.cache());
+            let cache = config.cache.clone().or_else(|| self.layout.cache());
             CacheArgs::at(cache).when_needed().into_iter().fold(runtime, RuntimeBuilder::cache)
         };
         #[cfg(feature = "compiler")]
         let runtime = runtime.compiler(hookvisor::Compiler::this_program());
-        let runtime = runtime.build()?;
-        #[cfg(all(feature = "wasm", not(feature = "compiler")))]
-        if runtime.lacks_compiled_code() {
-            super::full::take_over(event.document());
-        }
-        let report = runtime.run(&event);
-        // The process is about to exit: dropping the runtime would only cost time.
-        std::mem::forget(runtime);
-        interrupts.release()?;
-        complain(&report.to_text());
-        if let Some(document) = &report.document {
-            let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));
-            handed.context("the new document could not be written to libvirt")?;
-        }
-        interrupts.obey()?;
-        Ok(report.exit_status())
+        runtime
     }
 
     /// Refuses a kept hook that links back to hookvisor, which would recurse forever.

@@ -11,7 +11,7 @@ use super::cache::CacheArgs;
 use super::interrupt::Interrupts;
 use super::layout::Layout;
 use super::log;
-use super::streams::{complain, document, print, texts};
+use super::streams::{complain, complain_of, document, pass_on, texts};
 
 /// Run one hook file, native or wasm, with any arguments
 #[derive(Debug, Parser)]
@@ -80,15 +80,13 @@ fn run(args: Args, config: Config) -> anyhow::Result<u8> {
         super::full::take_over(&document);
     }
     interrupts.release()?;
-    if let Some(mut entry) = ended.entry(None) {
-        entry.push(b'\n');
-        complain(&entry);
-    }
+    let entry = || ended.entry(None).map(|entry| [entry, b"\n".to_vec()].concat()).unwrap_or_default();
+    complain_of(entry, || ended.shown_entry(None).unwrap_or_default());
     if ended.stdout_dropped > 0 {
         let note = format!("hookvisor: {} more bytes of its standard output were dropped\n", ended.stdout_dropped);
         complain(note.as_bytes());
     }
-    print(&ended.stdout)?;
+    pass_on(&ended.stdout)?;
     interrupts.obey()?;
     Ok(ended.termination.exit_status())
 }

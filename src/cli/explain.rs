@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{ExplainedHook, Explanation, HookState, Mode};
+use hookvisor::{ExplainedHook, Explanation, HookState, Mode, printable};
 
 use super::installed::Installed;
 use super::list::kind;
@@ -34,7 +34,7 @@ pub(super) fn explain(args: Args) -> anyhow::Result<u8> {
     let explanation = Installed::of(args.hooks)?.builder()?.search_path(SERVICE_PATH).explain(&event)?;
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",
-        Format::Text => text(&explanation),
+        Format::Text => printable(text(&explanation).as_bytes()),
     };
     print(text.as_bytes())?;
     Ok(0)

@@ -29,7 +29,7 @@ impl Installed {
 
     /// Uses the defaults instead of an invalid configuration. Options override them.
     pub(super) fn without_config(args: HooksArgs) -> Self {
-        let config = Config::without(&args.config);
+        let config = Config::despite_errors(&args.config);
         Self::with(args, config)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::Parser;
-use hookvisor::{HookInfo, HookState, Inventory, Kind, LoadError, Mode, Runtime};
+use hookvisor::{HookInfo, HookState, Inventory, Kind, LoadError, Mode, Runtime, printable};
 
 use super::installed::Installed;
 use super::options::{Format, HooksArgs, SERVICE_PATH};
@@ -27,7 +27,10 @@ pub(super) fn list(args: Args) -> anyhow::Result<u8> {
     let inventory = runtime.inventory();
     let text = match args.format {
         Format::Json => json(&inventory)?,
-        Format::Text => text(&inventory) + &untrusted.map(|note| format!("note: {note}\n")).unwrap_or_default(),
+        Format::Text => {
+            let note = untrusted.map(|note| format!("note: {note}\n")).unwrap_or_default();
+            printable((text(&inventory) + &note).as_bytes())
+        }
     };
     print(text.as_bytes())?;
     Ok(0)

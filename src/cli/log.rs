@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use hookvisor::{LogConfig, LogLevel, LogTo};
+use hookvisor::{LogConfig, LogLevel, LogTo, printable_block, printable_line};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
@@ -24,13 +24,19 @@ use tracing_subscriber::{Layer, registry};
 use super::streams::complain;
 
 /// Target of messages that go to standard error in any case: a log on standard error skips them.
-pub(super) const REPORTED: &str = "hookvisor::reported";
+const REPORTED: &str = "hookvisor::reported";
 
 /// Target of errors from writing the record of events.
 const RECORD: &str = "hookvisor::record";
 
 /// Target of vetoes: the failed hook's own line already reports them.
 const VETOED: &str = "hookvisor::vetoed";
+
+/// Reports a failure of hookvisor itself.
+pub(super) fn failed(why: &str) {
+    tracing::error!(target: REPORTED, "{why}");
+    complain(format!("hookvisor: {why}\n").as_bytes());
+}
 
 /// Logs to standard error at the level of HOOKVISOR_LOG. Without that variable and with `by_default`, logs the warnings
 /// that the event's report does not contain.
@@ -149,13 +155,11 @@ where
         let mut text = EventText::default();
         event.record(&mut text);
         match self {
-            Self::Message => write!(writer, "hookvisor: {}", text.message)?,
+            Self::Message => write!(writer, "hookvisor: {}", printable_block(text.message.as_bytes()))?,
             Self::Line => {
                 SystemTime.format_time(&mut writer)?;
                 write!(writer, " {}{} ", event.metadata().level(), text.fields)?;
-                for c in text.message.trim_end().chars() {
-                    if c.is_control() { write!(writer, "{}", c.escape_default())? } else { writer.write_char(c)? }
-                }
+                writer.write_str(&printable_line(text.message.trim_end()))?;
             }
         }
         writeln!(writer)
@@ -175,11 +179,12 @@ impl Visit for EventText {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let plain = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+        let plain = |c: char| !c.is_whitespace() && c != '"' && c != '=';
+        let is_plain = !value.is_empty() && value.chars().all(plain) && printable_line(value) == value;
         // Writing to a string does not fail.
         let _ = match field.name().trim_start_matches("hookvisor.") {
             "message" => self.message.write_str(value),
-            name if !value.is_empty() && value.chars().all(plain) => write!(self.fields, " {name}={value}"),
+            name if is_plain => write!(self.fields, " {name}={value}"),
             name => write!(self.fields, " {name}={value:?}"),
         };
     }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use hookvisor::{HookReport, Record, Report, RuntimeBuilder};
+use hookvisor::{Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
 use super::options::{EventArgs, Format, HooksArgs, duration};
-use super::streams::{complain, document, print};
+use super::streams::{complain, complain_of, document, pass_on, print};
 
 /// Run the hooks for one event; the document is read from standard input
 #[derive(Debug, Parser)]
@@ -78,12 +78,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         }
         Format::Text => {
             if args.verbose {
-                complain(&remarks(&report));
+                let remarks = report.hooks.iter().filter_map(|hook| hook.remark(report.event.driver()));
+                remarks.for_each(|remark| complain(format!("{remark}\n").as_bytes()));
             }
-            complain(&report.to_text());
+            complain_of(|| report.to_text(), || report.to_string());
             show_stdout(&report, args.stdout)?;
             if let Some(document) = &report.document {
-                print(document)?;
+                pass_on(document)?;
             }
         }
     }
@@ -98,7 +99,7 @@ fn show_stdout(report: &Report, is_wanted: bool) -> anyhow::Result<()> {
     }
     for hook in &report.hooks {
         if is_wanted {
-            print(&hook.stdout)?;
+            pass_on(&hook.stdout)?;
         }
         if hook.stdout_dropped > 0 && (is_wanted || report.failures().next().is_some()) {
             let (path, dropped) = (hook.path.display(), hook.stdout_dropped);
@@ -118,17 +119,6 @@ fn note_stdout(report: &mut Report) {
     for hook in report.hooks.iter_mut().filter(|hook| hook.stdout_dropped > 0) {
         hook.notes.push(format!("wrote {} bytes to stdout, which nobody reads", hook.stdout_dropped));
     }
-}
-
-/// The stderr of the hooks that succeeded.
-fn remarks(report: &Report) -> Vec<u8> {
-    let succeeded = report.hooks.iter().filter(|hook| hook.termination.is_success() && !hook.stderr.is_empty());
-    let remark = |hook: &HookReport| {
-        let title = hook.title(report.event.driver());
-        let beginning = format!("Hook script {title} succeeded and wrote to stderr: ");
-        [beginning.as_bytes(), hook.stderr.trim_ascii_end(), b"\n"].concat()
-    };
-    succeeded.flat_map(remark).collect()
 }
 
 /// Exits with the message and the usage of `run`, like a clap error.

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 
 use anyhow::Context;
+use hookvisor::printable;
 
 /// The arguments as UTF-8, which hooks require.
 pub(super) fn texts(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<Vec<String>> {
@@ -37,9 +38,31 @@ pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Writes to standard error. If that fails, only the exit status reports the problem.
+/// Writes what a hook wrote to standard output: byte for byte, but escaped where it would reach a terminal.
+pub(super) fn pass_on(bytes: &[u8]) -> anyhow::Result<()> {
+    if io::stdout().is_terminal() { print(printable(bytes).as_bytes()) } else { print(bytes) }
+}
+
+/// Writes an entry about hooks to standard error: with their bytes, or safe to show where that is a terminal.
+pub(super) fn complain_of(bytes: impl FnOnce() -> Vec<u8>, shown: impl FnOnce() -> String) {
+    if io::stderr().is_terminal() { complain(lines(shown()).as_bytes()) } else { complain(&bytes()) }
+}
+
+/// Text with a newline at its end, unless it is empty.
+pub(super) fn lines(mut text: String) -> String {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes to standard error, escaped where that is a terminal. If that fails, only the exit status reports the problem.
 pub(super) fn complain(bytes: &[u8]) {
-    let _ = io::stderr().write_all(bytes);
+    if io::stderr().is_terminal() {
+        let _ = io::stderr().write_all(printable(bytes).as_bytes());
+    } else {
+        let _ = io::stderr().write_all(bytes);
+    }
 }
 
 /// The stream as a file: the standard library's streams hide EBADF, as if the stream were empty.

@@ -3,6 +3,7 @@
 pub(crate) mod grants;
 mod table;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
 use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant};
+use super::env_file;
 use super::error::LaunchError;
 use super::mode::Mode;
 use super::pattern::Pattern;
@@ -38,6 +40,9 @@ pub(crate) struct Settings {
     pub(crate) sha256: Option<String>,
     #[serde(default, deserialize_with = "environment")]
     pub(crate) env: Vec<(String, String)>,
+    /// A file with more variables, which may be secret.
+    #[serde(default, deserialize_with = "optional_path")]
+    env_file: Option<PathBuf>,
     #[serde(default)]
     pub(crate) mode: Mode,
     /// `false`: the hook is not called at all.
@@ -87,14 +92,28 @@ impl Settings {
 
     /// Whether the settings grant the hook anything on the host.
     pub(crate) fn has_grants(&self) -> bool {
-        self.state || !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty())
+        let has_tables = !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty());
+        self.state || self.env_file.is_some() || has_tables
     }
 
     pub(crate) fn remove_grants(&mut self) {
         self.state = false;
+        self.env_file = None;
         self.directories.clear();
         self.commands.clear();
         self.connections.clear();
+    }
+
+    /// The variables that the settings add to the hook's environment. `env_file` is read each time.
+    pub(crate) fn environment(&self, trust: Trust) -> Result<Cow<'_, [(String, String)]>, LaunchError> {
+        let Some(path) = &self.env_file else { return Ok(Cow::Borrowed(&self.env)) };
+        let refused = |why| LaunchError::Refused(format!("its `env_file` {}: {why}", path.display()));
+        let mut environment = env_file::read(path, trust).map_err(refused)?;
+        if let Some((name, _)) = self.env.iter().find(|(name, _)| environment.iter().any(|(other, _)| name == other)) {
+            return Err(refused(format!("{name} is in `env` too: remove one of the two")));
+        }
+        environment.extend_from_slice(&self.env);
+        Ok(Cow::Owned(environment))
     }
 
     /// Rejects keys that apply only to confined hooks if the native hook is not confined.
@@ -133,6 +152,7 @@ impl Settings {
     /// What the grants let the hook do, in words.
     pub(crate) fn may(&self) -> Vec<String> {
         let variables = self.env.iter().map(|(name, _)| format!("see the variable {name}"));
+        let secret = self.env_file.iter().map(|file| format!("see the variables in {}", file.display()));
         let memory = self.memory.iter().map(|memory| format!("use {memory} of memory"));
         let processes = self.processes.iter().map(|processes| format!("run {processes} processes"));
         let files = self.files.iter().map(|files| format!("open {files} files"));
@@ -146,7 +166,14 @@ impl Settings {
         });
         let connections = self.connections.iter().map(ToString::to_string);
         let confined = (self.confine == Some(true)).then(|| "nothing else (confined)".to_owned());
-        variables.chain(limits).chain(directories).chain(commands).chain(connections).chain(confined).collect()
+        variables
+            .chain(secret)
+            .chain(limits)
+            .chain(directories)
+            .chain(commands)
+            .chain(connections)
+            .chain(confined)
+            .collect()
     }
 }
 
@@ -162,6 +189,10 @@ pub(crate) fn file_name(hook: &Path) -> PathBuf {
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     Time::deserialize(deserializer).map(|Time(time)| Some(time))
+}
+
+fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    grants::absolute(deserializer).map(Some)
 }
 
 fn environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, String)>, D::Error> {
@@ -192,8 +223,12 @@ mod tests {
     #[test]
     fn a_mistake_is_reported_with_its_line() {
         assert!(
-            error("timeout = \"5s\"\ntimeuot = \"5s\"\n")
-                .starts_with("line 2: unknown field `timeuot`, expected one of")
+            error("zeitgrenze = \"5s\"\ntimeuot = \"5s\"\n")
+                .starts_with("line 1: unknown field `zeitgrenze`, expected one of")
+        );
+        assert_eq!(
+            error("timeout = \"5s\"\ntimeuot = \"5s\"\n"),
+            "line 2: unknown field `timeuot`: is `timeout` meant?"
         );
         assert_eq!(
             error("timeout = \"0s\""),

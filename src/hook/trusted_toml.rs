@@ -43,5 +43,17 @@ fn unread(error: &io::Error) -> String {
 pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
-    format!("{line}{}", error.message().replace('\n', "; "))
+    format!("{line}{}", nearest(error.message()).unwrap_or_else(|| error.message().replace('\n', "; ")))
+}
+
+/// More keys than this are not read through: the one that is probably meant stands for them.
+const LISTED: usize = 12;
+
+/// The text for a misspelt key, if there are many keys and one of them is like it.
+fn nearest(message: &str) -> Option<String> {
+    let (unknown, keys) = message.strip_prefix("unknown field `")?.split_once("`, expected one of ")?;
+    let keys: Vec<&str> = keys.split(", ").map(|key| key.trim_matches('`')).collect();
+    let distance = |key: &&&str| strsim::osa_distance(unknown, key);
+    let near = keys.iter().min_by_key(distance).filter(|key| distance(key) <= 2)?;
+    (keys.len() > LISTED).then(|| format!("unknown field `{unknown}`: is `{near}` meant?"))
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::Capture;
 use crate::report::termination::Termination;
-use crate::report::{HookReport, Report};
+use crate::report::{Form, HookReport, Report};
 
 /// The recorded part of a hook's stderr: half from the start and half from the end.
 const STDERR: usize = 8 << 10;
@@ -149,7 +149,7 @@ impl RecordedEvent {
     }
 
     /// The text report, in the same words as at the time of the event. Empty if nothing failed. The middle of a long
-    /// stderr is missing.
+    /// stderr is missing. It is safe to show, like the [`Display`](std::fmt::Display) form of a [`Report`].
     #[must_use]
     pub fn to_text(&self) -> String {
         let refused = self.refused.iter().map(|why| format!("Hook script execution failed: {why}\n"));
@@ -157,7 +157,8 @@ impl RecordedEvent {
             let failure = hook.failure.as_deref().unwrap_or_default();
             let (stderr, would_veto) = (hook.stderr.as_bytes(), hook.verdict.is_some());
             let failure = HookReport::failure(failure, &hook.termination, stderr);
-            let entry = HookReport::words(&hook.path, Some(&self.driver), &failure, stderr, &hook.notes, would_veto);
+            let driver = Some(self.driver.as_str());
+            let entry = HookReport::words(Form::Shown, &hook.path, driver, &failure, stderr, &hook.notes, would_veto);
             String::from_utf8_lossy(&entry).into_owned() + "\n"
         });
         refused.chain(entries).collect()

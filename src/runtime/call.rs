@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::hook::error::LaunchError;
 use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
+use crate::hook::trust::Trust;
 use crate::limits::{Deadline, Expired, Limits};
 use crate::observe;
 use crate::report::termination::Termination;
@@ -340,20 +341,21 @@ pub(super) fn hook(
         };
     }
     let _in_flight = observe::started(&hook.path);
+    let environment = hook.settings.environment(Trust::of_this_process());
     let call = Call {
         path: &hook.path,
         hook: &hook.path,
         arguments,
         stdin,
-        env: &hook.settings.env,
+        env: environment.as_deref().unwrap_or_default(),
         deadline: start(timeout, options.limits.slow),
         limits: options.limits,
         keep_stdout,
     };
-    let outcome = match &hook.loaded {
-        Loaded::Ready(program) => program.run(&call),
-        Loaded::Broken(why) => Err(why.clone()),
-        Loaded::Skipped(why) => Err(LaunchError::Refused(why.clone())),
+    let outcome = match (&hook.loaded, &environment) {
+        (Loaded::Ready(program), Ok(_)) => program.run(&call),
+        (Loaded::Broken(why), _) | (Loaded::Ready(_), Err(why)) => Err(why.clone()),
+        (Loaded::Skipped(why), _) => Err(LaunchError::Refused(why.clone())),
     };
     let duration = call.deadline.elapsed();
     let of_call = options.within.map(|(_, time)| time).filter(|_| timeout < limit);

@@ -11,6 +11,7 @@ use crate::hook::kind::Kind;
 use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::limits::Limits;
+use crate::printable::printable_line;
 use crate::serialize;
 
 /// The contents of a hooks directory.
@@ -115,7 +116,8 @@ impl Inventory {
 pub(super) fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
     let (state, reason) = match &hook.loaded {
         Loaded::Ready(_) => (HookState::Ready, None),
-        Loaded::Broken(why) => (HookState::Broken, Some(why.to_string())),
+        // It can quote the hook, such as the names that a module imports.
+        Loaded::Broken(why) => (HookState::Broken, Some(printable_line(&why.to_string()))),
         Loaded::Skipped(why) => (HookState::Skipped, Some(why.clone())),
     };
     HookInfo {

@@ -88,7 +88,9 @@ impl Loader<'_> {
             }
             Ok(mut settings) => {
                 notes.extend(self.refuse_grants(&path, &mut settings));
-                let loaded = self.make_ready(file, &settings).map_or_else(Loaded::Broken, Loaded::Ready);
+                // Each call reads the variables again. A fault is found before the first.
+                let loaded = settings.environment(self.trust).and_then(|_| self.make_ready(file, &settings));
+                let loaded = loaded.map_or_else(Loaded::Broken, Loaded::Ready);
                 (settings, loaded)
             }
             Err(why) => (Settings::default(), Loaded::Broken(why)),

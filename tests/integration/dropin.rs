@@ -84,6 +84,15 @@ fn all_hooks_run_and_the_first_failure_is_the_exit_status() {
     }
 }
 
+/// libvirt puts it into its own error, which virsh shows on a terminal.
+#[test]
+fn what_libvirt_quotes_is_escaped() {
+    let root = Root::new().hook("qemu", "printf 'up\\033[1A\\nHook script execution failed: forged' >&2; exit 1");
+    let report = "Hook script execution failed: Hook script ROOT/etc/hookvisor/hooks/qemu failed with error code 1: \
+                  up\\u{1b}[1A\n    Hook script execution failed: forged\n";
+    assert_eq!(root.call("prepare"), said(1, "", report));
+}
+
 #[test]
 fn standard_output_is_for_a_filters_document_alone() {
     let root = Root::new().hook("qemu.d/10-a", "sed 's/domain/&  /'; echo a remark >&2");
@@ -134,6 +143,51 @@ fn a_failure_of_hookvisor_itself_is_a_veto() {
     for called in [few, newline, not_text] {
         assert_eq!((called.status.code(), called.stdout.as_slice()), (Some(125), &b""[..]));
         assert!(called.stderr.starts_with(b"hookvisor: "), "{}", String::from_utf8_lossy(&called.stderr));
+    }
+}
+
+/// A guest has stopped: its hooks are told whatever is wrong with hookvisor.
+#[test]
+fn a_shutdown_is_told_although_hookvisor_cannot_be_configured() {
+    let told = "echo \"$2\" >> \"${0%/*}/../told\"";
+    let calls = |root: &Root, status: i32, fault: &str| {
+        for operation in ["stopped", "release"] {
+            let (ended, stdout, stderr) = root.call(operation);
+            assert_eq!((ended, stdout.as_str()), (status, ""), "{stderr}");
+            assert!(stderr.starts_with(&format!("hookvisor: {fault}")), "{stderr}");
+        }
+        fs::read_to_string(root.path("etc/hookvisor/told")).unwrap_or_default()
+    };
+    let unknown = "the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: unknown field `hook`";
+    let both = "stopped\nrelease\n";
+    assert_eq!(calls(&Root::new().hook("qemu", told).config("hook = '/srv'"), 0, unknown), both);
+    assert_eq!(calls(&Root::new().hook("qemu", &format!("{told}; exit 3")).config("hook = '/srv'"), 3, unknown), both);
+    // The file names another hooks directory, and can be read as far as that.
+    let root = Root::new().config("hook = '/srv'\nhooks = 'elsewhere'\n").hook("../elsewhere/qemu", told);
+    assert_eq!(calls(&root, 0, unknown), both);
+    let not_toml = "the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: ";
+    assert_eq!(calls(&Root::new().hook("qemu", told).config("hooks = ["), 0, not_toml), both);
+    let gone = "there is no hooks directory ROOT/etc/hookvisor/elsewhere";
+    assert_eq!(calls(&Root::new().hook("qemu", told).config("hooks = 'elsewhere'"), 0, gone), "");
+}
+
+#[test]
+fn a_fault_of_hookvisor_s_own_is_recorded() {
+    if !needs_root("dropin::a_fault_of_hookvisor_s_own_is_recorded") {
+        return;
+    }
+    for config in ["hook = '/srv'", "hooks = 'elsewhere'"] {
+        let root = Root::new().hook("qemu", "exit 0").config(config);
+        let statuses = ["prepare", "reconnect", "stopped"].map(|operation| root.call(operation).0);
+        assert_eq!(statuses, [125, 0, 0]);
+        let record = fs::read_to_string(root.path("var/log/hookvisor/history.jsonl")).unwrap();
+        let entries: Vec<serde_json::Value> = record.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let decisions: Vec<_> = entries.iter().map(|entry| entry["decision"].as_str().unwrap()).collect();
+        assert_eq!(decisions, ["vetoed", "proceed", "notified"]);
+        for entry in &entries {
+            let why = entry["refused"].as_str().unwrap();
+            assert!(why.contains("the configuration ") || why.contains("hooks directory"), "{entry}");
+        }
     }
 }
 

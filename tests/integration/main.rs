@@ -26,6 +26,7 @@ mod daemon;
 mod disable;
 mod dropin;
 mod embedding;
+mod env_file;
 mod explain;
 mod faults;
 #[cfg(feature = "compiler")]
@@ -55,6 +56,7 @@ mod parity;
 mod ported;
 #[cfg(all(feature = "wasm", not(feature = "compiler")))]
 mod precompiled;
+mod printed;
 mod progress;
 #[cfg(feature = "compiler")]
 mod public_api;

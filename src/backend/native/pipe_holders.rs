@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::printable::printable_line;
+
 /// The maximum number of named processes.
 const NAMED: usize = 3;
 /// The limit for the search, since the hook has ended and a machine may have many processes.
@@ -23,7 +25,8 @@ pub(super) fn of_pipe(pipe: BorrowedFd<'_>) -> Vec<String> {
     others
         .take(NAMED)
         .map(|pid| match fs::read_to_string(format!("/proc/{pid}/comm")) {
-            Ok(name) => format!("{} (pid {pid})", name.trim_end()),
+            // A process chooses its name.
+            Ok(name) => format!("{} (pid {pid})", printable_line(name.trim_end())),
             Err(_) => format!("pid {pid}"),
         })
         .collect()

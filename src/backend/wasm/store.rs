@@ -14,6 +14,7 @@ use super::listing::Listings;
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
 use crate::capture::Capture;
+use crate::printable::printable;
 
 /// Instances, tables and memories of one call. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
@@ -108,7 +109,7 @@ impl StoreData {
         if self.messages > LOG_MESSAGES {
             return;
         }
-        let (hook, message) = (self.hook.display(), String::from_utf8_lossy(message));
+        let (hook, message) = (self.hook.display(), printable(message));
         match level {
             0 | 1 => tracing::error!(target: "hookvisor::guest", "{hook}: {message}"),
             2 => tracing::warn!(target: "hookvisor::guest", "{hook}: {message}"),

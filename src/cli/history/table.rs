@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use hookvisor::{Recorded, RecordedChange, RecordedEvent};
+use hookvisor::{Recorded, RecordedChange, RecordedEvent, printable_line as plain};
 
 use super::when::local;
 
@@ -48,7 +48,7 @@ fn event(event: &RecordedEvent, all: bool) -> String {
                 writeln!(text, "  {:<10} {:<6} {}: {}", "skipped", "", plain(&skipped.path), plain(&skipped.reason));
         }
     }
-    for line in plain(&event.to_text()).lines() {
+    for line in event.to_text().lines() {
         let _ = writeln!(text, "  {line}");
     }
     text
@@ -73,15 +73,6 @@ pub(super) fn duration(micros: u64) -> String {
     }
 }
 
-/// A hook's text without characters that control a terminal.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' { plain.extend(c.escape_default()) } else { plain.push(c) }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,10 +81,5 @@ mod tests {
     fn durations_have_a_unit_that_suits_them() {
         let shown = [7, 1_180, 12_400, 999_000, 5_250_000, 600_000_000].map(duration);
         assert_eq!(shown, ["7 µs", "1.2 ms", "12 ms", "999 ms", "5.2 s", "10 min"]);
-    }
-
-    #[test]
-    fn a_hooks_words_do_not_move_the_cursor() {
-        assert_eq!(plain("one\n\ttwo \u{1b}[2K √"), "one\n\ttwo \\u{1b}[2K √");
     }
 }

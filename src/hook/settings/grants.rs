@@ -17,4 +17,5 @@ pub(crate) use self::lines::lines_to_grant;
 #[cfg(feature = "wasm")]
 pub(crate) use self::lines::lines_to_grant_directory;
 pub(crate) use self::names::Names;
+pub(super) use self::paths::absolute;
 pub(crate) use self::stdin::{LONGEST_STDIN, Refusal};

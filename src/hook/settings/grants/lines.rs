@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::printable::is_unsafe;
+
 /// The grant for a refused command, for its note: three lines of TOML, whatever the guest asked for.
 pub(crate) fn lines_to_grant(program: &Path, arguments: &[String]) -> String {
     // Only this argument, even if its text is a pattern.
@@ -27,7 +29,7 @@ pub(super) fn quoted(text: &str) -> String {
     let escaped = text.chars().map(|c| match c {
         '"' | '\\' => format!("\\{c}"),
         '\n' => "\\n".to_owned(),
-        c if c.is_control() => format!("\\u{:04X}", u32::from(c)),
+        c if c.is_control() || is_unsafe(c) => format!("\\u{:04X}", u32::from(c)),
         c => c.to_string(),
     });
     format!("\"{}\"", escaped.collect::<String>())
