@@ -227,6 +227,24 @@ typedef struct {
      * shell, until it is closed.
      */
     int end_with_host;
+    /**
+     * The drivers that there are, and NULL after the last; a start of any other driver is vetoed, so that a misspelt name is found.
+     * NULL for any driver.
+     */
+    const char *const *known_drivers;
+    /**
+     * A program that compiles WebAssembly hooks in a process of its own, with limits on its time and memory: the path of a
+     * `hookvisor` of this library's version. NULL to compile in this process.
+     */
+    const char *compiler;
+    /**
+     * Not 0: holds every native hook to what its settings grant, as `confine = true` there does.
+     */
+    int confine_all;
+    /**
+     * Not 0: vetoes a start if its driver has no hooks.
+     */
+    int require_hooks;
 } hookvisor_options;
 
 /**

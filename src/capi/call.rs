@@ -50,8 +50,8 @@ pub(super) enum Failure {
     #[error("a hook rewrote the document: pass `report` to get it")]
     DocumentUnseen,
     #[cfg(not(feature = "wasm"))]
-    #[error("remove `options.cache`: this library was built without WebAssembly")]
-    NoCache,
+    #[error("remove `{0}`: this library was built without WebAssembly")]
+    NoWasm(&'static str),
     #[cfg(feature = "wasm")]
     #[error(transparent)]
     Cache(#[from] crate::backend::wasm::cache::CacheError),

@@ -114,6 +114,27 @@ unsafe fn utf8<'a>(field: &'static str, text: *const c_char) -> Result<Option<&'
     text.to_str().map(Some).map_err(not_utf8)
 }
 
+/// The strings of an array, which NULL ends; none for NULL.
+///
+/// # Safety
+/// `array` is NULL or has pointers up to a NULL. Each is as [`path`] asks, and the result lives as long.
+unsafe fn strings<'a>(field: &'static str, mut array: *const *const c_char) -> Result<Vec<&'a str>, Failure> {
+    let mut all = Vec::new();
+    if !array.is_aligned() {
+        return Err(Failure::Misaligned(field));
+    }
+    // SAFETY: the caller's promise; the last pointer that is read is the NULL.
+    unsafe {
+        while !array.is_null()
+            && let Some(text) = utf8(field, array.read())?
+        {
+            all.push(text);
+            array = array.add(1);
+        }
+    }
+    Ok(all)
+}
+
 /// The event that C describes, with a copy of its document.
 ///
 /// # Safety
@@ -183,6 +204,14 @@ pub(super) unsafe fn configure(
             let conventions = config::conventions(text).map_err(Failure::Conventions)?;
             builder = conventions.into_iter().fold(builder, RuntimeBuilder::convention);
         }
+        if options.require_hooks != 0 {
+            builder = builder.require_hooks();
+        }
+        builder = builder.confine_all(options.confine_all != 0);
+        builder = builder.known_drivers(strings("options.known_drivers", options.known_drivers)?);
+        if !options.compiler.is_null() {
+            builder = with_compiler(builder, path("options.compiler", options.compiler)?)?;
+        }
         if options.cache.is_null() { Ok(builder) } else { with_cache(builder, path("options.cache", options.cache)?) }
     }
 }
@@ -192,9 +221,19 @@ fn with_cache(builder: RuntimeBuilder, directory: PathBuf) -> Result<RuntimeBuil
     Ok(builder.cache(crate::Cache::open(directory)?))
 }
 
+#[cfg(feature = "wasm")]
+fn with_compiler(builder: RuntimeBuilder, program: PathBuf) -> Result<RuntimeBuilder, Failure> {
+    Ok(builder.compiler(crate::Compiler::program(program)))
+}
+
 #[cfg(not(feature = "wasm"))]
 fn with_cache(_: RuntimeBuilder, _: PathBuf) -> Result<RuntimeBuilder, Failure> {
-    Err(Failure::NoCache)
+    Err(Failure::NoWasm("options.cache"))
+}
+
+#[cfg(not(feature = "wasm"))]
+fn with_compiler(_: RuntimeBuilder, _: PathBuf) -> Result<RuntimeBuilder, Failure> {
+    Err(Failure::NoWasm("options.compiler"))
 }
 
 /// A call with these options.

@@ -109,6 +109,16 @@ pub struct Options {
     /// Not 0: native hooks end with this process, also if it is killed. The runtime then has one child process, a small
     /// shell, until it is closed.
     pub end_with_host: c_int,
+    /// The drivers that there are, and NULL after the last; a start of any other driver is vetoed, so that a misspelt name is found.
+    /// NULL for any driver.
+    pub known_drivers: *const *const c_char,
+    /// A program that compiles WebAssembly hooks in a process of its own, with limits on its time and memory: the path of a
+    /// `hookvisor` of this library's version. NULL to compile in this process.
+    pub compiler: *const c_char,
+    /// Not 0: holds every native hook to what its settings grant, as `confine = true` there does.
+    pub confine_all: c_int,
+    /// Not 0: vetoes a start if its driver has no hooks.
+    pub require_hooks: c_int,
 }
 
 /// Options for one call. Fields that are zero have the runtime's value.

@@ -170,6 +170,74 @@ static void operations_of_ones_own(char **argv)
     CHECK(hookvisor_close(own, NULL));
 }
 
+/* Which drivers there are, and that one without hooks does not start anything. */
+static void drivers(char **argv)
+{
+    const char *const known[] = {"native", "wasm", "empty", NULL};
+    const char *const latin[] = {"native", "\xff", NULL};
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .known_drivers = known, .require_hooks = 1};
+    hookvisor_runtime *strict = open_hooks(argv, options);
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    CHECK(hookvisor_start(strict, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    event.driver = "natvie";
+    CHECK(hookvisor_start(strict, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "driver natvie is not one of the known drivers (native, wasm, empty)") != NULL);
+    event.driver = "empty";
+    CHECK(hookvisor_start(strict, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "there are no hooks for driver empty") != NULL && hookvisor_close(strict, NULL));
+    CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    options.known_drivers = latin;
+    CHECK(hookvisor_open(argv[1], &options, &error) == NULL);
+    CHECK(strstr(error.message, "`options.known_drivers` is not UTF-8") == error.message);
+    options.known_drivers = (const char *const *)(const void *)((const char *)known + 1);
+    CHECK(hookvisor_open(argv[1], &options, &error) == NULL);
+    CHECK(strcmp(error.message, "`options.known_drivers` is not aligned for its type") == 0);
+}
+
+/* `confine_all` refuses a hook whose settings say otherwise. */
+static void confined(char **argv)
+{
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .confine_all = 1};
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    char path[4096];
+    CHECK((size_t)snprintf(path, sizeof path, "%s/native.d/10-probe.toml", argv[1]) < sizeof path);
+    FILE *settings = fopen(path, "w");
+    CHECK(settings != NULL && fputs("confine = false\n", settings) >= 0 && fclose(settings) == 0);
+    hookvisor_runtime *all = open_hooks(argv, options);
+    CHECK(hookvisor_start(all, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "every hook is confined here") != NULL && hookvisor_close(all, NULL));
+    options.confine_all = 0;
+    hookvisor_runtime *none = open_hooks(argv, options);
+    CHECK(hookvisor_start(none, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED && hookvisor_close(none, NULL));
+    CHECK(remove(path) == 0);
+}
+
+/* A compiler that is not there compiles nothing, and so the hook vetoes. */
+static void compiled(char **argv)
+{
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .compiler = "/nonexistent/hookvisor"};
+    hookvisor_error error;
+    hookvisor_event event = event_of("wasm", "exit=0", "start");
+    hookvisor_runtime *uncompiled = hookvisor_open(argv[1], &options, &error);
+    CHECK(uncompiled != NULL && hookvisor_start(uncompiled, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "/nonexistent/hookvisor") != NULL && hookvisor_close(uncompiled, NULL));
+}
+
+/* A program that was built before fields were appended: neither they nor what fills the end of its structure is read. */
+static void older_program(char **argv)
+{
+    hookvisor_options options;
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    memset(&options, 0xff, sizeof options);
+    memset(&options, 0, offsetof(hookvisor_options, end_with_host) + sizeof options.end_with_host);
+    options.size = offsetof(hookvisor_options, known_drivers);
+    hookvisor_runtime *old = hookvisor_open(argv[1], &options, &error);
+    CHECK(old != NULL && hookvisor_start(old, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED && hookvisor_close(old, NULL));
+}
+
 int main(int argc, char **argv)
 {
     hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .grace_ms = 30000};
@@ -182,6 +250,11 @@ int main(int argc, char **argv)
     logged();
     listed();
     operations_of_ones_own(argv);
+    drivers(argv);
+    confined(argv);
+    if (number_of_kinds(argc, argv) == 2)
+        compiled(argv);
+    older_program(argv);
     CHECK(hookvisor_close(hooks, NULL));
     return 0;
 }

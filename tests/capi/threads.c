@@ -1,6 +1,7 @@
 /* Eight concurrent threads, reloads meanwhile, and a runtime that is closed during calls. */
 #define _POSIX_C_SOURCE 200809L
 #include <pthread.h>
+#include <signal.h>
 #include <time.h>
 
 #include "check.h"
@@ -66,6 +67,33 @@ static void cancelled(const char *kind)
 }
 #endif
 
+/* As the thread that takes a daemon's signals: it waits for one, and calls hooks with all signals blocked. */
+static void *take_signals(void *arguments)
+{
+    sigset_t all;
+    int taken = 0;
+    (void)arguments;
+    sigfillset(&all);
+    CHECK(pthread_sigmask(SIG_BLOCK, &all, NULL) == 0 && sigwait(&all, &taken) == 0 && taken == SIGUSR1);
+    for (size_t i = 0; i < number; i++) {
+        hookvisor_event event = event_of(kinds[i], "exit=0", "start");
+        CHECK(hookvisor_start(hooks, &event, NULL, NULL, NULL) == HOOKVISOR_PROCEED);
+    }
+    return NULL;
+}
+
+static void signalled(void)
+{
+    pthread_t thread;
+    sigset_t usr1, before;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    /* The thread inherits the mask, so that the signal does not end the process before it waits. */
+    CHECK(pthread_sigmask(SIG_BLOCK, &usr1, &before) == 0);
+    CHECK(pthread_create(&thread, NULL, take_signals, NULL) == 0 && pthread_kill(thread, SIGUSR1) == 0);
+    CHECK(pthread_join(thread, NULL) == 0 && pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+}
+
 int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
@@ -83,6 +111,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < number; i++)
         cancelled(kinds[i]);
 #endif
+    signalled();
     /* Closed while calls run. They end normally. */
     for (size_t i = 0; i < number; i++)
         CHECK(pthread_create(&threads[i], NULL, ask_slowly, (void *)kinds[i]) == 0);

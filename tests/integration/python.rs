@@ -48,6 +48,33 @@ fn the_readme_and_the_documentation_of_the_package_are_true() {
     ran(Command::new(python).args(["-c", modules]));
 }
 
+/// mypy finds no mistake in the annotations of the installed package, nor in the README's code that uses them.
+#[test]
+fn the_types_of_the_package_are_right() {
+    if std::env::var_os("HOOKVISOR_SLOW_TESTS").is_none() {
+        return skip("the types of the Python package", "HOOKVISOR_SLOW_TESTS=1 is not set");
+    }
+    let Some(python) = python() else { return };
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "0", "mypy"];
+    if !Command::new(python).args(pip).output().is_ok_and(|output| output.status.success()) {
+        return skip("the types of the Python package", "mypy cannot be installed from PyPI");
+    }
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    let mypy = || {
+        let mut mypy = Command::new(python);
+        mypy.current_dir(&directory).args(["-m", "mypy"]);
+        mypy
+    };
+    ran(mypy().args(["--strict", "--package", "hookvisor"]));
+    let readme = std::fs::read_to_string(format!("{ROOT}/python/README.md")).unwrap();
+    let code = readme.lines().filter_map(|line| line.strip_prefix(">>> ").or_else(|| line.strip_prefix("... ")));
+    std::fs::write(directory.join("readme.py"), code.flat_map(|line| [line, "\n"]).collect::<String>()).unwrap();
+    // It knows which guests have a report.
+    ran(mypy().args(["--check-untyped-defs", "--no-strict-optional", "readme.py"]));
+    std::fs::write(directory.join("wrong.py"), "import hookvisor\nhookvisor.Runtime(5)\n").unwrap();
+    assert!(!mypy().arg("wrong.py").output().unwrap().status.success(), "the package's types are not seen");
+}
+
 #[test]
 fn the_installed_package_does_what_it_promises() {
     let Some(python) = python() else { return };

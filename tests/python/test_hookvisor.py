@@ -145,6 +145,33 @@ class Calls(Hooks):
         self.script("exit 0")
         self.assertEqual([hook["state"] for hook in runtime.reload()["hooks"]], ["ready"])
 
+    def test_which_drivers_there_are(self) -> None:
+        self.script("exit 0")
+        runtime = self.runtime(known_drivers=["mydaemon", "empty"], require_hooks=True)
+        self.assertEqual(runtime.start(start()).decision, "proceed")
+        with self.assertRaisesRegex(Veto, r"driver mydeamon is not one of the known drivers \(mydaemon, empty\)"):
+            runtime.start(Event("mydeamon", "web1", "start"))
+        with self.assertRaisesRegex(Veto, "there are no hooks for driver empty"):
+            runtime.start(Event("empty", "web1", "start"))
+        for wrong in ("mydaemon", [None], [5]):
+            with self.assertRaises(TypeError):
+                self.runtime(known_drivers=wrong)
+        with self.assertRaises(ValueError):
+            self.runtime(known_drivers=["my\0daemon"])
+
+    def test_every_hook_is_confined(self) -> None:
+        self.script("exit 0").with_suffix(".toml").write_text("confine = false\n")
+        self.assertEqual(self.runtime().start(start()).decision, "proceed")
+        with self.assertRaisesRegex(Veto, "every hook is confined here"):
+            self.runtime(confine_all=True).start(start())
+
+    def test_a_compiler_that_is_not_there(self) -> None:
+        module = self.path / "mydaemon"
+        module.write_bytes(b"\0asm\1\0\0\0")
+        module.chmod(0o755)
+        with self.assertRaisesRegex(Veto, "/nonexistent/hookvisor"):
+            self.runtime(compiler="/nonexistent/hookvisor").start(start())
+
     def test_the_log_goes_to_logging(self) -> None:
         self.script("exit 3")
         logger = logging.getLogger("test")
@@ -204,6 +231,15 @@ class Misuse(Hooks):
         self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
         self.assertEqual(runtime.start(start()).decision, "proceed")
 
+    def test_a_signal_handler_may_call_hooks(self) -> None:
+        self.script("[ $1 != asks ] || { kill -USR1 $PPID; sleep 0.2; }")
+        runtime = self.runtime()
+        seen = []
+        former = signal.signal(signal.SIGUSR1, lambda *_: seen.append(runtime.start(start()).decision))
+        self.addCleanup(signal.signal, signal.SIGUSR1, former)
+        self.assertEqual(runtime.start(start("asks")).decision, "proceed")
+        self.assertEqual(seen, ["proceed"])
+
     def test_a_large_document(self) -> None:
         self.script("exit 0")
         document = bytes(1 << 30 if IS_SLOW else 64 << 20)
@@ -258,8 +294,7 @@ class Ends(Hooks):
 
         async def cancelled() -> None:
             task = asyncio.create_task(runtime.admit_async(start("slow")))
-            while not (self.path / "mydaemon.pid.bak").exists():
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(self.pid_of_hook)
             task.cancel()
             with self.assertRaises(asyncio.CancelledError):
                 await task

@@ -47,6 +47,10 @@ class Options(Sized):
         ("module_bytes", c_uint64),
         ("max_in_flight", c_uint64),
         ("end_with_host", c_int),
+        ("known_drivers", POINTER(c_char_p)),
+        ("compiler", c_char_p),
+        ("confine_all", c_int),
+        ("require_hooks", c_int),
     ]
 
 
@@ -66,7 +70,8 @@ class Error(Structure):
     _fields_ = [("message", c_char * 1024)]
 
     def text(self) -> str:
-        return self.message.decode("utf-8", "replace")
+        message: bytes = self.message
+        return message.decode("utf-8", "replace")
 
 
 class LogRecord(Structure):

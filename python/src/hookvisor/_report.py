@@ -72,6 +72,12 @@ class HookReport:
     reason: Optional[str] = None
 
 
+def _hook(report: "dict[str, Any]") -> HookReport:
+    known = {field.name for field in dataclasses.fields(HookReport)}
+    fields: "dict[str, Any]" = {name: value for name, value in report.items() if name in known}
+    return HookReport(**{**fields, "notes": tuple(fields["notes"])})
+
+
 @dataclass(frozen=True)
 class Report:
     """The result of an event.
@@ -91,11 +97,7 @@ class Report:
     def _of(cls, text: bytes, json_line: bytes, document: Optional[bytes]) -> "Report":
         line = json_line.decode("utf-8")
         fields = json.loads(line)
-        known = {field.name for field in dataclasses.fields(HookReport)}
-        hooks = tuple(
-            HookReport(**{key: tuple(value) if key == "notes" else value for key, value in hook.items() if key in known})
-            for hook in fields["hooks"]
-        )
+        hooks = tuple(_hook(hook) for hook in fields["hooks"])
         return cls(fields["decision"], fields["exit_status"], hooks, document, text, line)
 
     def to_dict(self) -> "dict[str, Any]":

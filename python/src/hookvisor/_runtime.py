@@ -6,7 +6,7 @@ import json
 import os
 import weakref
 from types import TracebackType
-from typing import Any, Callable, Optional, Type, Union
+from typing import Any, Callable, Iterable, Optional, Type, Union
 
 from . import _native
 from ._calls import Call, Cancel
@@ -42,6 +42,18 @@ def _text(name: str, text: Optional[str]) -> Optional[bytes]:
     return text.encode("utf-8", "surrogateescape")
 
 
+def _texts(name: str, texts: Optional[Iterable[str]]) -> "Optional[ctypes.Array[ctypes.c_char_p]]":
+    """An array that NULL ends."""
+    if texts is None:
+        return None
+    if isinstance(texts, (str, bytes)):
+        raise TypeError(f"{name} must be a list of str, not {type(texts).__name__}")
+    encoded = [_text(name, text) for text in texts]
+    if None in encoded:
+        raise TypeError(f"{name} must be a list of str, and contains None")
+    return (ctypes.c_char_p * (len(encoded) + 1))(*encoded, None)
+
+
 def _path(name: str, path: Optional[_Path]) -> Optional[bytes]:
     if path is None:
         return None
@@ -56,7 +68,9 @@ class Runtime:
 
     Times are in seconds, sizes in bytes. An argument that is None has the library's default: a hook may run for 90 seconds.
     `conventions` says what the operations of your own drivers mean: the `[convention.NAME]` tables of hookvisor.toml.
-    `end_with_host` ends native hooks if this process is killed.
+    `end_with_host` ends native hooks if this process is killed. `known_drivers` and `require_hooks` veto starts of any other driver,
+    and of one without hooks. `confine_all` holds every native hook to what its settings grant. `compiler` is a `hookvisor` program of
+    the same version that compiles WebAssembly hooks in a process of its own.
 
     Raises HookvisorError if the directory cannot be read or others may write to it. A hook that cannot be called vetoes.
     """
@@ -78,6 +92,10 @@ class Runtime:
         memory_bytes: Optional[int] = None,
         max_in_flight: Optional[int] = None,
         end_with_host: bool = False,
+        known_drivers: Optional[Iterable[str]] = None,
+        compiler: Optional[_Path] = None,
+        confine_all: bool = False,
+        require_hooks: bool = False,
     ) -> None:
         options = _native.Options(
             cache=_path("cache", cache),
@@ -92,6 +110,10 @@ class Runtime:
             memory_bytes=_count("memory_bytes", memory_bytes),
             max_in_flight=_count("max_in_flight", max_in_flight),
             end_with_host=end_with_host,
+            known_drivers=_texts("known_drivers", known_drivers),
+            compiler=_path("compiler", compiler),
+            confine_all=confine_all,
+            require_hooks=require_hooks,
         )
         self._cancel = cancel
         error = _native.Error()
