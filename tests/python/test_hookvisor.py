@@ -71,8 +71,13 @@ class Hooks(unittest.TestCase):
         return int(path.read_text())
 
     def python(self, program: str) -> "subprocess.Popen[str]":
+        # A shell's background job ignores SIGINT, and Python then raises no KeyboardInterrupt.
         return subprocess.Popen(
-            [sys.executable, "-c", program, str(self.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, str(self.path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
 
@@ -268,7 +273,8 @@ class Ends(Hooks):
             "Runtime(sys.argv[1], grace=3600).start(Event('mydaemon', 'slow', 'start'))"
         )
         hook = self.pid_of_hook()
-        while process.poll() is None:
+        began = time.monotonic()
+        while process.poll() is None and time.monotonic() - began < PATIENCE:
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)
         self.assertIn("KeyboardInterrupt", process.communicate(timeout=PATIENCE)[1])
