@@ -189,7 +189,7 @@ impl Config {
         }
     }
 
-    /// The defaults, and of an invalid file what hooks after a shutdown need: the hooks directory, if that can still be read.
+    /// The defaults. For an invalid file, also the hooks directory for the hooks of a shutdown, if it can be read.
     #[must_use]
     pub fn despite_errors(file: &Path) -> Self {
         let mut config = Self::without(file);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// The start of every line of a hook's text but the first: no line of hookvisor's own begins with so much space.
+/// The indentation of all lines of a hook's text but the first. No line of hookvisor itself begins with so many spaces.
 const INDENT: &str = "    ";
 
 /// Whether a character could move a terminal's cursor, hide text or change its order. A newline is one, a tab is not.
@@ -19,8 +19,8 @@ pub(crate) fn is_unsafe(c: char) -> bool {
     is_format || (c.is_control() && c != '\t')
 }
 
-/// Text from elsewhere, safe to show: control characters but newline and tab, and Unicode's directional and invisible ones,
-/// are escaped as in Rust. A byte that is not UTF-8 becomes `\xff`.
+/// Makes untrusted text safe to show: control characters except newline and tab, and Unicode's directional and
+/// invisible characters, are escaped as in Rust. A byte that is not UTF-8 becomes `\xff`.
 ///
 /// ```
 /// assert_eq!(hookvisor::printable(b"\x1b[2Kfine \xe2\x88\x9a\n\xff"), "\\u{1b}[2Kfine √\n\\xff");

@@ -76,7 +76,7 @@ impl DriverLink {
             log::failed(&why);
             report.refused = None;
             if report.decision == Decision::Notified {
-                // The fault is reported and recorded, and every hook was told.
+                // The fault is reported and recorded, and every hook has run.
                 status = report.exit_status();
             }
         }

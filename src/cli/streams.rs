@@ -38,12 +38,12 @@ pub(super) fn print(bytes: &[u8]) -> anyhow::Result<()> {
     }
 }
 
-/// Writes what a hook wrote to standard output: byte for byte, but escaped where it would reach a terminal.
+/// Passes on a hook's standard output: byte for byte, but escaped on a terminal.
 pub(super) fn pass_on(bytes: &[u8]) -> anyhow::Result<()> {
     if io::stdout().is_terminal() { print(printable(bytes).as_bytes()) } else { print(bytes) }
 }
 
-/// Writes an entry about hooks to standard error: with their bytes, or safe to show where that is a terminal.
+/// Writes an entry about hooks to standard error: byte for byte, but escaped on a terminal.
 pub(super) fn complain_of(bytes: impl FnOnce() -> Vec<u8>, shown: impl FnOnce() -> String) {
     if io::stderr().is_terminal() { complain(lines(shown()).as_bytes()) } else { complain(&bytes()) }
 }
@@ -56,7 +56,7 @@ pub(super) fn lines(mut text: String) -> String {
     text
 }
 
-/// Writes to standard error, escaped where that is a terminal. If that fails, only the exit status reports the problem.
+/// Writes to standard error, escaped on a terminal. If that fails, only the exit status reports the problem.
 pub(super) fn complain(bytes: &[u8]) {
     if io::stderr().is_terminal() {
         let _ = io::stderr().write_all(printable(bytes).as_bytes());

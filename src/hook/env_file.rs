@@ -1,4 +1,4 @@
-//! `env_file`: environment variables that no listing and no backup of the settings should have.
+//! `env_file`: environment variables that must not appear in listings or in backups of the settings.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -46,7 +46,7 @@ fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
         };
         if !is_name(name) {
             return Err(format!(
-                "line {number}: what stands before the `=` is not a variable's name: use letters, digits and `_`"
+                "line {number}: the text before the `=` is not a variable's name: use letters, digits and `_`"
             ));
         }
         if value.contains(['\0', '\r']) {
@@ -86,10 +86,10 @@ mod tests {
             ("A=1\ns3cret", "line 2: it has no `=`: write NAME=VALUE"),
             (
                 "export A=s3cret",
-                "line 1: what stands before the `=` is not a variable's name: use letters, digits and `_`",
+                "line 1: the text before the `=` is not a variable's name: use letters, digits and `_`",
             ),
-            ("=s3cret", "line 1: what stands before the `=` is not a variable's name: use letters, digits and `_`"),
-            ("1A=s3cret", "line 1: what stands before the `=` is not a variable's name: use letters, digits and `_`"),
+            ("=s3cret", "line 1: the text before the `=` is not a variable's name: use letters, digits and `_`"),
+            ("1A=s3cret", "line 1: the text before the `=` is not a variable's name: use letters, digits and `_`"),
             ("A=s3cret\r\n", "line 1: the value has a NUL or a carriage return: save the file with Unix line ends"),
             ("A=1\nA=s3cret\n", "line 2: A is there twice"),
         ] {

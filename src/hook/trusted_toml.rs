@@ -46,10 +46,10 @@ pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     format!("{line}{}", nearest(error.message()).unwrap_or_else(|| error.message().replace('\n', "; ")))
 }
 
-/// More keys than this are not read through: the one that is probably meant stands for them.
+/// If there are more keys than this, the error names only the one that is probably meant.
 const LISTED: usize = 12;
 
-/// The text for a misspelt key, if there are many keys and one of them is like it.
+/// The text for a misspelt key, if there are many keys and one is similar.
 fn nearest(message: &str) -> Option<String> {
     let (unknown, keys) = message.strip_prefix("unknown field `")?.split_once("`, expected one of ")?;
     let keys: Vec<&str> = keys.split(", ").map(|key| key.trim_matches('`')).collect();

@@ -116,7 +116,7 @@ impl Inventory {
 pub(super) fn info(driver: &str, hook: &Hook, limits: &Limits) -> HookInfo {
     let (state, reason) = match &hook.loaded {
         Loaded::Ready(_) => (HookState::Ready, None),
-        // It can quote the hook, such as the names that a module imports.
+        // It can quote the hook, for example the names that a module imports.
         Loaded::Broken(why) => (HookState::Broken, Some(printable_line(&why.to_string()))),
         Loaded::Skipped(why) => (HookState::Skipped, Some(why.clone())),
     };

@@ -88,7 +88,7 @@ impl Loader<'_> {
             }
             Ok(mut settings) => {
                 notes.extend(self.refuse_grants(&path, &mut settings));
-                // Each call reads the variables again. A fault is found before the first.
+                // Each call reads the variables again. Reading them now finds a fault before the first call.
                 let loaded = settings.environment(self.trust).and_then(|_| self.make_ready(file, &settings));
                 let loaded = loaded.map_or_else(Loaded::Broken, Loaded::Ready);
                 (settings, loaded)

@@ -146,7 +146,7 @@ fn a_failure_of_hookvisor_itself_is_a_veto() {
     }
 }
 
-/// A guest has stopped: its hooks are told whatever is wrong with hookvisor.
+/// A guest has stopped. Its hooks are told even if hookvisor's configuration is broken.
 #[test]
 fn a_shutdown_is_told_although_hookvisor_cannot_be_configured() {
     let told = "echo \"$2\" >> \"${0%/*}/../told\"";
@@ -162,7 +162,7 @@ fn a_shutdown_is_told_although_hookvisor_cannot_be_configured() {
     let both = "stopped\nrelease\n";
     assert_eq!(calls(&Root::new().hook("qemu", told).config("hook = '/srv'"), 0, unknown), both);
     assert_eq!(calls(&Root::new().hook("qemu", &format!("{told}; exit 3")).config("hook = '/srv'"), 3, unknown), both);
-    // The file names another hooks directory, and can be read as far as that.
+    // The invalid file names another hooks directory, which can still be read.
     let root = Root::new().config("hook = '/srv'\nhooks = 'elsewhere'\n").hook("../elsewhere/qemu", told);
     assert_eq!(calls(&root, 0, unknown), both);
     let not_toml = "the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: ";

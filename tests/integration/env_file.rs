@@ -1,4 +1,4 @@
-//! `env_file`: variables that are secret, for every kind of hook.
+//! `env_file`: secret variables, for every kind of hook.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +9,7 @@ use hookvisor::Report;
 use crate::support::program::Ran;
 use crate::support::{DRIVER, Hooks, event, needs_root, start};
 
-/// A hook that fails with what it finds in its environment, and its settings with a file of variables.
+/// A hook that fails and prints its environment, with settings that name a file of variables.
 fn hooks(more: &str) -> (Hooks, PathBuf) {
     let hooks = Hooks::new().script(DRIVER, "echo \"TOKEN is <$TOKEN>, MODE is <$MODE>\" >&2; exit 3");
     let secrets = hooks.file("secrets", "# not for others\nTOKEN=s3cret = \"x\"\n", 0o600);
@@ -113,7 +113,7 @@ fn root_reads_none_that_another_user_could_have_written() {
     std::os::unix::fs::lchown(&secrets, Some(1234), None).unwrap();
     let report = start(&hooks).to_string();
     assert!(report.contains("is a link that is owned by user 1234"), "{report}");
-    // A hook that somebody else wrote gets no secret of root's.
+    // A hook that another user could have written gets no secrets of root.
     let (hooks, _) = self::hooks("");
     std::os::unix::fs::chown(hooks.path(), Some(1234), None).unwrap();
     let Ran { stderr, .. } = hooks.exec(DRIVER, &[], "");

@@ -1,4 +1,4 @@
-//! What a hook writes can neither move a terminal's cursor nor pass for a line of hookvisor's own.
+//! A hook's text can neither move a terminal's cursor nor imitate a line of hookvisor.
 
 use std::fs;
 
@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::support::program::{command, hookvisor};
 use crate::support::{DRIVER, Hooks, skip};
 
-/// A line of the report, as a hook would forge it, between what moves the cursor, as a terminal or as Unicode has it.
+/// A forged line of the report, between characters that move the cursor on a terminal or in Unicode text.
 const FORGED: &str = "up\u{1b}[1A\r\u{9b}2K\u{202e}\u{2066}\tend\nHook script execution failed: Hook script /etc/x test forged\n  note: forged";
-/// The same, where a terminal or a log shows it.
+/// The same, as a terminal or a log shows it.
 const SHOWN: &str = "up\\u{1b}[1A\\r\\u{9b}2K\\u{202e}\\u{2066}\tend\n    Hook script execution failed: Hook script /etc/x test forged\n      note: forged\n";
 
 /// A hook that writes the text to this stream, with this exit status.
@@ -19,7 +19,7 @@ fn writes(stream: u8, status: u8) -> Hooks {
     hooks
 }
 
-/// What a command line of hookvisor shows on a terminal.
+/// The output of a hookvisor command on a terminal.
 fn on_a_terminal(hooks: &Hooks, line: &str) -> Option<String> {
     let mut script = command("script");
     let line = format!("{}hookvisor {line}", hooks.function());
@@ -89,7 +89,7 @@ fn the_log_and_the_history_have_no_forged_line() {
     assert_eq!(recorded["hooks"][0]["stderr"], FORGED);
 }
 
-/// A process can be named as it likes.
+/// A process can choose its name.
 #[test]
 fn a_process_that_is_named_in_a_note_forges_nothing() {
     let body = "cp /bin/sleep \"$0.bak/$(printf 'x\\n\\033[A')\" && \"$0.bak/$(printf 'x\\n\\033[A')\" 5 & exit 3";
@@ -100,7 +100,7 @@ fn a_process_that_is_named_in_a_note_forges_nothing() {
     assert!(!report.contains('\u{1b}'), "{report:?}");
 }
 
-/// A module says what it imports.
+/// A module chooses the names of its imports.
 #[cfg(feature = "compiler")]
 #[test]
 fn a_module_that_is_refused_forges_no_line_of_check() {
