@@ -15,6 +15,7 @@ pub(crate) mod mask;
 pub(crate) mod mode;
 pub(crate) mod pattern;
 pub(crate) mod scope;
+pub(crate) mod secret;
 pub(crate) mod settings;
 pub(crate) mod skipped;
 pub(crate) mod state;

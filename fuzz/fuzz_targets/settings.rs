@@ -8,9 +8,16 @@ use libfuzzer_sys::fuzz_target;
 use toml::{Table, Value};
 
 /// All keys of the settings and of each table.
-const KEYS: [&str; 9] = ["timeout", "memory", "sha256", "env", "operations", "objects", "dir", "command", "connect"];
-const TABLES: [(&str, &[&str]); 3] =
-    [("dir", &["host", "guest", "access"]), ("command", &["program", "args"]), ("connect", &["to"])];
+const KEYS: [&str; 19] = [
+    "timeout", "confine", "memory", "processes", "files", "user", "state", "sha256", "env", "mode", "enabled", "operations",
+    "not_operations", "objects", "nested", "dir", "command", "connect", "secret",
+];
+const TABLES: [(&str, &[&str]); 4] = [
+    ("dir", &["host", "guest", "access"]),
+    ("command", &["program", "args", "stdin", "detach", "timeout"]),
+    ("connect", &["to", "protocol"]),
+    ("secret", &["file", "variable"]),
+];
 
 fuzz_target!(|text: &str| {
     match settings(text) {
@@ -34,14 +41,14 @@ fn check(written: &Table, may: &[String]) {
             // serde also accepts an array for a table, with the values in the order of the fields.
             let Some(table) = table.as_table() else { panic!("{name} was taken without its keys: {table:?}") };
             assert!(table.keys().all(|key| keys.contains(&key.as_str())), "{table:?}");
-            for path in ["host", "program"].iter().filter_map(|key| table.get(*key)?.as_str()) {
+            for path in ["host", "program", "file"].iter().filter_map(|key| table.get(*key)?.as_str()) {
                 assert!(path.starts_with('/'), "{path:?}");
             }
         }
     }
     // The listing shows every grant.
     let told = |words: &str| may.iter().filter(|what| what.starts_with(words)).count();
-    assert!(told("read ") >= granted["dir"] && told("run ") >= granted["command"]);
+    assert!(told("read ") + told("write ") >= granted["dir"] + granted["secret"] && told("run ") >= granted["command"]);
     assert!(told("connect to ") >= granted["connect"]);
     for (name, value) in written.get("env").and_then(Value::as_table).into_iter().flatten() {
         assert!(!name.is_empty() && !name.contains(['=', '\0']), "{name:?}");

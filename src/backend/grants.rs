@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use crate::hook::error::LaunchError;
 use crate::hook::file::{self, HookFile, OpenError};
 use crate::hook::kind::Kind;
+use crate::hook::secret;
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Access, Address, ConnectGrant};
 use crate::hook::trust::Trust;
@@ -83,6 +84,9 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
         if let Err(error) = opened {
             return grants(format!("the directory {host}, which cannot be used: {error}"));
         }
+    }
+    for granted in &settings.secrets {
+        secret::open(&granted.file, trust)?;
     }
     for ConnectGrant { to } in &settings.connections {
         match (to, kind) {

@@ -24,6 +24,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use self::confine::Confinement;
+#[cfg(feature = "wasm")]
+pub(crate) use self::confine::directory_in_memory;
 use self::launcher::Launcher;
 use crate::backend::{Backend, Call, Completion, Program};
 use crate::hook::error::LaunchError;

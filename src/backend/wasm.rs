@@ -26,6 +26,7 @@ mod procfs;
 mod request;
 mod sandbox;
 mod scratch;
+mod secrets;
 mod stamp;
 mod store;
 mod streams;

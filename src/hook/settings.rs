@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
-use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant};
+use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant, SecretGrant};
 use super::env_file;
 use super::error::LaunchError;
 use super::mode::Mode;
@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) commands: Vec<CommandGrant>,
     #[serde(default, rename = "connect", deserialize_with = "table::array")]
     pub(crate) connections: Vec<ConnectGrant>,
+    #[serde(default, rename = "secret", deserialize_with = "table::array")]
+    pub(crate) secrets: Vec<SecretGrant>,
 }
 
 /// Compiled shell patterns with their source text.
@@ -93,7 +95,7 @@ impl Settings {
     /// Whether the settings grant the hook anything on the host.
     pub(crate) fn has_grants(&self) -> bool {
         let has_tables = !(self.directories.is_empty() && self.commands.is_empty() && self.connections.is_empty());
-        self.state || self.env_file.is_some() || has_tables
+        self.state || self.env_file.is_some() || has_tables || !self.secrets.is_empty()
     }
 
     pub(crate) fn remove_grants(&mut self) {
@@ -102,6 +104,7 @@ impl Settings {
         self.directories.clear();
         self.commands.clear();
         self.connections.clear();
+        self.secrets.clear();
     }
 
     /// The variables that the settings add to the hook's environment. `env_file` is read each time.
@@ -127,6 +130,7 @@ impl Settings {
             ("dir", !self.directories.is_empty()),
             ("command", !self.commands.is_empty()),
             ("connect", !self.connections.is_empty()),
+            ("secret", !self.secrets.is_empty()),
         ];
         let file = file_name(hook);
         let file = file.display();
@@ -159,7 +163,8 @@ impl Settings {
         let user = self.user.iter().map(|user| format!("run as user {user}"));
         let limits = memory.chain(processes).chain(files).chain(user);
         let state = self.state.then(|| "keep files in its own directory (HOOKVISOR_STATE)".to_owned());
-        let directories = state.into_iter().chain(self.directories.iter().map(ToString::to_string));
+        let secrets = self.secrets.iter().map(ToString::to_string);
+        let directories = state.into_iter().chain(secrets).chain(self.directories.iter().map(ToString::to_string));
         let commands = self.commands.iter().map(|command| match command.runs_anything() {
             true => format!("{command} (which can run any program, unconfined)"),
             false => command.to_string(),
@@ -175,6 +180,12 @@ impl Settings {
             .chain(confined)
             .collect()
     }
+}
+
+/// A hook's environment with variables that the runtime sets, whatever the settings have for them.
+pub(crate) fn with_variables(env: &[(String, String)], more: Vec<(String, String)>) -> Vec<(String, String)> {
+    let is_set = |name: &String| more.iter().any(|(set, _)| set == name);
+    env.iter().filter(|(name, _)| !is_set(name)).cloned().collect::<Vec<_>>().into_iter().chain(more).collect()
 }
 
 /// The settings' file: `20-policy.toml` for `20-policy.wasm`, `10-check.sh.toml` for `10-check.sh`.

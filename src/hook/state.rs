@@ -16,7 +16,7 @@ use super::file;
 use super::trust::Trust;
 
 /// The variable with the path of a hook's directory.
-pub(crate) const VARIABLE: &str = "HOOKVISOR_STATE";
+const VARIABLE: &str = "HOOKVISOR_STATE";
 /// The default parent of all hooks' directories.
 const DEFAULT_ROOT: &str = "/var/lib/hookvisor/state";
 /// The maximum length of a file name.
@@ -130,10 +130,9 @@ fn name(hook: &Path) -> Result<String, LaunchError> {
 }
 
 impl State {
-    /// A hook's environment with the directory's path.
-    pub(crate) fn environment(&self, env: &[(String, String)]) -> Vec<(String, String)> {
-        let others = env.iter().filter(|(name, _)| name != VARIABLE).cloned();
-        others.chain([(VARIABLE.to_owned(), self.path.to_string_lossy().into_owned())]).collect()
+    /// The variable that tells the hook where its directory is.
+    pub(crate) fn variable(&self) -> (String, String) {
+        (VARIABLE.to_owned(), self.path.to_string_lossy().into_owned())
     }
 }
 
@@ -166,10 +165,7 @@ mod tests {
         fs::write(state.path.join("count"), "1")?;
         assert_eq!(root.open(hook, None, trust)?.path, state.path);
         assert!(state.path.join("count").exists());
-        assert_eq!(
-            state.environment(&[("A".to_owned(), "b".to_owned()), (VARIABLE.to_owned(), "other".to_owned())]),
-            [("A".to_owned(), "b".to_owned()), (VARIABLE.to_owned(), state.path.display().to_string())]
-        );
+        assert_eq!(state.variable(), (VARIABLE.to_owned(), state.path.display().to_string()));
         fs::set_permissions(&state.path, Permissions::from_mode(0o750))?;
         let why = root.open(hook, None, trust).map_or_else(|why| why.to_string(), |_| "opened".to_owned());
         assert!(why.contains("other users can access it (mode 0750): run `chmod 700 "), "{why}");

@@ -4,6 +4,7 @@ mod commands;
 mod connect;
 mod detach;
 mod hostile;
+mod secret;
 mod settings;
 mod state;
 mod stdin;

@@ -10,6 +10,7 @@
 
 pub(super) mod attendant;
 mod connect;
+mod connection;
 mod filter;
 mod kernel;
 mod memory;
@@ -27,7 +28,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+#[cfg(feature = "wasm")]
+use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
+#[cfg(feature = "wasm")]
+use nix::sys::stat::Mode;
 use seccompiler::BpfProgram;
 
 use self::filter::{Questions, Sockets};
@@ -40,7 +45,8 @@ use crate::backend::{Call, grants};
 use crate::hook::error::LaunchError;
 use crate::hook::file::OpenError;
 use crate::hook::kind::Kind;
-use crate::hook::settings::grants::{Access, Address};
+use crate::hook::secret;
+use crate::hook::settings::grants::{Access, Address, SecretGrant};
 use crate::hook::settings::{self, Settings};
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
@@ -100,6 +106,12 @@ impl Confinement {
                 unix.to
             )));
         }
+        if let (Some(secret), Some(_)) = (settings.secrets.first(), user) {
+            return Err(refused(&format!(
+                "have `user` and the secret {}, which that user could not read: remove one of the two",
+                secret.file.display()
+            )));
+        }
         let tcp = settings.connections.iter().any(|connection| matches!(connection.to, Address::Tcp(_)));
         let sockets = Sockets { tcp, unix: unix.is_some() };
         let filter = filter::base(support, sockets)
@@ -140,6 +152,12 @@ impl Confinement {
         self.settings.commands.iter().map(|command| command.program.clone()).collect()
     }
 
+    /// The variables that tell the hook where its secrets are.
+    pub(super) fn secrets(&self) -> impl Iterator<Item = (String, String)> {
+        let place = |secret: &SecretGrant| (secret.variable.clone(), secret.file.to_string_lossy().into_owned());
+        self.settings.secrets.iter().map(place)
+    }
+
     /// The hook's own directory, if it has one.
     pub(super) fn state(&self, hook: &Path) -> Result<Option<State>, LaunchError> {
         self.settings.state.then(|| self.state.open(hook, self.user, self.trust)).transpose()
@@ -161,6 +179,9 @@ impl Confinement {
                     Err(error) => return Err(refused(&place, error.to_string())),
                 }
             }
+        }
+        for SecretGrant { file, .. } in &self.settings.secrets {
+            granted.push((secret::open(file, self.trust)?.into(), Access::Read));
         }
         Ok(granted)
     }
@@ -260,6 +281,17 @@ pub(super) fn keeper() -> Result<OwnedFd, LaunchError> {
         what: "could not create the program that keeps a detached command",
         why: error.to_string(),
     })
+}
+
+/// A directory in memory that is mounted nowhere, with these files.
+#[cfg(feature = "wasm")]
+pub(crate) fn directory_in_memory(files: &[(String, Vec<u8>)]) -> std::io::Result<OwnedFd> {
+    let directory = kernel::detached_tmpfs()?;
+    for (name, contents) in files {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        File::from(openat(&directory, name.as_str(), flags, Mode::S_IRUSR)?).write_all(contents)?;
+    }
+    Ok(directory)
 }
 
 /// The shim as a file, on a file system that is not mounted yet. Each launch has its own, which moves into the child's

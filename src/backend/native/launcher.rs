@@ -27,7 +27,8 @@ use crate::backend::{Call, Completion, Program};
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
-use crate::hook::state::StateRoot;
+use crate::hook::settings::with_variables;
+use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
 
 /// Variables of the host's environment that a hook inherits. Source of the rule: libvirt's virCommandAddEnvPassCommon,
@@ -163,8 +164,9 @@ impl Launcher {
         let cancel_events: Vec<BorrowedFd<'_>> =
             call.deadline.cancel_events().map_err(|errno| host_error("could not create an event descriptor", errno))?;
         let state = confinement.map(|confinement| confinement.state(call.path)).transpose()?.flatten();
-        let env = state.as_ref().map(|state| state.environment(call.env));
-        let env = env.as_deref().unwrap_or(call.env);
+        let more = state.iter().map(State::variable);
+        let more = more.chain(confinement.into_iter().flat_map(Confinement::secrets)).collect();
+        let env = &with_variables(call.env, more);
         let start = Start { path: call.path, head: &file.head, arguments: call.arguments, env, directory: c"/" };
         let executes = confinement.map(|confinement| confinement.executes(call.path, self.search()));
         let executes = executes.unwrap_or_default();

@@ -15,6 +15,7 @@ use super::ending::{Ended, Failure};
 use super::error::refused;
 use super::grants;
 use super::sandbox::{Linked, START, Sandbox};
+use super::secrets;
 use super::store::{MemoryQuota, StoreData};
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
@@ -22,9 +23,9 @@ use crate::backend::broker::Broker;
 use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
-use crate::hook::settings::Settings;
 use crate::hook::settings::grants::lines_to_grant_directory;
-use crate::hook::state::StateRoot;
+use crate::hook::settings::{Settings, with_variables};
+use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
@@ -112,8 +113,8 @@ impl WasmHook {
     /// Creates the store with the grants and limits of this call.
     fn store(&self, call: &Call<'_>, streams: StandardStreams) -> Result<Store<StoreData>, LaunchError> {
         let state = self.settings.state.then(|| self.state.open(call.hook, None, self.trust)).transpose()?;
-        let env = state.as_ref().map(|state| state.environment(call.env));
-        let env = env.as_deref().unwrap_or(call.env);
+        let more = state.iter().map(State::variable).chain(secrets::variables(&self.settings.secrets)).collect();
+        let env = &with_variables(call.env, more);
         let (mut arguments, mut environment) = (Strings::default(), Strings::default());
         arguments.push(&[call.path.to_string_lossy().as_bytes()]);
         call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
@@ -128,6 +129,7 @@ impl WasmHook {
             grants::preopen(&mut wasi, &state.directory, state.path.to_string_lossy(), FsPerms::ReadWrite)
                 .map_err(|why| refused(format!("its directory {} cannot be used: {why}", state.path.display())))?;
         }
+        let secrets = secrets::apply(&self.settings.secrets, self.trust, &mut wasi)?;
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);
@@ -135,8 +137,9 @@ impl WasmHook {
         let commands = Commands::new(launcher, broker, call);
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
         let mut data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
-        data.has_empty_root =
-            matches!(self.program, Linked::Module(_)) && self.settings.directories.is_empty() && state.is_none();
+        let has_directory = !self.settings.directories.is_empty() || state.is_some() || secrets.is_some();
+        data.has_empty_root = matches!(self.program, Linked::Module(_)) && !has_directory;
+        data.secrets = secrets;
         let mut store = Store::new(&self.sandbox.engine, data);
         store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
         store.limiter(|data| &mut data.quota);

@@ -1,6 +1,7 @@
 //! The data of one call's store: everything that the host functions of a guest work on.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub(super) struct StoreData {
     ungranted: BTreeSet<String>,
     /// The last command's output, until the guest reads it.
     pub(super) response: Vec<u8>,
+    /// The directory of its secrets, which lasts as long as this is open.
+    pub(super) secrets: Option<OwnedFd>,
     hook: Arc<Path>,
     messages: u32,
 }
@@ -63,6 +66,7 @@ impl StoreData {
             has_empty_root: false,
             ungranted: BTreeSet::new(),
             response: Vec::new(),
+            secrets: None,
             hook,
             messages: 0,
         }

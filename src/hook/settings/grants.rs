@@ -8,6 +8,7 @@ mod expression;
 mod lines;
 mod names;
 mod paths;
+mod secret;
 mod stdin;
 
 pub(crate) use self::command::CommandGrant;
@@ -18,4 +19,5 @@ pub(crate) use self::lines::lines_to_grant;
 pub(crate) use self::lines::lines_to_grant_directory;
 pub(crate) use self::names::Names;
 pub(super) use self::paths::absolute;
+pub(crate) use self::secret::SecretGrant;
 pub(crate) use self::stdin::{LONGEST_STDIN, Refusal};

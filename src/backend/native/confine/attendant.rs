@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
 use super::connect::{self, Connected, Pending};
+use super::connection::{Connection, END_WAIT, REAP_WAIT, Running, Waiting};
 use super::kernel::{self, Answer, Question};
 use super::memory::Memory;
 use super::request::{self, Message, Reply, Request};
@@ -23,7 +24,7 @@ use super::sealed::sealed_file;
 use crate::backend::broker::{Broker, Granted};
 use crate::backend::native::detach::Detached;
 use crate::backend::native::guard::GuardedGroup;
-use crate::backend::native::process::{Child, Reaped};
+use crate::backend::native::process::Child;
 use crate::backend::native::stat::Stat;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::grants::{Address, LONGEST_STDIN};
@@ -32,10 +33,8 @@ use crate::report::termination::Termination;
 
 /// The maximum number of commands of one hook that run at once.
 const MOST_COMMANDS: usize = 64;
-/// How long to wait for a debugger that keeps an ended command from being reaped.
-const REAP_WAIT: Duration = Duration::from_secs(1);
-/// How long commands may take to end after the hook has ended.
-const END_WAIT: Duration = Duration::from_millis(500);
+/// Where the C library asks for users and groups before it reads them itself: nobody needs to hear of it.
+const NAME_SERVICE: &str = "/var/run/nscd/socket";
 
 /// Starts a command outside the hook's confinement.
 pub(crate) trait StartCommand {
@@ -84,26 +83,6 @@ pub(crate) struct Service<'a> {
     pub(crate) addresses: Vec<Address>,
     pub(crate) trust: Trust,
     pub(crate) group: Pid,
-}
-
-/// A shim's connection.
-struct Connection {
-    socket: OwnedFd,
-    /// A command whose standard input is read before the decision.
-    waiting: Option<Waiting>,
-    command: Option<Running>,
-}
-
-struct Waiting {
-    request: Request,
-    stdin: Vec<u8>,
-}
-
-/// A running command. Its guard ends before it is reaped.
-struct Running {
-    guard: Option<GuardedGroup>,
-    child: Child,
-    program: PathBuf,
 }
 
 impl<'a> Attendant<'a> {
@@ -358,7 +337,9 @@ impl<'a> Attendant<'a> {
             Connected::Done(answer) => answer,
             Connected::Later(pending) => return self.pending.push(pending),
             Connected::Refused(address) => {
-                self.broker.refuse_connection(&address);
+                if address != Address::Unix(NAME_SERVICE.into()) {
+                    self.broker.refuse_connection(&address);
+                }
                 Answer::Error(Errno::EACCES)
             }
         };
@@ -410,29 +391,4 @@ impl<'a> Attendant<'a> {
 /// A path whose directory contains no link.
 fn place(path: &Path) -> Option<PathBuf> {
     Some(fs::canonicalize(path.parent()?).ok()?.join(path.file_name()?))
-}
-
-impl Connection {
-    /// Ends a command that nobody waits for.
-    fn end(&mut self) {
-        if let Some(command) = &self.command {
-            command.child.process().signal_group(Signal::SIGKILL);
-            command.child.process().wait_for_end(END_WAIT);
-            self.ended();
-        }
-    }
-
-    /// Reaps the command and tells the shim.
-    fn ended(&mut self) {
-        let Some(mut command) = self.command.take() else { return };
-        command.guard = None;
-        let termination = match command.child.reap(REAP_WAIT) {
-            Reaped::Ended(termination) => termination,
-            Reaped::NotYet | Reaped::StatusTaken | Reaped::Failed(_) => {
-                request::reply(self.socket.as_fd(), &Reply::Failed(125, "the command's exit status is unavailable"));
-                return;
-            }
-        };
-        request::reply(self.socket.as_fd(), &Reply::Ended(&termination));
-    }
 }
