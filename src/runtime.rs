@@ -98,6 +98,7 @@ struct Shared {
     /// Bounds how many hooks run at once (`max_in_flight`).
     slots: Option<Semaphore>,
     trust: Trust,
+    confine_all: bool,
     backends: Vec<Box<dyn Backend>>,
     hooks: RwLock<Arc<HookSet>>,
     record: Option<Record>,
@@ -306,7 +307,7 @@ impl RuntimeBuilder {
     /// invalid.
     pub fn build(mut self) -> Result<Runtime, LoadError> {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, self.end_with_host, self.confine_all, self.search_path.take());
+        let native = Native::new(trust, self.end_with_host, self.search_path.take());
         let native = native.with_state(self.state.clone());
         let (cache, compiler) = (self.cache.take(), self.compiler.take());
         let backends = backends(native, trust, cache, compiler, self.calls, &self.cancels);
@@ -331,7 +332,7 @@ impl RuntimeBuilder {
     /// The same as [`build`](Self::build).
     pub fn explain(mut self, event: &Event) -> Result<Explanation, LoadError> {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, false, self.confine_all, self.search_path.take());
+        let native = Native::new(trust, false, self.search_path.take());
         let backends: Vec<Box<dyn Backend>> = vec![
             #[cfg(feature = "wasm")]
             Box::new(Unloaded),
@@ -364,6 +365,7 @@ impl RuntimeBuilder {
             cancels: self.cancels,
             slots: self.max_in_flight.map(|hooks| Semaphore::new(hooks.get())),
             trust,
+            confine_all: self.confine_all,
             backends,
             hooks: RwLock::default(),
             record: self.record,
@@ -389,7 +391,7 @@ fn backends(
         #[cfg(feature = "wasm")]
         Box::new(Wasm::new(
             native.launcher(),
-            Native::new(Trust::not_enforced(), false, false, None).launcher(),
+            Native::new(Trust::not_enforced(), false, None).launcher(),
             trust,
             Options { cache, compiler, calls, cancels: cancels.to_vec(), state: native.state() },
         )),
@@ -527,7 +529,8 @@ impl Shared {
         }
         let load = |(driver, found): (String, Found)| {
             let limits = self.limits_of(&driver);
-            let loader = Loader { backends: &self.backends, limits, trust: self.trust, grants: self.trust };
+            let (backends, trust, confine_all) = (&self.backends, self.trust, self.confine_all);
+            let loader = Loader { backends, limits, trust, grants: trust, confine_all };
             let hook = loader.load_found(found).map(|hook| hook.with_known_operations(self.conventions.of(&driver)));
             (driver, hook)
         };

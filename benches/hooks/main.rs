@@ -139,12 +139,29 @@ fn native(measured: &mut Measured, hooks: &Hooks) {
         cases.push(("dash, confined", Box::new(|| drop(black_box(confined.run(&event))))));
     }
     measured.in_turns(1000, cases);
+    commands_of_a_script(measured, hooks);
     let reader = Runtime::open(hooks.with("reader", &[READER.into()])).unwrap();
     for (size, name) in SIZES {
         let event = event_of(size);
         let name = format!("dash, {name} read");
         measured.in_turns(50, vec![(&name, Box::new(|| drop(black_box(reader.run(&event)))))]);
     }
+}
+
+/// A script that runs one program: by itself, and by way of the runtime.
+fn commands_of_a_script(measured: &mut Measured, hooks: &Hooks) {
+    const SCRIPT: &[u8] = b"#!/bin/sh\n/usr/bin/true\nexit 1\n";
+    let [direct, brokered] = ["direct", "brokered"].map(|name| hooks.with(name, &[SCRIPT.into()]));
+    let settings = "confine = true\n[[command]]\nprogram = \"/usr/bin/true\"\n";
+    fs::write(brokered.join("qemu.d/00.toml"), settings).unwrap();
+    let [direct, brokered] = [direct, brokered].map(|hooks| Runtime::open(hooks).unwrap());
+    let event = hooks.event("read");
+    let mut cases: Vec<Case<'_>> = vec![("dash, one command", Box::new(|| drop(black_box(direct.run(&event)))))];
+    let report = brokered.run(&event);
+    if report.exit_status() == 1 && report.hooks.iter().all(|hook| hook.notes.is_empty()) {
+        cases.push(("dash, confined, one command", Box::new(|| drop(black_box(brokered.run(&event))))));
+    }
+    measured.in_turns(1000, cases);
 }
 
 fn event_of(size: usize) -> Event {

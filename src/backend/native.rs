@@ -39,15 +39,14 @@ use crate::limits::Limits;
 /// The back-end for processes.
 pub(crate) struct Native {
     launcher: Arc<Launcher>,
-    confine_all: bool,
     state: StateRoot,
 }
 
 impl Native {
     /// Copies the environment for all hooks from the host's current one. `path` replaces its `PATH`.
-    pub(crate) fn new(trust: Trust, end_with_host: bool, confine_all: bool, path: Option<OsString>) -> Self {
+    pub(crate) fn new(trust: Trust, end_with_host: bool, path: Option<OsString>) -> Self {
         let launcher = Arc::new(Launcher::new(trust, end_with_host, path));
-        Self { confine_all, launcher, state: StateRoot::default() }
+        Self { launcher, state: StateRoot::default() }
     }
 
     /// Where hooks keep their own files.
@@ -73,13 +72,7 @@ impl Backend for Native {
     }
 
     fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
-        if self.confine_all && settings.confine == Some(false) {
-            return Err(LaunchError::Refused(
-                "its settings have `confine = false`, and every hook is confined here (`confine = \"all\"`): remove it"
-                    .to_owned(),
-            ));
-        }
-        let confined = self.confine_all || settings.confine == Some(true);
+        let confined = settings.confine == Some(true);
         if !confined {
             settings.refuse_for_unconfined(&file.path)?;
         }

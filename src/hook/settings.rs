@@ -150,7 +150,15 @@ impl Settings {
 
     /// Warnings about the grants, for the administrator.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.directories.iter().filter_map(DirectoryGrant::warning).collect()
+        let directories = self.directories.iter().filter_map(DirectoryGrant::warning);
+        let commands = self.commands.iter().filter(|command| command.runs_anything()).map(|command| {
+            format!(
+                "its grant of {} lets it run any program, unconfined: write the arguments out, or grant only the program \
+                 that it needs",
+                command.program.display()
+            )
+        });
+        directories.chain(commands).collect()
     }
 
     /// What the grants let the hook do, in words.

@@ -114,10 +114,11 @@ impl Exec {
 
     fn load(&self) -> Hook {
         let trust = Trust::of_this_process();
-        let native = Native::new(trust, false, self.confine_all, None).with_state(self.state.clone());
+        let native = Native::new(trust, false, None).with_state(self.state.clone());
         let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), Calls::One, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
-        let loader = Loader { backends: &backends, limits: &self.limits, trust, grants };
+        let (limits, confine_all) = (&self.limits, self.confine_all);
+        let loader = Loader { backends: &backends, limits, trust, grants, confine_all };
         let path = std::path::absolute(&self.hook).unwrap_or_else(|_| self.hook.clone());
         let mut hook = loader.load(path, Scope::default());
         if let Loaded::Skipped(why) = hook.loaded {

@@ -24,6 +24,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) trust: Trust,
     /// The trust rule for files with grants.
     pub(crate) grants: Trust,
+    /// Whether every native hook is confined.
+    pub(crate) confine_all: bool,
 }
 
 impl Loader<'_> {
@@ -89,7 +91,8 @@ impl Loader<'_> {
             Ok(mut settings) => {
                 notes.extend(self.refuse_grants(&path, &mut settings));
                 // Each call reads the variables again. Reading them now finds a fault before the first call.
-                let loaded = settings.environment(self.trust).and_then(|_| self.make_ready(file, &settings));
+                let loaded = self.confine(kind, &mut settings).and_then(|()| settings.environment(self.trust));
+                let loaded = loaded.and_then(|_| self.make_ready(file, &settings));
                 let loaded = loaded.map_or_else(Loaded::Broken, Loaded::Ready);
                 (settings, loaded)
             }
@@ -105,6 +108,21 @@ impl Loader<'_> {
             digest: FileDigest::default(),
             disabled_until: None,
         }
+    }
+
+    /// Confines a native hook where that is the rule for all of them.
+    fn confine(&self, kind: Kind, settings: &mut Settings) -> Result<(), LaunchError> {
+        if !self.confine_all || kind != Kind::Native {
+            return Ok(());
+        }
+        if settings.confine == Some(false) {
+            return Err(LaunchError::Refused(
+                "its settings have `confine = false`, and every hook is confined here (`confine = \"all\"`): remove it"
+                    .to_owned(),
+            ));
+        }
+        settings.confine = Some(true);
+        Ok(())
     }
 
     /// Removes the grants if others could have written the settings or the hook, and returns a note.

@@ -7,13 +7,26 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::confined::NO_LANDLOCK;
 use crate::support::alone::EMULATED;
 use crate::support::guests::native_probe;
 use crate::support::skip;
 
 /// The filters of the tests that run there. [`PROGRAMS`] must list the programs that they start. WebAssembly hooks are
 /// excluded: compiling one takes minutes there.
-const TESTS: &[&str] = &["native::", "guard::", "faults::children::", "faults::stopped::", "kernels::the_machine_runs"];
+const TESTS: &[&str] = &[
+    "native::",
+    "guard::",
+    "faults::children::",
+    "faults::stopped::",
+    "kernels::the_machine_runs",
+    "confined::a_shell_is_held",
+    "confined::files_are_reached_as_granted",
+    "confined::settings::grants_may_be",
+    "confined::without_user_notification",
+];
+/// The tests that a kernel without Landlock runs.
+const WITHOUT_LANDLOCK: &[&str] = &["kernels::the_machine_runs", "confined::without_landlock"];
 /// The excluded tests: they need a compiler for guests, hundreds of hooks, a fast search through /proc, or a shell that
 /// starts within 300 ms.
 const NOT_THERE: &[&str] = &[
@@ -28,18 +41,29 @@ const NOT_THERE: &[&str] = &[
     "native::times_beyond",
 ];
 /// The host's programs that the tests' hooks use.
-const PROGRAMS: &[&str] = &["sh", "cat", "env", "grep", "head", "ls", "mkdir", "rm", "setsid", "sleep", "yes"];
+const PROGRAMS: &[&str] = &["sh", "bash", "cat", "env", "grep", "head", "ls", "mkdir", "rm", "setsid", "sleep", "yes"];
 /// The machine is emulated. It needs seconds to start, and each test takes many times longer.
 const PATIENCE_SECONDS: u32 = 900;
 
 #[test]
 fn linux_6_1() {
-    run_on("6.1");
+    run_on("6.1", TESTS, Landlock::On);
+}
+
+#[test]
+fn linux_6_1_without_landlock() {
+    run_on("6.1", WITHOUT_LANDLOCK, Landlock::Off);
 }
 
 #[test]
 fn linux_6_12() {
-    run_on("6.12");
+    run_on("6.12", TESTS, Landlock::On);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Landlock {
+    On,
+    Off,
 }
 
 /// Set inside the machine to its expected release.
@@ -54,7 +78,7 @@ fn the_machine_runs_the_requested_kernel() {
     }
 }
 
-fn run_on(release: &str) {
+fn run_on(release: &str, tests: &[&str], landlock: Landlock) {
     if std::env::var_os("HOOKVISOR_SLOW_TESTS").is_none() {
         return skip(&format!("Linux {release}"), "HOOKVISOR_SLOW_TESTS=1 is not set");
     }
@@ -66,10 +90,14 @@ fn run_on(release: &str) {
     if Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
         return skip(&format!("Linux {release}"), "qemu-system-x86_64 is missing: scripts/install-test-tools libvirt");
     }
-    let root = root(release);
-    let shown = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("console-of-linux-{release}"));
+    let root = root(release, tests, landlock);
+    let shown = format!("console-of-linux-{release}-landlock-{landlock:?}").to_lowercase();
+    let shown = Path::new(env!("CARGO_TARGET_TMPDIR")).join(shown);
     let mut machine = Command::new(&script);
     machine.args(["run", release]).arg(root.path()).arg(PATIENCE_SECONDS.to_string());
+    if landlock == Landlock::Off {
+        machine.arg("lsm=capability");
+    }
     let ran = machine.stdout(File::create(&shown).unwrap()).output().unwrap();
     let console = String::from_utf8_lossy(&fs::read(&shown).unwrap()).into_owned();
     // A hook or test cannot crash a kernel, but an old emulator may fail.
@@ -88,7 +116,7 @@ fn run_on(release: &str) {
 }
 
 /// A root directory with this program, what its tests use, and an `init` that runs them and switches the machine off.
-fn root(release: &str) -> TempDir {
+fn root(release: &str, tests: &[&str], landlock: Landlock) -> TempDir {
     let root = TempDir::with_prefix("kernel-").unwrap();
     let at = |path: &Path| root.path().join(path.strip_prefix("/").unwrap());
     for directory in ["/dev", "/proc", "/sys", "/tmp", "/etc", env!("CARGO_TARGET_TMPDIR")] {
@@ -114,6 +142,7 @@ fn root(release: &str) -> TempDir {
     fs::write(at(Path::new("/etc/passwd")), "root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
         .unwrap();
     let skips: String = NOT_THERE.iter().map(|test| format!(" --skip {test}")).collect();
+    let without = if landlock == Landlock::Off { format!(" {NO_LANDLOCK}=1") } else { String::new() };
     let init = format!(
         "#!/bin/busybox sh\n\
          /bin/busybox chown -R 0:0 /\n\
@@ -121,12 +150,13 @@ fn root(release: &str) -> TempDir {
          /bin/busybox mount -t sysfs sysfs /sys\n\
          /bin/busybox mount -t devtmpfs devtmpfs /dev\n\
          /bin/busybox chmod 1777 /tmp\n\
-         export PATH=/usr/bin:/bin {RELEASE}={release} {EMULATED}=1\n\
+         /bin/busybox ifconfig lo 127.0.0.1 up\n\
+         export PATH=/usr/bin:/bin {RELEASE}={release} {EMULATED}=1{without}\n\
          {} --test-threads=2 {}{skips} 2>&1\n\
          echo \"tests ended with $?\"\n\
          /bin/busybox poweroff -f\n",
         test.display(),
-        TESTS.join(" "),
+        tests.join(" "),
     );
     let path = at(Path::new("/init"));
     fs::write(&path, init).unwrap();

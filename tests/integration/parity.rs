@@ -1,8 +1,8 @@
-//! One behaviour, both kinds of hook, the same report.
+//! One behaviour, both kinds of hook, the native one also confined: the same report.
 
 use std::time::{Duration, Instant};
 
-use hookvisor::{Decision, Event, Report, Runtime, Termination};
+use hookvisor::{Decision, Event, Limits, Report, Runtime, Termination};
 use serde_json::Value;
 
 use crate::support::alone::{alone, is_emulated};
@@ -97,14 +97,17 @@ fn table() -> Vec<Case> {
     ]
 }
 
-/// One runtime for each kind, with the probe as its only hook.
-fn runtimes(hooks: &[Hooks; 2]) -> [Runtime; 2] {
-    [0, 1].map(|kind| {
-        let mut limits = impatient();
-        // Reading 50 MB takes long in an unoptimised build. Steps that should time out do so by themselves.
-        limits.timeout = Duration::from_secs(60);
-        hooks[kind].builder().limits(limits).build().unwrap()
-    })
+/// A runtime for each way to run the probe: as a process, as a confined one, and as WebAssembly.
+fn runtimes(hooks: &[Hooks; 2], limits: &Limits) -> [Runtime; 3] {
+    let [native, wasm] = hooks.each_ref().map(|hooks| hooks.builder().limits(limits.clone()));
+    [native, hooks[0].builder().limits(limits.clone()).confine_all(true), wasm].map(|builder| builder.build().unwrap())
+}
+
+fn patient() -> Limits {
+    let mut limits = impatient();
+    // Reading 50 MB takes long in an unoptimised build. Steps that should time out do so by themselves.
+    limits.timeout = Duration::from_secs(60);
+    limits
 }
 
 fn probes() -> [Hooks; 2] {
@@ -137,8 +140,8 @@ fn said(report: &Report) -> String {
 fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
     alone("parity::both_kinds_give_the_same_report_and_leave_nothing_behind", || {
         let hooks = probes();
-        let patient = runtimes(&hooks);
-        let impatient = hooks.each_ref().map(Hooks::impatient_runtime);
+        let patient = runtimes(&hooks, &patient());
+        let impatient = runtimes(&hooks, &impatient());
         let before = Leftovers::before();
         let mut cases = 0;
         for Case { steps, document, expected } in table() {
@@ -146,7 +149,7 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
             let runtimes = if runs_out { &impatient } else { &patient };
             for (operation, decision) in [("start", Decision::Vetoed), ("stopped", Decision::Notified)] {
                 let event = event(steps, operation).with_document(document_of(document));
-                let [native, wasm] = runtimes.each_ref().map(|runtime| {
+                let [native, confined, wasm] = runtimes.each_ref().map(|runtime| {
                     let began = Instant::now();
                     let report = runtime.run(&event);
                     // The grace period is half a minute, so a hook that neither SIGTERM nor the timeout ended would be
@@ -159,6 +162,8 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
                     Leftovers::assert_none_since(&before, steps);
                     report
                 });
+                assert_eq!(comparable(&confined), comparable(&native), "confined, {operation} {steps}");
+                assert_eq!(said(&confined), said(&native), "confined, {operation} {steps}");
                 let failed = native.exit_status() != 0;
                 let decision = if failed || operation == "stopped" { decision } else { Decision::Proceed };
                 match &expected {
@@ -184,15 +189,16 @@ fn both_kinds_give_the_same_report_and_leave_nothing_behind() {
 #[test]
 fn arguments_arrive_as_they_are() {
     let hooks = probes();
-    let runtimes = runtimes(&hooks);
+    let runtimes = runtimes(&hooks, &patient());
     for [sub_operation, extra] in [["-", "-"], ["", ""], ["two words", " a "], ["--", "-x"], ["ünï√", "'\"$(x)\\*"]]
     {
         let event = Event::new(DRIVER, "arguments;exit=1", "start").unwrap();
         let event = event.with_sub_operation(sub_operation).unwrap().with_extra(extra).unwrap();
         let reports = runtimes.each_ref().map(|runtime| runtime.run(&event));
         let expected = format!("failed with error code 1: {:?}", event.arguments());
-        assert_eq!(reports.each_ref().map(said), [expected.clone(), expected]);
-        assert_eq!(comparable(&reports[0]), comparable(&reports[1]));
+        assert_eq!(reports.each_ref().map(said), [0; 3].map(|_| expected.clone()));
+        let [native, confined, wasm] = reports.each_ref().map(comparable);
+        assert_eq!([&confined, &wasm], [&native; 2]);
     }
 }
 
@@ -214,8 +220,9 @@ fn three_hooks() -> Vec<Hooks> {
 
 #[test]
 fn the_first_failure_stands_and_later_hooks_run_as_the_convention_says() {
-    for hooks in three_hooks() {
-        let runtime = hooks.runtime();
+    let hooks = three_hooks();
+    for (hooks, confine) in hooks.iter().flat_map(|hooks| [(hooks, false), (hooks, true)]) {
+        let runtime = hooks.builder().confine_all(confine).build().unwrap();
         let run = |driver, operation| {
             let report = runtime.run(&Event::new(driver, "web1", operation).unwrap());
             let statuses: Vec<u8> = report.hooks.iter().map(|hook| hook.termination.exit_status()).collect();
@@ -249,20 +256,21 @@ fn what_cannot_be_launched_vetoes_and_is_reported() {
 #[test]
 fn a_filter_hands_the_document_from_hook_to_hook() {
     let [native, wasm] = [native_probe(), wasm_probe()];
-    for [first, second] in [[native, wasm], [wasm, native]] {
+    for (first, second, confine) in [(native, wasm, false), (wasm, native, false), (native, wasm, true)] {
+        let runtime = |hooks: &Hooks| hooks.builder().confine_all(confine).build().unwrap();
         let rewrite = Hooks::new()
             .copy("qemu.d/10@cat;stdout=<!--first-->", first)
             .copy("qemu.d/20@exit=0", second)
             .copy("qemu.d/30@cat;stdout=<!--third-->", second);
         let migrate = Event::new("qemu", "web1", "migrate").unwrap().with_document("<domain/>");
-        let report = rewrite.runtime().run(&migrate);
+        let report = runtime(&rewrite).run(&migrate);
         assert_eq!(
             (report.decision, report.document.as_deref()),
             (Decision::Proceed, Some(&b"<domain/><!--first--><!--third-->"[..]))
         );
 
         let too_much = Hooks::new().copy("qemu.d/10@flood-stdout=8388609", first).copy("qemu.d/20@exit=0", second);
-        let report = too_much.runtime().run(&migrate);
+        let report = runtime(&too_much).run(&migrate);
         assert_eq!((report.decision, report.exit_status(), report.document.as_ref()), (Decision::Vetoed, 1, None));
         assert!(
             report
@@ -273,13 +281,13 @@ fn a_filter_hands_the_document_from_hook_to_hook() {
 
         let garbage =
             Hooks::new().copy("qemu.d/10@stdout=no XML;stderr=as asked\\n", first).copy("qemu.d/20@cat", second);
-        let report = garbage.runtime().run(&migrate);
+        let report = runtime(&garbage).run(&migrate);
         assert_eq!((report.decision, report.exit_status(), report.document.as_ref()), (Decision::Vetoed, 1, None));
         let refused = "qemu was refused: its output is not XML: unknown token at 1:1: as asked";
         assert!(report.to_string().ends_with(refused), "{report}");
 
         // For any other operation, stdout has no meaning.
         let start = Event::new("qemu", "web1", "start").unwrap().with_document("<domain/>");
-        assert_eq!(rewrite.runtime().run(&start).document, None);
+        assert_eq!(runtime(&rewrite).run(&start).document, None);
     }
 }

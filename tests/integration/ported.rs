@@ -1,5 +1,6 @@
 //! Real hooks, ported (`examples/guests`). The shell version, and the same program in Rust as a module and as a
-//! component, get the same events. Their decisions, messages and effects on the host must be equal.
+//! component, get the same events. Their decisions, messages and effects on the host must be equal. So must those
+//! of the shell version and the module that share one settings file, by which the one is confined.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -25,9 +26,42 @@ enum Form {
     Program,
     Module,
     Component,
+    /// The shell version, confined.
+    Confined,
+    /// The module with the settings of [`Confined`](Self::Confined).
+    Twin,
 }
 
-const FORMS: [Form; 4] = [Form::Shell, Form::Program, Form::Module, Form::Component];
+const FORMS: [Form; 6] = [Form::Shell, Form::Program, Form::Module, Form::Component, Form::Confined, Form::Twin];
+/// What the shell versions run beside the program of their port.
+const TOOLS: &str = r#"
+[[command]]
+program = "/usr/bin/cat"
+
+[[command]]
+program = "/usr/bin/cat"
+args = [{ regex = ".*/(nr_hugepages|web1)" }]
+
+[[command]]
+program = "/usr/bin/sed"
+args = ["-n", { regex = "(?s).*" }]
+
+[[command]]
+program = "/usr/bin/sed"
+args = ["s/ /?/g"]
+
+[[command]]
+program = "/usr/bin/grep"
+args = ["-q", "<vcpu[^>]* cpuset="]
+
+[[command]]
+program = "/usr/bin/head"
+args = ["-n", "1"]
+
+[[command]]
+program = "/usr/bin/rm"
+args = ["*"]
+"#;
 
 /// A hook, and substitutes for what it works on.
 struct Port {
@@ -122,20 +156,42 @@ impl Port {
                 hooks.file("qemu.d/10-hook.wasm", fs::read(built).unwrap(), 0o755);
                 hooks.file("qemu.d/10-hook.toml", self.settings_inside(stand_in), 0o644);
             }
+            Form::Confined => {
+                hooks.file("qemu.d/10-hook", self.file("sh"), 0o755);
+                hooks.file("qemu.d/10-hook.toml", self.settings_shared(stand_in), 0o644);
+            }
+            Form::Twin => {
+                hooks.file("qemu.d/10-hook.wasm", fs::read(wasm(self.name)).unwrap(), 0o755);
+                hooks.file("qemu.d/10-hook.toml", self.settings_shared(stand_in), 0o644);
+            }
         }
         hooks
     }
 
     /// The port's own settings, with the substitutes as the granted paths.
     fn settings_inside(&self, stand_in: &StandIn) -> String {
+        self.settings_with(stand_in, |directory| {
+            format!("host = {:?}\nguest = {directory:?}\n", stand_in.path_of(directory))
+        })
+    }
+
+    /// The same for a script and a module, which both find the stand-ins by their variables.
+    fn settings_shared(&self, stand_in: &StandIn) -> String {
+        let settings = self.settings_with(stand_in, |directory| format!("host = {:?}\n", stand_in.path_of(directory)));
+        let settings: Vec<&str> = settings.lines().filter(|line| !line.starts_with("env = ")).collect();
+        let variables: Vec<String> =
+            self.variables(stand_in).iter().map(|(name, value)| format!("{name} = {value:?}")).collect();
+        format!("confine = true\nenv = {{ {} }}\n{}\n{TOOLS}", variables.join(", "), settings.join("\n"))
+    }
+
+    fn settings_with(&self, stand_in: &StandIn, directory_by: impl Fn(&str) -> String) -> String {
         let mut settings = self.file("toml");
         let mut replace = |granted: String, by: String| {
             assert_eq!(settings.matches(&granted).count(), 1, "{granted} in {settings}");
             settings = settings.replace(&granted, &by);
         };
         for (directory, _) in self.directories {
-            let by = format!("host = {:?}\nguest = {directory:?}\n", stand_in.path_of(directory));
-            replace(format!("host = {directory:?}\n"), by);
+            replace(format!("host = {directory:?}\n"), directory_by(directory));
         }
         if let Some(program) = self.program {
             replace(format!("program = {program:?}\n"), format!("program = {:?}\n", stand_in.path_of(program)));
@@ -145,12 +201,16 @@ impl Port {
 
     /// A hook outside the sandbox has no grants. It finds the substitutes through its variables.
     fn settings_outside(&self, stand_in: &StandIn) -> String {
+        let variables = self.variables(stand_in);
+        let lines: String = variables.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
+        format!("[env]\n{lines}")
+    }
+
+    fn variables(&self, stand_in: &StandIn) -> Vec<(&'static str, String)> {
         let path = format!("{}:{}", stand_in.directory.path().display(), std::env::var("PATH").unwrap());
         let places = self.directories.iter().map(|(path, name)| (*name, stand_in.path_of(path).display().to_string()));
         let given = self.env.iter().map(|(name, value)| (*name, (*value).to_owned()));
-        let variables = places.chain(given).chain([("PATH", path)]);
-        let lines: String = variables.map(|(name, value)| format!("{name} = {value:?}\n")).collect();
-        format!("[env]\n{lines}")
+        places.chain(given).chain([("PATH", path)]).collect()
     }
 
     /// Runs the events in each form on a host prepared by `prepare`, and checks that all results are equal.

@@ -15,6 +15,7 @@ mod filter;
 mod kernel;
 mod memory;
 mod needs;
+mod refusals;
 mod request;
 mod rules;
 mod sealed;
@@ -33,9 +34,11 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 #[cfg(feature = "wasm")]
 use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
 use seccompiler::BpfProgram;
 
 use self::filter::{Questions, Sockets};
+use self::refusals::Held;
 use self::sealed::sealed_program;
 use self::support::{SHIM, Support};
 use super::error::{c_string, host_error};
@@ -94,11 +97,14 @@ impl Confinement {
         }
         if settings.processes.is_some() && settings.user.is_none() {
             return Err(refused(
-                "have `processes` without `user`: Linux does not count the processes of root; add `user = \"nobody\"`, or \
-                 remove `processes`",
+                "have `processes` without `user`: Linux does not limit the number of root's processes; add \
+                 `user = \"nobody\"`, or remove `processes`",
             ));
         }
         let user = settings.user.as_deref().map(|name| user(name).map_err(|why| refused(&why))).transpose()?;
+        if user.is_some() && !geteuid().is_root() {
+            return Err(refused("have `user`, which only root can give a hook: run hookvisor as root, or remove it"));
+        }
         let unix = settings.connections.iter().find(|connection| matches!(connection.to, Address::Unix(_)));
         if let (Some(unix), Some(_)) = (unix, user) {
             return Err(refused(&format!(
@@ -133,6 +139,10 @@ impl Confinement {
                 covered.push(program);
             }
         }
+        if !covered.is_empty() {
+            // The same for each launch, so what is missing here is told when the hook is loaded.
+            Shim::new()?;
+        }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
         Ok(Self { support, trust, settings, settings_file, state, filter, user, covered })
     }
@@ -140,6 +150,18 @@ impl Confinement {
     /// Decides about the commands of one call.
     pub(super) fn broker(&self, call: &Call<'_>) -> Broker {
         Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call)
+    }
+
+    /// What the hook says that it was refused, with the lines that would allow it. `known` are the notes of the call so far.
+    pub(super) fn refusals(
+        &self,
+        call: &Call<'_>,
+        executes: &[PathBuf],
+        stderr: &[u8],
+        known: &[String],
+    ) -> Vec<String> {
+        let (settings, settings_file, names) = (&*self.settings, &*self.settings_file, call.names());
+        Held { hook: call.path, settings, settings_file, executes, names }.notes(stderr, known)
     }
 
     /// The addresses that it may connect to.

@@ -180,6 +180,7 @@ impl Launcher {
         let Launched { child, guard, taken: pipes, prepared } = launched;
         let attendant = match (confinement, prepared) {
             (Some(confinement), Some(prepared)) => {
+                let executes = executes.clone();
                 let listener = prepared.listener()?;
                 Some(Attendant::new(Service {
                     listener,
@@ -197,7 +198,11 @@ impl Launcher {
         };
         let _no_sigpipe = SigpipeBlocked::for_this_thread();
         let group = guard.map(|guard| guard.group(child.process().pid()));
-        Ok(Supervisor::new((child, group), pipes, cancel_events, attendant, call).run())
+        let mut ended = Supervisor::new((child, group), pipes, cancel_events, attendant, call).run();
+        if let Some(confinement) = confinement {
+            ended.notes.extend(confinement.refusals(call, &executes, &ended.stderr.bytes, &ended.notes));
+        }
+        Ok(ended)
     }
 
     fn explain(&self, what: &'static str, errno: Errno, path: &Path, head: &[u8]) -> LaunchError {

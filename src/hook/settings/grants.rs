@@ -14,9 +14,7 @@ mod stdin;
 pub(crate) use self::command::CommandGrant;
 pub(crate) use self::connect::{Address, ConnectGrant};
 pub(crate) use self::directory::{Access, DirectoryGrant};
-pub(crate) use self::lines::lines_to_grant;
-#[cfg(feature = "wasm")]
-pub(crate) use self::lines::lines_to_grant_directory;
+pub(crate) use self::lines::{lines_to_grant, lines_to_grant_directory};
 pub(crate) use self::names::Names;
 pub(super) use self::paths::absolute;
 pub(crate) use self::secret::SecretGrant;

@@ -1,7 +1,11 @@
 //! The settings of confined hooks.
 
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use super::World;
-use crate::support::{Hooks, start, stderr};
+use crate::support::{Hooks, event, needs_root, start, stderr};
 
 /// Why a hook with these settings is not run.
 fn refused(settings: &str) -> String {
@@ -49,6 +53,47 @@ fn an_interpreter_among_the_commands_is_told() {
     let inventory = hooks.runtime().inventory();
     let may = inventory.hooks[0].may.join("\n");
     assert!(may.contains("run /usr/bin/bash -c * (which can run any program, unconfined)"), "{may}");
+    let warnings = inventory.hooks[0].warnings.join("\n");
+    assert!(warnings.starts_with("its grant of /usr/bin/bash lets it run any program"), "{warnings}");
+}
+
+#[test]
+fn what_a_confined_hook_may_do_is_told_in_the_words_of_a_sandboxed_one() {
+    let hooks = Hooks::new().script("test", "exit 0");
+    let may = |confine_all: bool, settings: &str| {
+        hooks.file("test.toml", settings, 0o644);
+        let explained = hooks.builder().confine_all(confine_all).explain(&event("web1", "start")).unwrap();
+        let listed = hooks.builder().confine_all(confine_all).build().unwrap().inventory();
+        assert_eq!(explained.hooks[0].hook.may, listed.hooks[0].may, "{settings}");
+        listed.hooks[0].may.join(", ")
+    };
+    let grants = "[[dir]]\nhost = '/usr'\n[[command]]\nprogram = '/usr/bin/id'\nargs = ['-u', '*']\n\
+                  [[connect]]\nto = '127.0.0.1:9090'\n";
+    let granted = "read /usr, run /usr/bin/id -u *, connect to 127.0.0.1:9090, nothing else (confined)";
+    assert_eq!(may(false, &format!("confine = true\n{grants}")), granted);
+    assert_eq!(may(true, grants), granted);
+    assert_eq!(may(true, ""), "nothing else (confined)");
+    assert_eq!(may(false, ""), "");
+}
+
+#[test]
+fn what_only_root_can_hold_is_refused_to_others_when_it_is_loaded() {
+    if !needs_root("confined hooks of another user") {
+        return;
+    }
+    let hooks = Hooks::new().script("qemu", "exit 0");
+    for (settings, why) in [
+        ("user = 'nobody'", "have `user`, which only root can give a hook"),
+        ("[[command]]\nprogram = '/usr/bin/id'", "this needs the capability CAP_SYS_ADMIN"),
+    ] {
+        hooks.file("qemu.toml", format!("confine = true\n{settings}\n"), 0o644);
+        let program = hooks.file("hookvisor", fs::read(env!("CARGO_BIN_EXE_hookvisor")).unwrap(), 0o755);
+        let mut check = Command::new(program);
+        check.arg("check").arg("--hooks").arg(hooks.path()).uid(65534).gid(65534).current_dir("/");
+        let checked = check.output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stdout);
+        assert!(said.contains(why) && said.contains("FAILS"), "{said}\n{}", String::from_utf8_lossy(&checked.stderr));
+    }
 }
 
 #[test]

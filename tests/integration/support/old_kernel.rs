@@ -35,8 +35,27 @@ pub(crate) fn become_linux_5_8() {
         fail(Errno::ENOTTY),
         (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
-    .map(|(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k })
+    .map(instruction)
     .into();
+    install(&filter);
+}
+
+/// A kernel that was built, or started, without this system call: for this thread from now on, and for all that it starts.
+pub(crate) fn lose_system_call(call: libc::c_long) {
+    let filter = [
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset_of!(libc::seccomp_data, nr) as u32),
+        (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, u32::try_from(call).unwrap()),
+        (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | Errno::ENOSYS as u32),
+        (libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    install(&filter.map(instruction));
+}
+
+fn instruction((code, jt, jf, k): (u32, u8, u8, u32)) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+fn install(filter: &[libc::sock_filter]) {
     let program = libc::sock_fprog { len: filter.len().try_into().unwrap(), filter: filter.as_ptr().cast_mut() };
     // SAFETY: the program and its instructions live during the calls, and the kernel copies them.
     let installed = unsafe {

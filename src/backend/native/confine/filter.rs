@@ -90,6 +90,8 @@ const REFUSED: &[i64] = &[
     libc::SYS_vhangup,
     libc::SYS_fanotify_init,
     libc::SYS_fanotify_mark,
+    // It tells the names in directories that cannot be listed.
+    libc::SYS_inotify_add_watch,
     // Keys.
     libc::SYS_add_key,
     libc::SYS_request_key,

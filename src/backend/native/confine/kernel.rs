@@ -2,13 +2,11 @@
 #![expect(unsafe_code, reason = "system calls that nix does not have")]
 
 use std::ffi::{CStr, c_int, c_long};
-use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{mem, ptr};
 
-use nix::cmsg_space;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::MsgFlags;
 use nix::unistd::Pid;
 
 /// The version of Landlock's interface; 0 or less without Landlock.
@@ -162,19 +160,36 @@ pub(super) struct Received {
     pub(super) descriptors: Vec<OwnedFd>,
 }
 
-/// Receives a message with up to three descriptors.
+/// Room for one control message with three descriptors.
+#[repr(C)]
+struct Control {
+    header: libc::cmsghdr,
+    descriptors: [c_int; 3],
+}
+
+/// Receives a message with up to three descriptors. Of a message with more, the first three are received: whoever sent it
+/// chose the number, and one that nobody owns would stay open for good.
 pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], flags: MsgFlags) -> Result<Received, Errno> {
-    let mut space = cmsg_space!([c_int; 3]);
-    let mut parts = [IoSliceMut::new(buffer)];
-    let flags = flags | MsgFlags::MSG_CMSG_CLOEXEC;
-    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let whole = !message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
-    let controls = message.cmsgs().into_iter().flatten();
-    let received = controls.filter_map(|control| match control {
-        ControlMessageOwned::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
+    const BEFORE_DESCRIPTORS: usize = mem::offset_of!(Control, descriptors);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: both structures are integers and pointers, for which zero is a value.
+    let (mut control, mut message): (Control, libc::msghdr) = unsafe { (mem::zeroed(), mem::zeroed()) };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = (BEFORE_DESCRIPTORS + mem::size_of_val(&control.descriptors)) as _;
+    let flags = (flags | MsgFlags::MSG_CMSG_CLOEXEC).bits();
+    // SAFETY: the message points to the buffer and the control message, with their lengths, and they outlive the call.
+    let length = Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })?;
+    let whole = message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
+    let Control { header, descriptors } = control;
+    // Of another type with musl.
+    let (used, length_of_control): (usize, usize) = (message.msg_controllen as _, header.cmsg_len as _);
+    let has_descriptors =
+        used >= BEFORE_DESCRIPTORS && (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    let bytes = if has_descriptors { length_of_control.saturating_sub(BEFORE_DESCRIPTORS) } else { 0 };
+    let received = descriptors.into_iter().take(bytes / size_of::<c_int>());
     // SAFETY: the kernel has just made these descriptors, and nobody else knows them.
-    let descriptors = received.flatten().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }).collect();
-    Ok(Received { length: message.bytes, whole, descriptors })
+    let descriptors = received.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }).collect();
+    Ok(Received { length: usize::try_from(length).unwrap_or_default(), whole, descriptors })
 }

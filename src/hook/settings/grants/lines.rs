@@ -19,7 +19,6 @@ pub(crate) fn lines_to_grant(program: &Path, arguments: &[String]) -> String {
 }
 
 /// The lines that would grant a directory, each after a newline.
-#[cfg(feature = "wasm")]
 pub(crate) fn lines_to_grant_directory(directory: &str) -> String {
     format!("\n    [[dir]]\n    host = {}", quoted(directory))
 }
