@@ -116,6 +116,13 @@ mod tests {
         settings.commands.into_iter().next().and_then(|command| command.stdin).ok_or("no rule".to_owned())
     }
 
+    /// Why a standard input is refused.
+    fn refusal(stdin: &str, document: &[u8]) -> Refusal {
+        let checked = rule(stdin).map(|rule| rule.check(document));
+        let none = |why: &str| Refusal { why: why.to_owned(), line: None };
+        checked.map_or_else(|why| none(&why), |checked| checked.err().unwrap_or_else(|| none("it is allowed")))
+    }
+
     #[test]
     fn the_whole_matches_or_each_line() {
         let allows =
@@ -143,13 +150,12 @@ mod tests {
             ("{ lines = 'add|x' }", "add\ntab\there\n"),
             ("{ regex = 'a\\n' }", "b\nc+"),
         ] {
-            let refusal = rule(stdin).unwrap().check(document.as_bytes()).unwrap_err();
-            let line = refusal.line.unwrap_or_default();
+            let line = refusal(stdin, document.as_bytes()).line.unwrap_or_default();
             assert_eq!(line.lines().count(), 2, "{line}");
             let wider = rule(line.trim_start().trim_start_matches("stdin = "));
             assert_eq!(wider.map(|rule| rule.check(document.as_bytes())), Ok(Ok(())), "{line}");
         }
-        let refused = |document: &[u8]| rule("{ lines = 'add' }").unwrap().check(document).unwrap_err();
+        let refused = |document: &[u8]| refusal("{ lines = 'add' }", document);
         assert_eq!(refused(b"add\ndel\n").why, "line 2 does not match: \"del\"");
         assert_eq!(refused(b"\xff"), Refusal { why: "it is not UTF-8 text".to_owned(), line: None });
         assert_eq!(refused(&vec![b'x'; LONGEST_STDIN + 1]).why, "it is larger than 256 KiB");
