@@ -24,6 +24,7 @@ use crate::hook::kind::Kind;
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::Names;
 use crate::limits::{Deadline, Expired, Limits};
+use crate::needs::Watch;
 use crate::observe;
 use crate::report::termination::Termination;
 
@@ -64,6 +65,7 @@ pub(crate) trait Program: Send + Sync {
 }
 
 /// One call of a hook.
+#[derive(Clone)]
 pub(crate) struct Call<'a> {
     /// The program to run.
     pub(crate) path: &'a Path,
@@ -78,6 +80,8 @@ pub(crate) struct Call<'a> {
     pub(crate) limits: &'a Limits,
     /// How many bytes of stdout to keep.
     pub(crate) keep_stdout: usize,
+    /// Collects what the hook uses. A watched hook is not held to its grants.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Call<'_> {

@@ -88,6 +88,7 @@ mod hook;
 mod limits;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod needs;
 mod observe;
 mod printable;
 mod pthread;
@@ -118,6 +119,7 @@ pub use hook::mode::Mode;
 pub use hook::skipped::Skipped;
 pub use hook::untrusted::Untrusted;
 pub use limits::Limits;
+pub use needs::{FileUse, Needs};
 pub use printable::{printable, printable_block, printable_line};
 pub use record::{Entries, Record, Recorded, RecordedChange, RecordedEvent, RecordedHook, RecordedSkip};
 pub use report::termination::Termination;

@@ -10,12 +10,16 @@ use crate::{EventError, Operation, Stage};
 /// The placeholder for an absent field.
 const ABSENT: &str = "-";
 
+/// The variable with the driver.
+const DRIVER: &str = "HOOKVISOR_DRIVER";
+
 /// One call of the hook: four arguments and a document (for libvirt, the XML of the domain or network).
 pub struct Event {
     object: String,
     operation: Operation,
     sub_operation: String,
     extra: String,
+    driver: Option<String>,
     /// Read from stdin on first use.
     document: OnceLock<Result<Vec<u8>, EventError>>,
 }
@@ -30,7 +34,8 @@ impl Event {
     /// # Errors
     /// The object or the operation is missing, or an argument is not UTF-8.
     pub fn from_env() -> Result<Self, EventError> {
-        Self::from_arguments(env::args_os().skip(1))
+        let driver = env::var(DRIVER).ok();
+        Ok(Self { driver, ..Self::from_arguments(env::args_os().skip(1))? })
     }
 
     /// Creates an event for a test, with an empty document.
@@ -42,6 +47,7 @@ impl Event {
             operation: operation.into(),
             sub_operation: ABSENT.into(),
             extra: ABSENT.into(),
+            driver: None,
             document: OnceLock::from(Ok(Vec::new())),
         }
     }
@@ -57,6 +63,13 @@ impl Event {
     #[must_use]
     pub fn with_extra(mut self, extra: impl Into<String>) -> Self {
         self.extra = extra.into();
+        self
+    }
+
+    /// Sets the driver.
+    #[must_use]
+    pub fn with_driver(mut self, driver: impl Into<String>) -> Self {
+        self.driver = Some(driver.into());
         self
     }
 
@@ -103,6 +116,13 @@ impl Event {
         present(&self.extra)
     }
 
+    /// The driver that the event is of, such as `qemu` or `network`. hookvisor passes it in the variable `HOOKVISOR_DRIVER`.
+    ///
+    /// `None` if something else called the hook, such as a shell or libvirt itself.
+    pub fn driver(&self) -> Option<&str> {
+        self.driver.as_deref()
+    }
+
     /// The object, operation, sub-operation and extra, as passed to the hook. An absent one is `-`.
     pub fn arguments(&self) -> [&str; 4] {
         [&self.object, self.operation.as_str(), &self.sub_operation, &self.extra]
@@ -140,6 +160,7 @@ impl Event {
             operation: argument("operation", None)?.into(),
             sub_operation: argument("sub-operation", Some(ABSENT))?,
             extra: argument("extra", Some(ABSENT))?,
+            driver: None,
             document: OnceLock::new(),
         })
     }
@@ -237,6 +258,8 @@ mod tests {
     fn an_event_for_a_test_holds_what_it_was_given() -> Result<(), EventError> {
         let event = Event::new("web1", "start").with_sub_operation("begin").with_extra("x").with_document("<domain/>");
         assert_eq!(event.arguments(), ["web1", "start", "begin", "x"]);
+        assert_eq!(event.driver(), None);
+        assert_eq!(Event::new("web1", "start").with_driver("qemu").driver(), Some("qemu"));
         assert_eq!(event.document()?, b"<domain/>");
         assert_eq!(Event::new("web1", "start").document_str()?, "");
         Ok(())

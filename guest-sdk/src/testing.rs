@@ -20,6 +20,7 @@
 //! directories and [`setting`](crate::setting) for its variables; in the test they come to the harness. It does not
 //! use them from threads of its own.
 
+mod rights;
 mod scratch;
 
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use self::rights::Rights;
 use self::scratch::Scratch;
 use crate::{Command, CommandError, Event, ExitStatus, Output, Verdict};
 
@@ -48,6 +50,10 @@ struct Host {
     /// Guest path and host path, the latest first.
     directories: Vec<(PathBuf, PathBuf)>,
     scratch: Scratch,
+    /// What the hook's settings file grants. Without one, all that the test gives is granted.
+    rights: Option<Rights>,
+    /// The files of the test, as they were at first.
+    files: Vec<(PathBuf, Vec<u8>)>,
     ran: Vec<Command>,
     #[cfg(feature = "log")]
     log: Vec<(log::Level, String)>,
@@ -92,8 +98,29 @@ impl Harness {
     ///
     /// # Panics
     /// The file cannot be written.
-    pub fn file(self, guest: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Self {
+    pub fn file(mut self, guest: impl AsRef<Path>, content: impl AsRef<[u8]>) -> Self {
         self.host.scratch.write(guest.as_ref(), content.as_ref());
+        self.host.files.push((guest.as_ref().to_owned(), content.as_ref().to_owned()));
+        self
+    }
+
+    /// Holds the hook to its own settings file, as the runtime does, so that the test fails where production would:
+    /// - A command that no `[[command]]` allows is refused, even if the test has an answer for it.
+    /// - A path in no `[[dir]]` does not exist, even if the test grants it.
+    /// - A changed [`file`](Self::file) in a directory that is granted for reading alone ends the test.
+    /// - The variables of `env` are set. [`setting`](Self::setting) takes precedence.
+    ///
+    /// A relative path starts at the package's directory, where `cargo test` runs.
+    ///
+    /// # Panics
+    /// The file cannot be read, or is not a settings file.
+    #[expect(clippy::panic, reason = "a test whose set-up fails, fails")]
+    pub fn settings_file(mut self, path: impl AsRef<Path>) -> Self {
+        let [object, operation, ..] = self.event.arguments();
+        match Rights::read(path.as_ref(), object, operation) {
+            Ok(rights) => self.host.rights = Some(rights),
+            Err(why) => panic!("the settings file {}: {why}", path.as_ref().display()),
+        }
         self
     }
 
@@ -104,6 +131,7 @@ impl Harness {
         let on_stage = OnStage::new(self.host);
         let verdict = decide(&self.event).into();
         let host = on_stage.leave();
+        host.check_files();
         Seen {
             verdict,
             commands: host.ran,
@@ -206,6 +234,9 @@ impl Answer {
 impl Host {
     fn answer(&mut self, command: &Command) -> Result<Output, CommandError> {
         self.ran.push(command.clone());
+        if let Some(reason) = self.rights.as_ref().and_then(|rights| rights.refusal(command)) {
+            return Err(CommandError::Refused { program: command.program().to_owned(), reason });
+        }
         let same = |(scripted, _): &(Command, Answer)| {
             (scripted.program(), scripted.arguments()) == (command.program(), command.arguments())
         };
@@ -219,6 +250,37 @@ impl Host {
             let _used = self.commands.remove(at);
         }
         answer.map_err(|why| CommandError::not_started(command.program(), &why))
+    }
+
+    fn place(&self, guest: &Path) -> PathBuf {
+        match &self.rights {
+            Some(rights) if rights.may_write(guest).is_none() => {
+                // Nothing is there, and nothing can be made there.
+                self.scratch.place(&Path::new("/.not-granted").join(guest.strip_prefix("/").unwrap_or(guest)))
+            }
+            _ => place_of(guest, &self.directories, &self.scratch),
+        }
+    }
+
+    fn setting(&self, name: &str) -> Option<String> {
+        let own = || self.rights.as_ref().and_then(|rights| rights.env.get(name));
+        self.settings.get(name).or_else(own).cloned()
+    }
+
+    /// Ends the test if the hook has changed what it may only read.
+    #[expect(clippy::panic, reason = "a hook that does what it may not, fails")]
+    fn check_files(&self) {
+        let Some(rights) = &self.rights else { return };
+        for (guest, content) in &self.files {
+            let is_changed = std::fs::read(self.scratch.place(guest)).ok().as_ref() != Some(content);
+            if is_changed && rights.may_write(guest) == Some(false) {
+                panic!(
+                    "the hook changed {}, which {} grants for reading alone",
+                    guest.display(),
+                    rights.file().display()
+                );
+            }
+        }
     }
 }
 
@@ -235,12 +297,12 @@ pub(crate) fn answer(command: &Command) -> Option<Result<Output, CommandError>> 
 
 /// The place of a path if a test's hook runs on this thread.
 pub(crate) fn place(guest: &Path) -> Option<PathBuf> {
-    HOST.with_borrow(|host| host.as_ref().map(|host| place_of(guest, &host.directories, &host.scratch)))
+    HOST.with_borrow(|host| host.as_ref().map(|host| host.place(guest)))
 }
 
 /// A variable, or that it is not set, if a test's hook runs on this thread.
 pub(crate) fn setting(name: &str) -> Option<Option<String>> {
-    HOST.with_borrow(|host| host.as_ref().map(|host| host.settings.get(name).cloned()))
+    HOST.with_borrow(|host| host.as_ref().map(|host| host.setting(name)))
 }
 
 /// Keeps a line if a test's hook runs on this thread.
@@ -329,6 +391,29 @@ mod tests {
         assert_eq!(harness().run(decide).verdict, Verdict::veto("not set"));
         assert_eq!(harness().setting("PATH", "strict").run(decide).verdict, Verdict::veto("strict"));
         assert!(setting("PATH").is_some_and(|path| path != "strict"));
+    }
+
+    #[test]
+    fn the_hooks_own_settings_hold_it_as_in_production() {
+        let own = Scratch::default();
+        let settings =
+            "env = { MODE = 'strict' }\n[[dir]]\nhost = '/sys/a'\n[[command]]\nprogram = '/bin/a'\nargs = ['{object}']";
+        own.write(Path::new("/own.toml"), settings.as_bytes());
+        let held = || {
+            let held = harness().settings_file(own.place(Path::new("/own.toml")));
+            held.file("/sys/a/x", "1").file("/sys/b/x", "2").command("/bin/a", ["web2"], Answer::exited(0))
+        };
+        let seen = held().command("/bin/a", ["web1"], Answer::exited(0)).run(|event| {
+            assert_eq!(setting("MODE").as_deref(), Some("strict"));
+            Command::new("/bin/a").arg(event.object()).run()?;
+            assert!(Command::new("/bin/a").arg("web2").run().is_err_and(|error| error.is_refusal()));
+            assert_eq!(fs::read(granted("/sys/a/x"))?, b"1");
+            assert!(fs::read(granted("/sys/b/x")).is_err() && fs::write(granted("/sys/b/y"), "").is_err());
+            Ok(Verdict::proceed())
+        });
+        assert_eq!(seen.verdict, Verdict::proceed());
+        let writes = || held().run(|_| Ok(fs::write(granted("/sys/a/x"), "3").map(|()| Verdict::proceed())?));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(writes)).is_err(), "it may only read there");
     }
 
     #[test]

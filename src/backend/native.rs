@@ -19,6 +19,7 @@ mod sigpipe;
 mod spawn;
 mod stat;
 mod supervise;
+mod watch;
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -27,11 +28,12 @@ use self::confine::Confinement;
 #[cfg(feature = "wasm")]
 pub(crate) use self::confine::directory_in_memory;
 use self::launcher::Launcher;
+use self::watch::Monitored;
 use crate::backend::{Backend, Call, Completion, Program};
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
-use crate::hook::settings::Settings;
+use crate::hook::settings::{Confine, Settings};
 use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
@@ -72,25 +74,45 @@ impl Backend for Native {
     }
 
     fn load(&self, file: HookFile, settings: &Settings, _limits: &Limits) -> Result<Box<dyn Program>, LaunchError> {
-        let confined = settings.confine == Some(true);
-        if !confined {
+        let confine = settings.confine.unwrap_or(Confine::No);
+        if confine == Confine::No {
             settings.refuse_for_unconfined(&file.path)?;
         }
         self.launcher.check(&file.path, &file.head)?;
-        let confinement =
-            confined.then(|| self.launcher.confinement(&file.path, settings, self.state.clone())).transpose()?;
-        Ok(Box::new(NativeHook { launcher: Arc::clone(&self.launcher), confinement }))
+        let held = match confine {
+            Confine::No => Held::Unconfined,
+            Confine::Yes => Held::Confined(self.launcher.confinement(&file.path, settings, self.state.clone())?),
+            Confine::Monitor => Held::Monitored(self.launcher.monitored(&file.path, settings, &self.state)?),
+        };
+        Ok(Box::new(NativeHook { launcher: Arc::clone(&self.launcher), held }))
     }
 }
 
 /// A native hook. Each call opens and checks its file again.
 struct NativeHook {
     launcher: Arc<Launcher>,
-    confinement: Option<Confinement>,
+    held: Held,
+}
+
+/// What a native hook is held to.
+enum Held {
+    Unconfined,
+    Confined(Confinement),
+    Monitored(Monitored),
 }
 
 impl Program for NativeHook {
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
-        self.launcher.run_hook(call, self.confinement.as_ref())
+        let env = match &self.held {
+            Held::Monitored(monitored) => monitored.environment(call)?,
+            Held::Unconfined | Held::Confined(_) => None,
+        };
+        let call = &Call { env: env.as_deref().unwrap_or(call.env), ..call.clone() };
+        match (&call.watch, &self.held) {
+            (Some(watch), _) => self.launcher.run_watched(call, watch),
+            (None, Held::Unconfined) => self.launcher.run_hook(call, None),
+            (None, Held::Confined(confinement)) => self.launcher.run_hook(call, Some(confinement)),
+            (None, Held::Monitored(monitored)) => self.launcher.run_monitored(call, monitored),
+        }
     }
 }

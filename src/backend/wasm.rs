@@ -24,6 +24,8 @@ mod preview_1;
 mod private_file;
 mod procfs;
 mod request;
+mod root;
+mod root_rights;
 mod sandbox;
 mod scratch;
 mod secrets;
@@ -31,7 +33,6 @@ mod stamp;
 mod store;
 mod streams;
 mod strings;
-mod ungranted;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

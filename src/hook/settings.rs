@@ -6,6 +6,7 @@ mod table;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Deserializer, de};
 use self::grants::{CommandGrant, ConnectGrant, DirectoryGrant, SecretGrant};
 use super::env_file;
 use super::error::LaunchError;
+use super::kind::Kind;
 use super::mode::Mode;
 use super::pattern::Pattern;
 use super::trust::Trust;
@@ -29,7 +31,7 @@ pub(crate) struct Settings {
     #[serde(default, deserialize_with = "duration")]
     pub(crate) timeout: Option<Duration>,
     /// Whether a native hook is confined to the grants below. `None` if not set.
-    pub(crate) confine: Option<bool>,
+    pub(crate) confine: Option<Confine>,
     pub(crate) memory: Option<ByteSize>,
     pub(crate) processes: Option<u64>,
     pub(crate) files: Option<u64>,
@@ -61,6 +63,39 @@ pub(crate) struct Settings {
     pub(crate) connections: Vec<ConnectGrant>,
     #[serde(default, rename = "secret", deserialize_with = "table::array")]
     pub(crate) secrets: Vec<SecretGrant>,
+}
+
+/// `confine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confine {
+    No,
+    Yes,
+    /// It runs unconfined, and what would have been refused is reported.
+    Monitor,
+}
+
+impl<'de> Deserialize<'de> for Confine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ConfineVisitor)
+    }
+}
+
+struct ConfineVisitor;
+
+impl de::Visitor<'_> for ConfineVisitor {
+    type Value = Confine;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("true, false or \"monitor\"")
+    }
+
+    fn visit_bool<E: de::Error>(self, confine: bool) -> Result<Confine, E> {
+        Ok(if confine { Confine::Yes } else { Confine::No })
+    }
+
+    fn visit_str<E: de::Error>(self, word: &str) -> Result<Confine, E> {
+        if word == "monitor" { Ok(Confine::Monitor) } else { Err(E::invalid_value(de::Unexpected::Str(word), &self)) }
+    }
 }
 
 /// Compiled shell patterns with their source text.
@@ -117,6 +152,19 @@ impl Settings {
         }
         environment.extend_from_slice(&self.env);
         Ok(Cow::Owned(environment))
+    }
+
+    /// Removes what confines a hook, for `learn`. A directory with another name for the guest stays, and so does the hook's own
+    /// directory.
+    pub(crate) fn remove_confinement(&mut self, kind: Kind) {
+        if kind == Kind::Native {
+            self.confine = Some(Confine::Monitor);
+        }
+        let renamed = std::mem::take(&mut self.directories).into_iter().filter(|_| kind == Kind::Wasm);
+        let renamed = renamed.filter(DirectoryGrant::is_renamed).collect();
+        let state = self.state;
+        self.remove_grants();
+        (self.directories, self.state) = (renamed, state);
     }
 
     /// Rejects keys that apply only to confined hooks if the native hook is not confined.
@@ -178,7 +226,11 @@ impl Settings {
             false => command.to_string(),
         });
         let connections = self.connections.iter().map(ToString::to_string);
-        let confined = (self.confine == Some(true)).then(|| "nothing else (confined)".to_owned());
+        let confined = self.confine.and_then(|confine| match confine {
+            Confine::No => None,
+            Confine::Yes => Some("nothing else (confined)".to_owned()),
+            Confine::Monitor => Some("anything else too: what would be refused is reported".to_owned()),
+        });
         variables
             .chain(secret)
             .chain(limits)
@@ -260,6 +312,16 @@ mod tests {
             error("dir = [['/a', '/b', 'read-write']]"),
             "line 1: invalid type: sequence, expected a table with named keys"
         );
+    }
+
+    #[test]
+    fn confine_is_a_switch_or_monitor() {
+        let confine = |text: &str| toml::from_str::<Settings>(text).ok().and_then(|settings| settings.confine);
+        assert_eq!(confine("confine = true"), Some(Confine::Yes));
+        assert_eq!(confine("confine = false"), Some(Confine::No));
+        assert_eq!(confine("confine = 'monitor'"), Some(Confine::Monitor));
+        let why = error("confine = 'monitr'");
+        assert!(why.contains("expected true, false or \"monitor\""), "{why}");
     }
 
     #[test]

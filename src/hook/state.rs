@@ -16,7 +16,7 @@ use super::file;
 use super::trust::Trust;
 
 /// The variable with the path of a hook's directory.
-const VARIABLE: &str = "HOOKVISOR_STATE";
+pub(crate) const VARIABLE: &str = "HOOKVISOR_STATE";
 /// The default parent of all hooks' directories.
 const DEFAULT_ROOT: &str = "/var/lib/hookvisor/state";
 /// The maximum length of a file name.

@@ -18,6 +18,7 @@ use crate::hook::mode::Mode;
 use crate::hook::skipped::Skipped;
 use crate::hook::trust::Trust;
 use crate::limits::{Deadline, Expired, Limits};
+use crate::needs::Watch;
 use crate::observe;
 use crate::report::termination::Termination;
 use crate::report::verdict::{Verdict, Veto};
@@ -144,6 +145,7 @@ impl Invocation {
         options.digests = shared.record.is_some();
         options.monitor = self.monitor;
         options.keep_stdout = self.keep_stdout;
+        options.driver = Some(self.event.driver());
         let hooks = shared.hooks_now();
         let refusal = shared.refusal(&self.event, &hooks);
         let report = run(&self.event, stage, &hooks, shared.conventions.of(self.event.driver()), refusal, &options);
@@ -223,11 +225,25 @@ pub(super) struct CallOptions<'a> {
     monitor: bool,
     /// Whether stdout is kept for operations that are not filters.
     keep_stdout: bool,
+    /// The event's driver, which the hook gets as a variable.
+    pub(super) driver: Option<&'a str>,
+    /// Collects what the hook uses.
+    pub(super) watch: Option<Watch>,
 }
 
 impl<'a> CallOptions<'a> {
     pub(super) fn new(limits: &'a Limits, cancels: Vec<Cancel>) -> Self {
-        Self { limits, cancels, within: None, slots: None, digests: false, monitor: false, keep_stdout: false }
+        Self {
+            limits,
+            cancels,
+            within: None,
+            slots: None,
+            digests: false,
+            monitor: false,
+            keep_stdout: false,
+            driver: None,
+            watch: None,
+        }
     }
 
     fn is_cancelled(&self) -> bool {
@@ -299,6 +315,9 @@ fn run(
     report
 }
 
+/// The variable with the event's driver.
+const DRIVER: &str = "HOOKVISOR_DRIVER";
+
 /// Shorter waits for a free slot are not reported.
 const NOTED_WAIT: Duration = Duration::from_millis(100);
 
@@ -341,7 +360,13 @@ pub(super) fn hook(
         };
     }
     let _in_flight = observe::started(&hook.path);
-    let environment = hook.settings.environment(Trust::of_this_process());
+    let environment = hook.settings.environment(Trust::of_this_process()).map(|environment| {
+        let mut environment = environment.into_owned();
+        if let Some(driver) = options.driver.filter(|_| !environment.iter().any(|(name, _)| name == DRIVER)) {
+            environment.push((DRIVER.to_owned(), driver.to_owned()));
+        }
+        environment
+    });
     let call = Call {
         path: &hook.path,
         hook: &hook.path,
@@ -351,6 +376,7 @@ pub(super) fn hook(
         deadline: start(timeout, options.limits.slow),
         limits: options.limits,
         keep_stdout,
+        watch: options.watch.clone(),
     };
     let outcome = match (&hook.loaded, &environment) {
         (Loaded::Ready(program), Ok(_)) => program.run(&call),

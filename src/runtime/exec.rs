@@ -10,11 +10,13 @@ use super::load::Loader;
 use super::{Cache, Compiler, Native, backends};
 use crate::backend::Calls;
 use crate::cancel::Cancel;
+use crate::event::Event;
 use crate::hook::error::LaunchError;
 use crate::hook::scope::Scope;
 use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
+use crate::needs::{Needs, Watch};
 use crate::report::HookReport;
 
 /// Runs a single hook file, native or wasm, without a hooks directory.
@@ -37,6 +39,9 @@ pub struct Exec {
     trust_grants: bool,
     confine_all: bool,
     state: StateRoot,
+    /// Set while the hook is learnt from.
+    watch: Option<Watch>,
+    driver: Option<String>,
 }
 
 impl Exec {
@@ -51,6 +56,8 @@ impl Exec {
             trust_grants: false,
             confine_all: false,
             state: StateRoot::default(),
+            watch: None,
+            driver: None,
         }
     }
 
@@ -117,8 +124,9 @@ impl Exec {
         let native = Native::new(trust, false, None).with_state(self.state.clone());
         let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), Calls::One, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
-        let (limits, confine_all) = (&self.limits, self.confine_all);
-        let loader = Loader { backends: &backends, limits, trust, grants, confine_all };
+        let (limits, learns) = (&self.limits, self.watch.is_some());
+        let confine_all = self.confine_all && !learns;
+        let loader = Loader { backends: &backends, limits, trust, grants, confine_all, learns };
         let path = std::path::absolute(&self.hook).unwrap_or_else(|_| self.hook.clone());
         let mut hook = loader.load(path, Scope::default());
         if let Loaded::Skipped(why) = hook.loaded {
@@ -137,7 +145,19 @@ impl Exec {
             let why = format!("the argument {argument:?} contains a NUL byte, which cannot be passed to a hook");
             hook.loaded = Loaded::Broken(LaunchError::Refused(why));
         }
-        let options = CallOptions::new(&self.limits, self.cancels);
+        let mut options = CallOptions::new(&self.limits, self.cancels);
+        (options.watch, options.driver) = (self.watch, self.driver.as_deref());
         call::hook(&hook, arguments, stdin.into(), &options, self.limits.stdout)
+    }
+
+    /// Runs the hook for this event as [`run`](Self::run) does, but without its grants: it is allowed what it asks for, and what it used is
+    /// returned. A native hook runs unconfined and is traced with strace. A WebAssembly hook sees the host's files and may run
+    /// any command.
+    #[must_use = "the hook may have failed"]
+    pub fn learn(mut self, event: &Event) -> (HookReport, Needs) {
+        let watch = self.watch.insert(Watch::default()).clone();
+        self.driver = Some(event.driver().to_owned());
+        let report = self.run(&event.arguments(), event.document().clone());
+        (report, watch.take())
     }
 }

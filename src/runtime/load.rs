@@ -12,7 +12,7 @@ use crate::hook::file::{self, HookFile};
 use crate::hook::kind::Kind;
 use crate::hook::mask;
 use crate::hook::scope::Scope;
-use crate::hook::settings::{self, Settings};
+use crate::hook::settings::{self, Confine, Settings};
 use crate::hook::skipped::Skipped;
 use crate::hook::trust::Trust;
 use crate::limits::Limits;
@@ -26,6 +26,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) grants: Trust,
     /// Whether every native hook is confined.
     pub(crate) confine_all: bool,
+    /// Whether the hooks are to be run without their grants, to see what they use.
+    pub(crate) learns: bool,
 }
 
 impl Loader<'_> {
@@ -89,6 +91,9 @@ impl Loader<'_> {
                 (settings, Loaded::Broken(LaunchError::Refused(why)))
             }
             Ok(mut settings) => {
+                if self.learns {
+                    settings.remove_confinement(kind);
+                }
                 notes.extend(self.refuse_grants(&path, &mut settings));
                 // Each call reads the variables again. Reading them now finds a fault before the first call.
                 let loaded = self.confine(kind, &mut settings).and_then(|()| settings.environment(self.trust));
@@ -115,13 +120,16 @@ impl Loader<'_> {
         if !self.confine_all || kind != Kind::Native {
             return Ok(());
         }
-        if settings.confine == Some(false) {
-            return Err(LaunchError::Refused(
-                "its settings have `confine = false`, and every hook is confined here (`confine = \"all\"`): remove it"
-                    .to_owned(),
-            ));
+        let refused = |confine: &str| {
+            Err(LaunchError::Refused(format!(
+                "its settings have `confine = {confine}`, and every hook is confined here (`confine = \"all\"`): remove it"
+            )))
+        };
+        match settings.confine {
+            Some(Confine::No) => return refused("false"),
+            Some(Confine::Monitor) => return refused("\"monitor\""),
+            Some(Confine::Yes) | None => settings.confine = Some(Confine::Yes),
         }
-        settings.confine = Some(true);
         Ok(())
     }
 

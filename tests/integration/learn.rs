@@ -5,10 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::Hooks;
+use crate::support::guests::wasm_for;
 use crate::support::program::{Ran, hookvisor, tell};
 
 /// Whether processes can be traced here.
-fn can_watch() -> bool {
+pub(crate) fn can_watch() -> bool {
     let can =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().is_ok_and(|ran| ran.status.success());
     if !can {
@@ -187,11 +188,18 @@ fn what_is_dangerous_or_cannot_be_granted_is_told() {
     if !can_watch() {
         return;
     }
-    let hooks = with_state("sh -c 'exit 0'; chmod 600 STATE/mm; kill -0 1; exit 3");
+    let hooks = with_state("bash -c 'exit 0'; sh -c 'exit 0'; chmod 600 STATE/mm; kill -0 1; exit 3");
     let ran = hooks.learn(None, "prepare");
     assert_eq!(ran.status, 3);
-    assert!(ran.stderr.contains("10-hook exited with 3: the settings cover only this run"), "{}", ran.stderr);
-    assert!(ran.stdout.contains("# warning: sh can run or write more than its arguments show"), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("10-hook failed with error code 3")
+            && ran.stderr.contains("the settings cover only this run"),
+        "{}",
+        ran.stderr
+    );
+    // The hook's own interpreter needs no grant.
+    assert!(!ran.stdout.contains("/sh\""), "{}", ran.stdout);
+    assert!(ran.stdout.contains("# warning: bash can run or write more than its arguments show"), "{}", ran.stdout);
     assert!(
         ran.stdout.contains("# not granted: a signal to another process: run a command that sends it"),
         "{}",
@@ -209,4 +217,75 @@ fn a_mistake_is_told_before_the_hook_runs() {
     let ran = hooks.learn(Some(Path::new("/nonexistent.toml")), "prepare");
     assert!(ran.stderr.contains("/nonexistent.toml could not be read"), "{}", ran.stderr);
     assert!(!hooks.path().join("state/ran").exists());
+}
+
+/// A sandboxed hook that reads one file and writes another, and one that runs a command.
+#[test]
+fn a_sandboxed_hook_is_learned_from_what_it_asks_for() {
+    for target in ["wasm32-wasip1", "wasm32-wasip2"] {
+        let hooks = Hooks::new().copy("qemu.d/10-probe.wasm", &wasm_for("probe", target));
+        for directory in ["in", "out/made"] {
+            fs::create_dir_all(hooks.path().join(directory)).unwrap();
+        }
+        hooks.file("in/state", "ready", 0o644);
+        let root = hooks.path().display().to_string();
+        let steps = format!("show={root}/in/state;write={root}/out/made/new:text");
+        let learn = |merge: Option<&Path>, steps: &str| {
+            let mut learn = hookvisor();
+            learn.arg("learn").args(merge.map(|file| format!("--merge={}", file.display())));
+            learn.arg(hooks.path().join("qemu.d/10-probe.wasm")).args(["test", steps, "start"]).write_stdin("");
+            hooks.ran(&mut learn)
+        };
+        let ran = learn(None, &steps);
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, "ready"), "{target}: {}", ran.stdout);
+        assert_eq!(fs::read_to_string(hooks.path().join("out/made/new")).unwrap(), "text", "{target}");
+        let expected = "# Learned by `hookvisor learn`: read it before you use it.\n\n\
+             # reads DIR/in/state\n[[dir]]\nhost = \"DIR/in\"\n\n\
+             # writes DIR/out/made/new\n[[dir]]\nhost = \"DIR/out/made\"\naccess = \"read-write\"\n";
+        assert_eq!(ran.stdout, expected, "{target}");
+
+        let settings = hooks.file("qemu.d/10-probe.toml", ran.stdout.replace("DIR", &root), 0o644);
+        fs::remove_file(hooks.path().join("out/made/new")).unwrap();
+        let run = |steps: &str| hooks.runtime().run(&hookvisor::Event::new("qemu", steps, "start").unwrap());
+        let report = run(&steps);
+        assert_eq!((report.exit_status(), report.hooks[0].notes.len()), (0, 0), "{target}: {report}");
+        assert_eq!(fs::read_to_string(hooks.path().join("out/made/new")).unwrap(), "text", "{target}");
+
+        // Something new is refused; the lines of the note allow it.
+        let more = format!("write={root}/out/other:text");
+        let refused = run(&more);
+        assert_ne!(refused.exit_status(), 0, "{target}: {refused}");
+        let note = &refused.hooks[0].notes[0];
+        let (said, lines) = note.split_once(":\n").unwrap();
+        assert!(said.starts_with(&format!("it is not granted the directory {root}/out; ")), "{target}: {note}");
+        let before = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, format!("{before}\n{lines}\n")).unwrap();
+        assert_eq!(run(&more).exit_status(), 0, "{target}: {}", run(&more));
+
+        // Merged, both are there.
+        fs::write(&settings, before).unwrap();
+        let merged = learn(Some(&settings), &more);
+        assert!(
+            merged.stdout.contains("host = \"DIR/in\"") && merged.stdout.contains("host = \"DIR/out\""),
+            "{}",
+            merged.stdout
+        );
+    }
+}
+
+#[test]
+fn a_sandboxed_hook_s_commands_are_learned() {
+    for target in ["wasm32-wasip1", "wasm32-wasip2"] {
+        let hooks = Hooks::new().copy("qemu.d/10-sdk.wasm", &wasm_for("sdk", target));
+        let mut learn = hookvisor();
+        learn.arg("learn").arg(hooks.path().join("qemu.d/10-sdk.wasm"));
+        learn.args(["qemu", "web1", "start", "begin", "run=/bin/sh -c echo_web1_>&2"]).write_stdin("");
+        let ran = hooks.ran(&mut learn);
+        assert_eq!(ran.status, 1, "the hook of the tests always vetoes: {}", ran.stderr);
+        assert!(ran.stderr.contains("said \"web1\"") && ran.stderr.contains("which failed"), "{}", ran.stderr);
+        let expected = "# at qemu web1 start begin run=/bin/sh -c echo_web1_>&2\n\
+             # warning: sh can run or write more than its arguments show: grant a program made for this hook instead\n\
+             [[command]]\nprogram = \"/bin/sh\"\nargs = [\"-c\", \"echo {object} >&2\"]\n";
+        assert!(ran.stdout.ends_with(expected), "{target}: {}", ran.stdout);
+    }
 }

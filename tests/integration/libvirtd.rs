@@ -75,6 +75,12 @@ fn a_veto_is_explained_by_the_record() {
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["operation"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(operations, ["prepare", "start", "stopped", "release"]);
+    // The same event explained: the hook with its rights, and what its failure means.
+    world.settings("qemu.d/20-xyzzy", "env = { POLICY = 'strict' }\ntimeout = '5s'");
+    let explained = world.hookvisor(["explain", "qemu", "web1", "start"]);
+    for line in ["20-xyzzy", "may      see the variable POLICY", "20-xyzzy.toml"] {
+        assert!(explained.contains(line), "{line}: {explained}");
+    }
 }
 
 fn calls_so_far(world: &World) -> usize {

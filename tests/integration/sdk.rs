@@ -160,3 +160,11 @@ fn a_component_imports_what_it_uses_and_nothing_else() {
     assert_eq!(imports("port-forward"), ["hookvisor:hook/commands@0.1.0"]);
     assert_eq!(imports("sdk"), ["hookvisor:hook/commands@0.1.0", "hookvisor:hook/logging@0.1.0"]);
 }
+
+#[test]
+fn every_target_is_told_the_driver() {
+    for (_hooks, runtime) in forms("") {
+        let report = runtime.run(&event("start", "driver"));
+        assert_eq!(ended(&report), (1, "qemu\n".to_owned()), "{report}");
+    }
+}

@@ -14,7 +14,7 @@ mod connection;
 mod filter;
 mod kernel;
 mod memory;
-mod needs;
+pub(super) mod needs;
 mod refusals;
 mod request;
 mod rules;

@@ -82,6 +82,10 @@ impl Launcher {
         passed.chain(granted).map(entry).collect()
     }
 
+    pub(super) fn trust(&self) -> Trust {
+        self.trust
+    }
+
     /// The confinement of a hook.
     pub(super) fn confinement(
         &self,
@@ -92,7 +96,7 @@ impl Launcher {
         Confinement::new(hook, self.search(), settings, state, self.trust)
     }
 
-    fn search(&self) -> &OsStr {
+    pub(super) fn search(&self) -> &OsStr {
         self.env.iter().find(|(name, _)| name == "PATH").map_or(OsStr::new(""), |(_, value)| value)
     }
 
@@ -152,15 +156,18 @@ impl Launcher {
         }
     }
 
-    /// Runs a hook, within its confinement if it has one.
+    /// Checks a hook again: it may have been edited since it was loaded, and its permissions changed.
+    pub(super) fn open(&self, hook: &Path) -> Result<HookFile, LaunchError> {
+        HookFile::open(hook, self.trust).map_err(|why| if is_gone(hook) { gone() } else { why })
+    }
+
+    /// Runs a hook, within a confinement if it has one.
     pub(super) fn run_hook(
         &self,
         call: &Call<'_>,
         confinement: Option<&Confinement>,
     ) -> Result<Completion, LaunchError> {
-        // The script or its permissions may have changed since it was loaded.
-        let file =
-            HookFile::open(call.path, self.trust).map_err(|why| if is_gone(call.path) { gone() } else { why })?;
+        let file = self.open(call.path)?;
         let cancel_events: Vec<BorrowedFd<'_>> =
             call.deadline.cancel_events().map_err(|errno| host_error("could not create an event descriptor", errno))?;
         let state = confinement.map(|confinement| confinement.state(call.path)).transpose()?.flatten();

@@ -14,6 +14,7 @@ use super::commands::Commands;
 use super::ending::{Ended, Failure};
 use super::error::refused;
 use super::grants;
+use super::root::Root;
 use super::sandbox::{Linked, START, Sandbox};
 use super::secrets;
 use super::store::{MemoryQuota, StoreData};
@@ -98,10 +99,10 @@ impl Program for WasmHook {
         };
         if !termination.is_success() {
             let file = self.settings_file.display();
-            notes.extend(ungranted.iter().map(|directory| {
+            notes.extend(ungranted.iter().map(|(directory, writes)| {
                 format!(
                     "it is not granted the directory {directory}; to allow it, add to {file}:{}",
-                    lines_to_grant_directory(directory)
+                    lines_to_grant_directory(directory, *writes)
                 )
             }));
         }
@@ -124,12 +125,16 @@ impl WasmHook {
         if matches!(self.program, Linked::Component(_)) {
             wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(env);
         }
-        grants::apply(&self.settings, self.trust, call.names(), &mut wasi)?;
+        let mut directories = grants::apply(&self.settings, self.trust, call, &mut wasi)?;
         if let Some(state) = &state {
             grants::preopen(&mut wasi, &state.directory, state.path.to_string_lossy(), FsPerms::ReadWrite)
                 .map_err(|why| refused(format!("its directory {} cannot be used: {why}", state.path.display())))?;
+            directories += 1;
         }
         let secrets = secrets::apply(&self.settings.secrets, self.trust, &mut wasi)?;
+        directories += usize::from(secrets.is_some());
+        let has_root = self.settings.directories.iter().any(|directory| directory.guest(&directory.host) == "/");
+        let root = if has_root { None } else { Root::add(&mut wasi, directories, call.watch.as_ref()) };
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);
@@ -137,9 +142,7 @@ impl WasmHook {
         let commands = Commands::new(launcher, broker, call);
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
         let mut data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
-        let has_directory = !self.settings.directories.is_empty() || state.is_some() || secrets.is_some();
-        data.has_empty_root = matches!(self.program, Linked::Module(_)) && !has_directory;
-        data.secrets = secrets;
+        (data.root, data.secrets) = (root, secrets);
         let mut store = Store::new(&self.sandbox.engine, data);
         store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
         store.limiter(|data| &mut data.quota);

@@ -1,6 +1,6 @@
 //! Runs commands for a guest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,11 @@ use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
 use crate::limits::{Deadline, Expired, Limits};
+use crate::needs::Watch;
 use crate::report::termination::Termination;
+
+/// Where the program of a command is looked for that is asked for by its name.
+const SEARCH_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// Runs one call's commands.
 pub(super) struct Commands {
@@ -20,6 +24,8 @@ pub(super) struct Commands {
     hook: Arc<Path>,
     deadline: Deadline,
     limits: Limits,
+    /// Collects what is run. Any command is granted then.
+    watch: Option<Watch>,
 }
 
 /// Why a command has no output. The guest gets this text.
@@ -36,7 +42,7 @@ pub(super) enum CommandError {
 impl Commands {
     pub(super) fn new(launcher: Arc<dyn Program>, broker: Broker, call: &Call<'_>) -> Self {
         let (deadline, limits) = (call.deadline.clone(), call.limits.clone());
-        Self { launcher, broker, hook: call.hook.into(), deadline, limits }
+        Self { launcher, broker, hook: call.hook.into(), deadline, limits, watch: call.watch.clone() }
     }
 
     /// Runs a command to its end. If the hook's own time is up by then, the hook ends as well.
@@ -48,10 +54,15 @@ impl Commands {
 
     fn launch(&mut self, request: Request) -> Result<Completion, CommandError> {
         let Request { program, arguments, stdin } = request;
-        let granted = self.broker.decide_with(&program, &arguments, &stdin).map_err(CommandError::Refused)?;
-        let path = granted.program;
+        let (path, detach) = match &self.watch {
+            Some(watch) => (used(watch, &program, &arguments)?, None),
+            None => {
+                let granted = self.broker.decide_with(&program, &arguments, &stdin).map_err(CommandError::Refused)?;
+                (granted.program, granted.detach)
+            }
+        };
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        if let Some(time) = granted.detach {
+        if let Some(time) = detach {
             return self.leave(&path, &arguments, &stdin, time);
         }
         let call = Call {
@@ -63,6 +74,7 @@ impl Commands {
             deadline: self.deadline.clone(),
             limits: &self.limits,
             keep_stdout: self.limits.stdout,
+            watch: None,
         };
         let ended = self.launcher.run(&call).map_err(|why| self.failed(&path, &why))?;
         for note in &ended.notes {
@@ -109,6 +121,16 @@ impl Commands {
         CommandError::Refused(why.to_string())
     }
 
+    /// Notes that a path is refused whatever the settings grant.
+    pub(super) fn refuse_file(&mut self, path: &str, why: &str) {
+        if let Some(watch) = &self.watch {
+            watch.add(|needs| {
+                needs.not_grantable.insert(format!("{path:?}: {why}"));
+            });
+        }
+        self.note(format!("it was refused {path:?}: {why}"));
+    }
+
     /// Adds a note to the report, unless there are too many.
     pub(super) fn note(&mut self, note: String) {
         self.broker.note(note);
@@ -117,4 +139,27 @@ impl Commands {
     pub(super) fn into_notes(self) -> Vec<String> {
         self.broker.into_notes()
     }
+}
+
+/// Collects a command of a hook that is learnt from, and finds its program.
+fn used(watch: &Watch, program: &str, arguments: &[String]) -> Result<PathBuf, CommandError> {
+    let path = match program.contains('/') {
+        true => PathBuf::from(program),
+        false => SEARCH_PATH
+            .iter()
+            .map(|directory| Path::new(directory).join(program))
+            .find(|path| path.is_file())
+            .ok_or_else(|| {
+                CommandError::Failed(format!("{program} could not be run: there is no such program in {SEARCH_PATH:?}"))
+            })?,
+    };
+    if !path.is_absolute() {
+        return Err(CommandError::Refused(format!(
+            "{program:?} is neither the name of a program nor an absolute path"
+        )));
+    }
+    watch.add(|needs| {
+        needs.commands.insert((path.to_string_lossy().into_owned(), arguments.to_vec()));
+    });
+    Ok(path)
 }

@@ -21,16 +21,21 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 
+use super::paths::Start;
 use super::preview_1::MODULE as PREVIEW_1;
+use super::root::NO_ENTRY;
 use super::scratch::ScratchMemory;
 use super::store::StoreData;
-use super::{memory, paths, procfs, ungranted};
+use super::{memory, paths, procfs};
 
 /// Why a path was refused.
 const NOT_A_FILE: &str = "a hook can open only files and directories";
 const OF_A_PROCESS: &str = "it belongs to a process, and hooks cannot open such files";
 /// `errno.perm`
 const NOT_PERMITTED: i32 = 63;
+/// `oflags` that change something: creat, excl, trunc. `rights.fd_write`.
+const CREATES: i32 = 1 | 4 | 8;
+const RIGHT_TO_WRITE: i64 = 1 << 6;
 type SetTimes = (i32, i32, i32, i32, i64, i64, i32);
 type Open = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
@@ -42,7 +47,8 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
         |mut caller: Caller<'_, StoreData>,
          (dir, lookup, path, len, oflags, base, inheriting, fdflags, opened): Open| {
             Box::new(async move {
-                if let Some(errno) = refusal(&mut caller, dir, lookup, path, len).await? {
+                let writes = oflags & CREATES != 0 || base & RIGHT_TO_WRITE != 0;
+                if let Some(errno) = refusal(&mut caller, dir, lookup, (path, len), writes).await? {
                     return Ok(errno);
                 }
                 let before = addresses(caller.data_mut());
@@ -75,6 +81,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
                     Some(_) | None => true,
                 };
                 if !refused {
+                    paths::used(&mut caller, dir, (path, len), writes, Some(fd))?;
                     return Ok(errno);
                 }
                 let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
@@ -91,12 +98,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
         "path_filestat_set_times",
         |mut caller: Caller<'_, StoreData>, (dir, lookup, path, len, accessed, modified, flags): SetTimes| {
             Box::new(async move {
-                if let Some(errno) = refusal(&mut caller, dir, lookup, path, len).await? {
+                if let Some(errno) = refusal(&mut caller, dir, lookup, (path, len), true).await? {
                     return Ok(errno);
                 }
                 let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
-                preview1::path_filestat_set_times(wasi, &mut memory, dir, lookup, path, len, accessed, modified, flags)
-                    .await
+                let set = preview1::path_filestat_set_times;
+                let errno = set(wasi, &mut memory, dir, lookup, path, len, accessed, modified, flags).await?;
+                if errno == 0 {
+                    paths::used(&mut caller, dir, (path, len), true, None)?;
+                }
+                Ok(errno)
             })
         },
     )?;
@@ -109,17 +120,16 @@ async fn refusal(
     caller: &mut Caller<'_, StoreData>,
     dir: i32,
     lookup: i32,
-    path: i32,
-    len: i32,
+    (path, len): (i32, i32),
+    writes: bool,
 ) -> wasmtime::Result<Option<i32>> {
     if paths::is_too_long(len) {
         return Ok(Some(paths::NAME_TOO_LONG));
     }
-    let path = memory::slice(caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
-    if ungranted::is_root(caller.data(), dir) {
-        caller.data_mut().wanted(ungranted::directory_of(&String::from_utf8_lossy(&path)));
-        return Ok(Some(ungranted::NO_ENTRY));
+    if paths::refuses(caller, dir, (path, len), writes)? {
+        return Ok(Some(NO_ENTRY));
     }
+    let path = memory::slice(caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
     let mut scratch = ScratchMemory::with_path(&path);
     let (at, path_at) = (scratch.at, scratch.path);
     let (_, wasi) = memory::with_wasi(caller)?;
@@ -188,12 +198,15 @@ async fn open_at(
     how: OpenFlags,
     flags: DescriptorFlags,
 ) -> FsResult<Resource<Descriptor>> {
-    check(data, &dir, lookup, &path).await?;
+    let writes = how.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE) || flags.contains(DescriptorFlags::WRITE);
+    check(data, &dir, lookup, &path, writes).await?;
+    let start = Start::of(data, &dir);
     let mut files = data.filesystem();
     let opened = files.open_at(dir, lookup, path.clone(), how, flags).await?;
     let file = file_of(files.table.get(&opened)?);
     let is_openable = is_openable(files.get_type(borrowed(&opened)).await?);
     if is_openable && !spawn_blocking(move || is_forbidden(&file)).await {
+        start.used(data, &path, writes, Some(opened.rep()));
         return Ok(opened);
     }
     HostDescriptor::drop(&mut files, opened).map_err(FsError::trap)?;
@@ -209,13 +222,22 @@ async fn set_times_at(
     accessed: NewTimestamp,
     modified: NewTimestamp,
 ) -> FsResult<()> {
-    check(data, &dir, lookup, &path).await?;
-    data.filesystem().set_times_at(dir, lookup, path, accessed, modified).await
+    check(data, &dir, lookup, &path, true).await?;
+    let start = Start::of(data, &dir);
+    data.filesystem().set_times_at(dir, lookup, path.clone(), accessed, modified).await?;
+    start.used(data, &path, true, None);
+    Ok(())
 }
 
-/// Refuses a component's path that must not be opened.
-async fn check(data: &mut StoreData, dir: &Resource<Descriptor>, lookup: PathFlags, path: &str) -> FsResult<()> {
-    paths::check_length(path)?;
+/// Refuses a component's path that leads to something that may not be opened.
+async fn check(
+    data: &mut StoreData,
+    dir: &Resource<Descriptor>,
+    lookup: PathFlags,
+    path: &str,
+    writes: bool,
+) -> FsResult<()> {
+    paths::check(data, dir, path, writes)?;
     let seen = data.filesystem().stat_at(borrowed(dir), lookup, path.to_owned()).await;
     match seen {
         Ok(found) if !is_openable(found.type_) => {

@@ -11,11 +11,13 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::error::{one_line, refused};
 use super::procfs;
+use crate::backend::Call;
 use crate::hook::error::LaunchError;
 use crate::hook::file::{self, OpenError};
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{Access, Address, ConnectGrant, Names};
+use crate::hook::settings::grants::{Access, Address, ConnectGrant};
 use crate::hook::trust::Trust;
+use crate::needs::Watch;
 
 /// Refuses the directory of a process in procfs.
 pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError> {
@@ -30,16 +32,18 @@ pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError
     Ok(())
 }
 
-/// Gives a guest its directories and connections, and nothing else.
+/// Gives a guest its directories and connections, and nothing else. Returns the number of directories.
 pub(super) fn apply(
     settings: &Settings,
     trust: Trust,
-    names: Names<'_>,
+    call: &Call<'_>,
     wasi: &mut WasiCtxBuilder,
-) -> Result<(), LaunchError> {
+) -> Result<usize, LaunchError> {
+    let mut count = 0;
     let granted: Arc<[Address]> = settings.connections.iter().map(|ConnectGrant { to }| to.clone()).collect();
     let any = |is: fn(&Address) -> bool| granted.iter().any(is);
-    wasi.allow_udp(any(|to| matches!(to, Address::Udp(_)))).allow_tcp(any(|to| matches!(to, Address::Tcp(_))));
+    wasi.allow_udp(any(|to| matches!(to, Address::Udp(_))));
+    wasi.allow_tcp(call.watch.is_some() || any(|to| matches!(to, Address::Tcp(_))));
     for directory in &settings.directories {
         let rights = match directory.access {
             Access::Read => FsPerms::ReadOnly,
@@ -48,7 +52,7 @@ pub(super) fn apply(
         let unusable = |place: &Path, why: String| {
             refused(format!("its settings grant the directory {}, which cannot be used: {why}", place.display()))
         };
-        for place in directory.places(names).map_err(|why| unusable(&directory.host, why))? {
+        for place in directory.places(call.names()).map_err(|why| unusable(&directory.host, why))? {
             // The directory that was checked, wherever its path leads now.
             let held = match file::open_granted_directory(&place, trust) {
                 Err(OpenError::NotFound(_) | OpenError::NotADirectory) if directory.is_pattern() => continue,
@@ -57,13 +61,31 @@ pub(super) fn apply(
             if procfs::is_of_a_process(&held) {
                 return Err(unusable(&place, "it belongs to a process".to_owned()));
             }
+            count += 1;
             preopen(wasi, &held, directory.guest(&place), rights).map_err(|why| unusable(&place, why))?;
         }
     }
-    if !granted.is_empty() {
+    if let Some(watch) = call.watch.clone() {
+        wasi.socket_addr_check(move |address, use_| is_used(&watch, address, use_));
+    } else if !granted.is_empty() {
         wasi.socket_addr_check(move |address, use_| is_granted(&granted, address, use_));
     }
-    Ok(())
+    Ok(count)
+}
+
+/// Allows any connection, and collects it.
+fn is_used(
+    watch: &Watch,
+    address: SocketAddr,
+    use_: SocketAddrUse,
+) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
+    if matches!(use_, SocketAddrUse::TcpConnect) {
+        watch.add(|needs| {
+            needs.connections.insert(address.to_string());
+        });
+        return Box::pin(async { true });
+    }
+    is_granted(&[], address, use_)
 }
 
 /// Gives a guest a directory that is held open.

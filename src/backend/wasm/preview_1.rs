@@ -141,7 +141,9 @@ fn add_streams_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()>
             caller.data_mut().streams.in_place = false;
             caller.data_mut().listings.forget(fd);
             caller.data_mut().listings.forget(to);
-            caller.data_mut().has_empty_root = false;
+            if let Some(root) = &mut caller.data_mut().root {
+                root.descriptor = None;
+            }
             let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
             preview1::fd_renumber(wasi, &mut memory, fd, to).await
         })

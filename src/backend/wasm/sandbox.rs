@@ -11,7 +11,7 @@ use super::engine::{self, Resources};
 use super::epoch::EpochTimer;
 use super::error::{no_engine, one_line, refused};
 use super::store::StoreData;
-use super::{directories, files, interface, paths, preview_1, ungranted};
+use super::{directories, files, interface, paths, preview_1, root_rights};
 use crate::backend::Calls;
 use crate::hook::error::LaunchError;
 use crate::limits::Limits;
@@ -137,7 +137,7 @@ pub(super) fn module_imports(engine: &Engine) -> wasmtime::Result<Linker<StoreDa
     files::add_to_linker(&mut linker)?;
     paths::add_to_linker(&mut linker)?;
     directories::add_to_linker(&mut linker)?;
-    ungranted::add_to_linker(&mut linker)?;
+    root_rights::add_to_linker(&mut linker)?;
     interface::add_to_linker(&mut linker)?;
     Ok(linker)
 }

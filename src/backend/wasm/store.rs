@@ -1,6 +1,5 @@
 //! The data of one call's store: everything that the host functions of a guest work on.
 
-use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::commands::Commands;
 use super::listing::Listings;
+use super::root::Root;
 use super::streams::{Output, StandardStreams, Stdin};
 use super::strings::Strings;
 use crate::capture::Capture;
@@ -19,9 +19,7 @@ use crate::printable::printable;
 
 /// Instances, tables and memories of one call. A component of an interpreted language has some dozens.
 const COUNT: usize = 256;
-/// The maximum number of missing directories in the report of a failed hook.
-const UNGRANTED: usize = 3;
-/// The maximum number of log messages per call.
+/// Messages that one call may send to the log.
 const LOG_MESSAGES: u32 = 1000;
 
 /// One call's data.
@@ -34,11 +32,9 @@ pub(super) struct StoreData {
     pub(super) quota: MemoryQuota,
     commands: Option<Commands>,
     pub(super) listings: Listings,
-    /// Whether a module sees an empty root directory, because it has no granted directory.
-    pub(super) has_empty_root: bool,
-    /// The directories below that root in which the guest tried to open something.
-    ungranted: BTreeSet<String>,
-    /// The last command's output, until the guest reads it.
+    /// The guest's directory `/`, if it is not a granted one.
+    pub(super) root: Option<Root>,
+    /// The last command's output, until the guest fetches it.
     pub(super) response: Vec<u8>,
     /// The directory of its secrets, which lasts as long as this is open.
     pub(super) secrets: Option<OwnedFd>,
@@ -63,8 +59,7 @@ impl StoreData {
             quota,
             commands,
             listings: Listings::default(),
-            has_empty_root: false,
-            ungranted: BTreeSet::new(),
+            root: None,
             response: Vec::new(),
             secrets: None,
             hook,
@@ -96,14 +91,7 @@ impl StoreData {
     /// Notes in the report that the guest could not open this path.
     pub(super) fn note_unopened(&mut self, path: &str, why: &str) {
         if let Some(commands) = &mut self.commands {
-            commands.note(format!("it could not open {path:?}: {why}"));
-        }
-    }
-
-    /// Remembers a directory that was not granted and that the guest tried to use.
-    pub(super) fn wanted(&mut self, directory: String) {
-        if self.ungranted.len() < UNGRANTED {
-            self.ungranted.insert(directory);
+            commands.refuse_file(path, why);
         }
     }
 
@@ -123,13 +111,13 @@ impl StoreData {
         }
     }
 
-    /// The call's usage, notes for the report, and missing directories.
-    pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>, BTreeSet<String>) {
+    /// What the call used, notes for the report, and the last directory that it lacked.
+    pub(super) fn into_parts(self) -> (MemoryQuota, Vec<String>, Option<(String, bool)>) {
         let mut notes = self.commands.map(Commands::into_notes).unwrap_or_default();
         if let Some(dropped) = self.messages.checked_sub(LOG_MESSAGES).filter(|&dropped| dropped > 0) {
             notes.push(format!("{dropped} of its log messages were dropped"));
         }
-        (self.quota, notes, self.ungranted)
+        (self.quota, notes, self.root.and_then(Root::into_wanted))
     }
 }
 

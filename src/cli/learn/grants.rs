@@ -5,25 +5,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
+use hookvisor::{Event, Needs};
 
-/// The files that every confined hook may read.
-const ALWAYS_READABLE: [&str; 15] = [
-    "/usr/lib",
-    "/usr/lib64",
-    "/lib",
-    "/lib64",
-    "/usr/share/locale",
-    "/usr/share/zoneinfo",
-    "/etc/ld.so.cache",
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/nsswitch.conf",
-    "/etc/localtime",
-    "/proc/self",
-    "/proc/filesystems",
-    "/proc/meminfo",
-    "/dev/tty",
-];
 /// Programs that can run other programs or write files whatever their arguments are.
 const DANGEROUS: [&str; 22] = [
     "sh",
@@ -52,7 +35,7 @@ const DANGEROUS: [&str; 22] = [
 
 /// How a directory is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Access {
+enum Access {
     #[default]
     Read,
     ReadWrite,
@@ -60,95 +43,106 @@ pub(super) enum Access {
 
 /// A directory, and the reasons for its grant.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Directory {
-    pub(super) access: Access,
+struct Directory {
+    access: Access,
     reasons: BTreeSet<String>,
 }
 
-/// Everything that a hook did and that needs a grant.
+/// Everything that has to be granted.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
-    pub(super) directories: BTreeMap<String, Directory>,
-    /// Program and arguments, and the reasons for the grant.
-    pub(super) commands: BTreeMap<(String, Vec<String>), BTreeSet<String>>,
-    pub(super) connections: BTreeSet<String>,
-    /// Actions that no grant allows, and what to do instead.
-    pub(super) not_grantable: BTreeSet<String>,
-    /// Settings in an earlier file that are not grants.
+    directories: BTreeMap<String, Directory>,
+    /// Program and arguments, and what asked for them.
+    commands: BTreeMap<(String, Vec<String>), BTreeSet<String>>,
+    connections: BTreeSet<String>,
+    /// Grants of an earlier file that say more than a run can show, by their keys.
+    kept: BTreeSet<(&'static str, String)>,
+    /// What no grant allows, and what to do instead.
+    not_grantable: BTreeSet<String>,
+    /// Settings of an earlier file that are no grants.
     others: toml::Table,
 }
 
 impl Learned {
-    /// A file that the hook used. Its directory is granted.
-    pub(super) fn file(&mut self, path: &str, access: Access, is_directory: bool) {
-        if path == "/dev/null" {
-            return;
+    /// Adds what a hook used in one run. The event's names take the place of the words that are equal to them.
+    pub(super) fn add(&mut self, needs: &Needs, event: &Event) {
+        for (path, used) in &needs.files {
+            let parent = Path::new(path).parent().filter(|_| !used.is_directory).and_then(Path::to_str);
+            let directory = with_object(parent.unwrap_or(path), event.object());
+            let directory = self.directories.entry(directory).or_default();
+            let (access, verb) = if used.writes { (Access::ReadWrite, "writes") } else { (Access::Read, "reads") };
+            directory.access = directory.access.max(access);
+            directory.reasons.insert(format!("{verb} {path}"));
         }
-        let is_readable = ALWAYS_READABLE.iter().any(|directory| Path::new(path).starts_with(directory));
-        if access == Access::Read && is_readable {
-            return;
-        }
-        let parent = Path::new(path).parent().filter(|_| !is_directory).and_then(Path::to_str);
-        let directory = self.directories.entry(parent.unwrap_or(path).to_owned()).or_default();
-        directory.access = directory.access.max(access);
-        let verb = if access == Access::Read { "reads" } else { "writes" };
-        directory.reasons.insert(format!("{verb} {path}"));
-    }
-
-    pub(super) fn command(&mut self, program: &str, arguments: &[String]) {
-        self.commands.entry((program.to_owned(), arguments.to_vec())).or_default();
-    }
-
-    /// Replaces words that are equal to the event's names by placeholders.
-    pub(super) fn generalise(&mut self, object: &str, operation: &str, event: &str) {
-        let commands = std::mem::take(&mut self.commands);
-        for ((program, mut arguments), mut reasons) in commands {
-            for argument in &mut arguments {
-                if object.len() > 1 && argument.contains(object) {
-                    *argument = argument.replace(object, "{object}");
-                } else if argument == operation {
-                    "{operation}".clone_into(argument);
+        let at = format!("at {} {}", event.driver(), event.arguments().join(" "));
+        for (program, arguments) in &needs.commands {
+            let generalised = arguments.iter().map(|argument| match argument {
+                argument if event.object().len() > 1 && argument.contains(event.object()) => {
+                    argument.replace(event.object(), "{object}")
                 }
-            }
-            reasons.insert(format!("at {event}"));
-            self.commands.entry((program, arguments)).or_default().extend(reasons);
+                argument if argument == event.operation() => "{operation}".to_owned(),
+                argument => argument.clone(),
+            });
+            let command = (program.clone(), generalised.collect());
+            self.commands.entry(command).or_default().insert(at.clone());
         }
+        self.connections.extend(needs.connections.iter().cloned());
+        self.not_grantable.extend(needs.not_grantable.iter().cloned());
     }
 
-    /// Adds the output of an earlier run.
+    /// Adds what an earlier run printed, or an administrator wrote.
     pub(super) fn merge(&mut self, text: &str) -> anyhow::Result<()> {
         let mut table: toml::Table = toml::from_str(text).context("the file to merge is not TOML")?;
         let comments = comments(text);
-        let tables = |table: &mut toml::Table, key: &str| match table.remove(key) {
-            Some(toml::Value::Array(tables)) => tables,
-            _ => Vec::new(),
-        };
-        let word = |table: &toml::Value, key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
-        let why = |key: &str, number: usize| comments.get(&(key.to_owned(), number)).cloned().unwrap_or_default();
-        for (number, grant) in tables(&mut table, "dir").iter().enumerate() {
-            let host = word(grant, "host").context("a [[dir]] without `host`")?;
-            let directory = self.directories.entry(host).or_default();
-            if word(grant, "access").is_some_and(|access| access != "read") {
-                directory.access = Access::ReadWrite;
+        for key in ["dir", "command", "connect"] {
+            let Some(grants) = table.remove(key) else { continue };
+            let grants = grants.as_array().with_context(|| format!("`{key}` is not written as [[{key}]]"))?.clone();
+            for (number, grant) in grants.iter().enumerate() {
+                let reasons = comments.get(&(key.to_owned(), number)).cloned().unwrap_or_default();
+                if !self.merge_grant(key, grant, &reasons) {
+                    self.kept.insert((key, kept(key, grant, &reasons)?));
+                }
             }
-            directory.reasons.extend(why("dir", number));
         }
-        for (number, grant) in tables(&mut table, "command").iter().enumerate() {
-            let program = word(grant, "program").context("a [[command]] without `program`")?;
-            let arguments = grant.get("args").and_then(toml::Value::as_array).cloned().unwrap_or_default();
-            let texts: Option<Vec<String>> =
-                arguments.iter().map(|argument| argument.as_str().map(str::to_owned)).collect();
-            let texts = texts.with_context(|| {
-                format!("the arguments of {program} have a pattern: merge this [[command]] by hand")
-            })?;
-            self.commands.entry((program, texts)).or_default().extend(why("command", number));
-        }
-        self.connections.extend(tables(&mut table, "connect").iter().filter_map(|grant| word(grant, "to")));
         let notes = text.lines().filter_map(|line| line.strip_prefix("# not granted: ").map(str::to_owned));
         self.not_grantable.extend(notes);
         table.remove("confine");
         self.others = table;
         Ok(())
+    }
+
+    /// Adds a grant, if it has no more in it than a run can show.
+    fn merge_grant(&mut self, key: &str, grant: &toml::Value, reasons: &BTreeSet<String>) -> bool {
+        let Some(table) = grant.as_table() else { return false };
+        let word = |key: &str| table.get(key).and_then(toml::Value::as_str);
+        let has_only = |keys: &[&str]| table.keys().all(|key| keys.contains(&key.as_str()));
+        match key {
+            "dir" if has_only(&["host", "access"]) => {
+                let access = match word("access") {
+                    None | Some("read") => Access::Read,
+                    Some("read-write") => Access::ReadWrite,
+                    Some(_) => return false,
+                };
+                let Some(host) = word("host") else { return false };
+                let directory = self.directories.entry(host.to_owned()).or_default();
+                directory.access = directory.access.max(access);
+                directory.reasons.extend(reasons.iter().cloned());
+            }
+            "command" if has_only(&["program", "args"]) => {
+                let arguments = table.get("args").map_or(Some(&[][..]), |args| args.as_array().map(Vec::as_slice));
+                let texts = arguments.and_then(|list| {
+                    list.iter().map(|one| one.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+                });
+                let (Some(program), Some(texts)) = (word("program"), texts) else { return false };
+                self.commands.entry((program.to_owned(), texts)).or_default().extend(reasons.iter().cloned());
+            }
+            "connect" if has_only(&["to"]) => {
+                let Some(to) = word("to") else { return false };
+                self.connections.insert(to.to_owned());
+            }
+            _ => return false,
+        }
+        true
     }
 
     /// The settings.
@@ -196,6 +190,10 @@ impl Learned {
         for to in &self.connections {
             let _ = write!(text, "\n[[connect]]\nto = {}\n", quoted(to));
         }
+        for (_, grant) in &self.kept {
+            text.push('\n');
+            text += grant;
+        }
         if !self.not_grantable.is_empty() {
             text.push('\n');
         }
@@ -204,6 +202,20 @@ impl Learned {
         }
         text
     }
+}
+
+/// A grant as it was written, with its comments.
+fn kept(key: &str, grant: &toml::Value, reasons: &BTreeSet<String>) -> anyhow::Result<String> {
+    let mut text = String::new();
+    comment(&mut text, reasons);
+    let table = toml::Table::from_iter([(key.to_owned(), toml::Value::Array(vec![grant.clone()]))]);
+    Ok(text + &toml::to_string(&table)?)
+}
+
+/// A path, in which the event's object stands for itself where it is a whole component.
+fn with_object(path: &str, object: &str) -> String {
+    let named = |component| if component == object && object.len() > 1 { "{object}" } else { component };
+    path.split('/').map(named).collect::<Vec<_>>().join("/")
 }
 
 /// The comments above each table, by its key and number.
@@ -259,15 +271,24 @@ mod tests {
 
     fn learned() -> Learned {
         let mut learned = Learned::default();
-        learned.file("/sys/kernel/mm/hugepages/nr", Access::ReadWrite, false);
-        learned.file("/sys/kernel/mm/hugepages/sub/nr", Access::Read, false);
-        learned.file("/usr/lib/libc.so.6", Access::Read, false);
-        learned.command("/bin/sh", &["-c".to_owned(), "echo web1 0000:01:00.0".to_owned()]);
-        learned.command("/usr/bin/logger", &["start".to_owned()]);
+        learned.directory("/sys/kernel/mm/hugepages", Access::ReadWrite, "writes /sys/kernel/mm/hugepages/nr");
+        learned.directory("/sys/kernel/mm/hugepages/sub", Access::Read, "reads /sys/kernel/mm/hugepages/sub/nr");
+        learned.command("/bin/sh", &["-c", "echo {object} 0000:01:00.0"]);
+        learned.command("/usr/bin/logger", &["{operation}"]);
         learned.connections.insert("127.0.0.1:9090".to_owned());
         learned.not_grantable.insert("mount: run a command that does it".to_owned());
-        learned.generalise("web1", "start", "qemu web1 start");
         learned
+    }
+
+    impl Learned {
+        fn directory(&mut self, path: &str, access: Access, reason: &str) {
+            self.directories.insert(path.to_owned(), Directory { access, reasons: [reason.to_owned()].into() });
+        }
+
+        fn command(&mut self, program: &str, arguments: &[&str]) {
+            let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+            self.commands.insert((program.to_owned(), arguments), ["at qemu web1 start".to_owned()].into());
+        }
     }
 
     #[test]
@@ -305,14 +326,34 @@ to = "127.0.0.1:9090"
         twice.merge(&learned().to_toml(true))?;
         assert_eq!(twice.to_toml(true), learned().to_toml(true));
         let mut more = Learned::default();
-        more.file("/sys/kernel/mm/hugepages/nr", Access::Read, false);
-        more.command("/usr/bin/logger", &["released".to_owned()]);
+        more.directory("/sys/kernel/mm/hugepages", Access::Read, "reads /sys/kernel/mm/hugepages/nr");
+        more.command("/usr/bin/logger", &["released"]);
         more.merge(&format!("timeout = \"5s\"\n{}", learned().to_toml(true)))?;
         let text = more.to_toml(true);
         assert!(text.starts_with("timeout = \"5s\"\nconfine = true\n"), "{text}");
         assert_eq!(text.matches("[[dir]]").count(), 1, "{text}");
         assert!(text.contains("access = \"read-write\"") && text.contains("released"), "{text}");
-        assert!(more.merge("[[command]]\nprogram = '/bin/a'\nargs = [{ regex = 'x' }]").is_err());
         Ok(())
+    }
+
+    #[test]
+    fn what_a_run_cannot_show_is_kept_as_it_was_written() -> anyhow::Result<()> {
+        let mut learned = Learned::default();
+        let written = "# by hand\n[[command]]\nprogram = \"/bin/a\"\nargs = [{ regex = \"x\" }]\n\n\
+                       [[dir]]\nhost = \"/srv\"\nguest = \"/data\"\n";
+        learned.merge(written)?;
+        let once = learned.to_toml(false);
+        assert!(once.contains("# by hand\n[[command]]\n") && once.contains("regex = \"x\""), "{once}");
+        assert!(once.contains("guest = \"/data\""), "{once}");
+        learned.merge(&once)?;
+        assert_eq!(learned.to_toml(false), once);
+        assert!(learned.merge("command = 1").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_object_is_a_whole_component_of_a_path() {
+        assert_eq!(with_object("/run/web1/web10", "web1"), "/run/{object}/web10");
+        assert_eq!(with_object("/run/-", "-"), "/run/-");
     }
 }

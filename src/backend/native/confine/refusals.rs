@@ -105,7 +105,7 @@ impl Held<'_> {
         let (host, access) =
             if found.exists() { (found.as_path(), access) } else { (found.parent()?, "\"read-write\"") };
         host.parent()?;
-        let (file, lines) = (self.settings_file.display(), lines_to_grant_directory(host.to_str()?));
+        let (file, lines) = (self.settings_file.display(), lines_to_grant_directory(host.to_str()?, false));
         Some(format!("it was refused {shown}; to allow it, add to {file}:{lines}\n    access = {access}"))
     }
 

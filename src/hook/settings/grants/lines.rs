@@ -19,8 +19,9 @@ pub(crate) fn lines_to_grant(program: &Path, arguments: &[String]) -> String {
 }
 
 /// The lines that would grant a directory, each after a newline.
-pub(crate) fn lines_to_grant_directory(directory: &str) -> String {
-    format!("\n    [[dir]]\n    host = {}", quoted(directory))
+pub(crate) fn lines_to_grant_directory(directory: &str, writes: bool) -> String {
+    let access = if writes { "\n    access = \"read-write\"" } else { "" };
+    format!("\n    [[dir]]\n    host = {}{access}", quoted(directory))
 }
 
 /// A TOML basic string.

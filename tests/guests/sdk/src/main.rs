@@ -18,6 +18,7 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
         },
         "read" => Verdict::veto(format!("no owner in {} bytes", event.document()?.len())),
         "shout" => Verdict::replace(event.document()?.to_ascii_uppercase()),
+        "driver" => Verdict::veto(event.driver().ok_or("no driver")?),
         "setting" => Verdict::veto(setting(how).ok_or("not set")?),
         "log" => {
             log::error!("an error");

@@ -1,8 +1,10 @@
 //! Parses strace's output: the files that a hook's own processes opened, and the programs that they started.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
-use super::grants::{Access, Learned};
+use crate::backend::native::confine::needs::always_allowed;
+use crate::needs::Needs;
 
 /// strace options, besides `-y -f -qq -s 4096`: the traced calls.
 pub(super) const CALLS: &str = "trace=%file,%process,%network,kill,ptrace,setns,unshare,init_module,finit_module,bpf";
@@ -18,8 +20,9 @@ struct TracedCall<'a> {
     failed: bool,
 }
 
-/// The result of the trace. Its first line is the start of the hook.
-pub(super) fn read(trace: &str, hook: &str) -> Learned {
+/// The result of the trace. Its first line is the start of the hook. The hook can execute `own`: its own file and its
+/// interpreters.
+pub(super) fn read(trace: &str, hook: &Path, own: &[PathBuf]) -> Needs {
     let lines = joined(trace);
     let calls: Vec<TracedCall<'_>> = lines.iter().filter_map(|line| parse(line)).collect();
     // A child's first lines can come before the line with its creation.
@@ -30,20 +33,22 @@ pub(super) fn read(trace: &str, hook: &str) -> Learned {
         }
     }
     let mut reader = Reader {
-        learned: Learned::default(),
+        needs: Needs::default(),
         hook,
+        own,
         parents,
         foreign: BTreeSet::new(),
         first: true,
         cwd: BTreeMap::new(),
     };
     calls.iter().for_each(|call| reader.take(call));
-    reader.learned
+    reader.needs
 }
 
 struct Reader<'a> {
-    learned: Learned,
-    hook: &'a str,
+    needs: Needs,
+    hook: &'a Path,
+    own: &'a [PathBuf],
     parents: BTreeMap<u32, u32>,
     /// Processes that run another program. Their actions are not the hook's.
     foreign: BTreeSet<u32>,
@@ -76,16 +81,16 @@ impl Reader<'_> {
                 let at = usize::from(call.name.ends_with("at"));
                 let what =
                     format!("{} of {}: change it with a command, such as install(1)", call.name, self.path(call, at));
-                self.learned.not_grantable.insert(what);
+                self.needs.not_grantable.insert(what);
             }
             "mount" | "umount2" | "ptrace" | "setns" | "unshare" | "init_module" | "finit_module" | "bpf" => {
-                self.learned.not_grantable.insert(format!("{}: run a command that does it", call.name));
+                self.needs.not_grantable.insert(format!("{}: run a command that does it", call.name));
             }
             "kill" => {
                 let target = call.arguments.first().and_then(|pid| pid.trim_start_matches('-').parse::<u32>().ok());
                 let own = target.is_none_or(|pid| pid == call.pid || self.parents.contains_key(&pid) || pid == 0);
                 if !own {
-                    self.learned
+                    self.needs
                         .not_grantable
                         .insert("a signal to another process: run a command that sends it".to_owned());
                 }
@@ -115,9 +120,12 @@ impl Reader<'_> {
             return;
         }
         let program = self.path(call, 0);
+        if Path::new(&program).canonicalize().is_ok_and(|program| self.own.contains(&program)) {
+            return;
+        }
         let arguments = call.arguments.get(1).map(|list| strings(list)).unwrap_or_default();
         self.foreign.insert(call.pid);
-        self.learned.command(&program, arguments.get(1..).unwrap_or_default());
+        self.needs.commands.insert((program, arguments.get(1..).unwrap_or_default().to_vec()));
     }
 
     fn open(&mut self, call: &TracedCall<'_>, at: usize) {
@@ -127,34 +135,43 @@ impl Reader<'_> {
             return;
         }
         let path = self.path(call, at);
-        if path == self.hook {
-            return;
-        }
-        let access = if writes { Access::ReadWrite } else { Access::Read };
-        self.learned.file(&path, access, flags.contains("O_DIRECTORY"));
+        self.file(path, writes, flags.contains("O_DIRECTORY"));
     }
 
     fn change(&mut self, call: &TracedCall<'_>, at: usize) {
         if !call.failed {
             let path = self.path(call, at);
-            self.learned.file(&path, Access::ReadWrite, false);
+            self.file(path, true, false);
+        }
+    }
+
+    fn file(&mut self, path: String, writes: bool, is_directory: bool) {
+        let is_own = Path::new(&path) == self.hook;
+        if !is_own && !always_allowed(Path::new(&path), writes) {
+            self.needs.file(path, writes, is_directory);
         }
     }
 
     fn connect(&mut self, call: &TracedCall<'_>) {
         let address = call.arguments.get(1).copied().unwrap_or_default();
         if address.contains("AF_UNIX") {
-            let path = address.split('"').nth(1).unwrap_or("a Unix socket");
-            self.learned
-                .not_grantable
-                .insert(format!("a connection to the Unix socket {path}: run a command that makes it"));
+            let path = address.split('"').nth(1).unwrap_or_default();
+            if path.starts_with('/') {
+                if !call.failed {
+                    self.needs.connections.insert(path.to_owned());
+                }
+            } else {
+                self.needs
+                    .not_grantable
+                    .insert(format!("a connection to the Unix socket {path:?}: run a command that makes it"));
+            }
             return;
         }
         let port = between(address, "port=htons(", ")");
         let host = between(address, "inet_addr(\"", "\"").map(str::to_owned);
         let host = host.or_else(|| between(address, "inet_pton(AF_INET6, \"", "\"").map(|host| format!("[{host}]")));
         if let (Some(host), Some(port)) = (host, port) {
-            self.learned.connections.insert(format!("{host}:{port}"));
+            self.needs.connections.insert(format!("{host}:{port}"));
         }
     }
 
@@ -324,13 +341,12 @@ mod tests {
                      1 chdir(\"/run/hook\") = 0\n\
                      1 open(\"state\", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3</run/hook/state>\n\
                      1 connect(4<socket:[9]>, {sa_family=AF_INET, sin_port=htons(9090), sin_addr=inet_addr(\"127.0.0.1\")}, 16) = 0\n";
-        let learned = read(trace, "/h");
-        let directories: Vec<_> =
-            learned.directories.iter().map(|(path, found)| (path.as_str(), found.access)).collect();
-        assert_eq!(directories, [("/run/hook", Access::ReadWrite), ("/sys/a", Access::Read)]);
+        let needs = read(trace, Path::new("/h"), &[]);
+        let files: Vec<_> = needs.files.iter().map(|(path, used)| (path.as_str(), used.writes)).collect();
+        assert_eq!(files, [("/run/hook/state", true), ("/sys/a/enabled", false)]);
         let commands: Vec<_> =
-            learned.commands.keys().map(|(program, args)| (program.as_str(), args.join(" "))).collect();
+            needs.commands.iter().map(|(program, args)| (program.as_str(), args.join(" "))).collect();
         assert_eq!(commands, [("/bin/ls", "/srv".to_owned())]);
-        assert_eq!(learned.connections.into_iter().collect::<Vec<_>>(), ["127.0.0.1:9090"]);
+        assert_eq!(needs.connections.into_iter().collect::<Vec<_>>(), ["127.0.0.1:9090"]);
     }
 }
