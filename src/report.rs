@@ -288,7 +288,8 @@ impl Report {
     }
 
     /// The text report: one or more lines per failure, empty if nothing failed. stderr is copied byte for byte and may not be
-    /// UTF-8. For a terminal or a log, use the [`Display`](fmt::Display) form.
+    /// UTF-8. The [`Display`](fmt::Display) form escapes control characters. For a terminal, use
+    /// [`HookReport::shown_entry`].
     #[must_use]
     pub fn to_text(&self) -> Vec<u8> {
         self.text_as(Form::AsWritten)
@@ -309,6 +310,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(text(self.text_as(Form::Shown)).trim_end())
+        f.write_str(text(self.text_as(Form::Logged)).trim_end())
     }
 }

@@ -2,6 +2,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
+use std::path::Path;
 use std::str;
 use std::sync::{Arc, OnceLock};
 
@@ -10,8 +11,15 @@ use crate::{EventError, Operation, Stage};
 /// The placeholder for an absent field.
 const ABSENT: &str = "-";
 
-/// The variable with the driver.
-const DRIVER: &str = "HOOKVISOR_DRIVER";
+/// The driver by the path of the hook: `<driver>`, `<driver>.d/<hook>`, or `<driver>.d/<object>/<operation>/<sub-operation>/<hook>`.
+fn driver_of(hook: &Path, event: &Event) -> Option<String> {
+    let directory_of = |path: &Path| path.file_name()?.to_str()?.strip_suffix(".d").map(str::to_owned);
+    let event_directory = Path::new(&event.object).join(event.operation.as_str()).join(&event.sub_operation);
+    let directory = hook.parent()?;
+    let of_one_event = || directory.ends_with(&event_directory).then(|| directory_of(directory.ancestors().nth(3)?))?;
+    let of_the_file = || Path::new(hook.file_name()?).file_stem()?.to_str().map(str::to_owned);
+    directory_of(directory).or_else(of_one_event).or_else(of_the_file)
+}
 
 /// One call of the hook: four arguments and a document (for libvirt, the XML of the domain or network).
 pub struct Event {
@@ -34,8 +42,11 @@ impl Event {
     /// # Errors
     /// The object or the operation is missing, or an argument is not UTF-8.
     pub fn from_env() -> Result<Self, EventError> {
-        let driver = env::var(DRIVER).ok();
-        Ok(Self { driver, ..Self::from_arguments(env::args_os().skip(1))? })
+        let mut arguments = env::args_os();
+        let hook = arguments.next();
+        let event = Self::from_arguments(arguments)?;
+        let driver = hook.and_then(|hook| driver_of(Path::new(&hook), &event));
+        Ok(Self { driver, ..event })
     }
 
     /// Creates an event for a test, with an empty document.
@@ -116,9 +127,10 @@ impl Event {
         present(&self.extra)
     }
 
-    /// The driver that the event is of, such as `qemu` or `network`. hookvisor passes it in the variable `HOOKVISOR_DRIVER`.
+    /// The driver that the event is of, such as `qemu` or `network`. The hook's own path says it: `DIR/<driver>`, or a file in
+    /// `DIR/<driver>.d`.
     ///
-    /// `None` if something else called the hook, such as a shell or libvirt itself.
+    /// `None` in a test that does not set it.
     pub fn driver(&self) -> Option<&str> {
         self.driver.as_deref()
     }

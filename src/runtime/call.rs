@@ -145,7 +145,6 @@ impl Invocation {
         options.digests = shared.record.is_some();
         options.monitor = self.monitor;
         options.keep_stdout = self.keep_stdout;
-        options.driver = Some(self.event.driver());
         let hooks = shared.hooks_now();
         let refusal = shared.refusal(&self.event, &hooks);
         let report = run(&self.event, stage, &hooks, shared.conventions.of(self.event.driver()), refusal, &options);
@@ -225,8 +224,6 @@ pub(super) struct CallOptions<'a> {
     monitor: bool,
     /// Whether stdout is kept for operations that are not filters.
     keep_stdout: bool,
-    /// The event's driver, which the hook gets as a variable.
-    pub(super) driver: Option<&'a str>,
     /// Collects what the hook uses.
     pub(super) watch: Option<Watch>,
 }
@@ -241,7 +238,6 @@ impl<'a> CallOptions<'a> {
             digests: false,
             monitor: false,
             keep_stdout: false,
-            driver: None,
             watch: None,
         }
     }
@@ -315,9 +311,6 @@ fn run(
     report
 }
 
-/// The variable with the event's driver.
-const DRIVER: &str = "HOOKVISOR_DRIVER";
-
 /// Shorter waits for a free slot are not reported.
 const NOTED_WAIT: Duration = Duration::from_millis(100);
 
@@ -360,13 +353,7 @@ pub(super) fn hook(
         };
     }
     let _in_flight = observe::started(&hook.path);
-    let environment = hook.settings.environment(Trust::of_this_process()).map(|environment| {
-        let mut environment = environment.into_owned();
-        if let Some(driver) = options.driver.filter(|_| !environment.iter().any(|(name, _)| name == DRIVER)) {
-            environment.push((DRIVER.to_owned(), driver.to_owned()));
-        }
-        environment
-    });
+    let environment = hook.settings.environment(Trust::of_this_process());
     let call = Call {
         path: &hook.path,
         hook: &hook.path,

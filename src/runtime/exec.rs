@@ -41,7 +41,6 @@ pub struct Exec {
     state: StateRoot,
     /// Set while the hook is learnt from.
     watch: Option<Watch>,
-    driver: Option<String>,
 }
 
 impl Exec {
@@ -57,7 +56,6 @@ impl Exec {
             confine_all: false,
             state: StateRoot::default(),
             watch: None,
-            driver: None,
         }
     }
 
@@ -146,7 +144,7 @@ impl Exec {
             hook.loaded = Loaded::Broken(LaunchError::Refused(why));
         }
         let mut options = CallOptions::new(&self.limits, self.cancels);
-        (options.watch, options.driver) = (self.watch, self.driver.as_deref());
+        options.watch = self.watch;
         call::hook(&hook, arguments, stdin.into(), &options, self.limits.stdout)
     }
 
@@ -156,7 +154,6 @@ impl Exec {
     #[must_use = "the hook may have failed"]
     pub fn learn(mut self, event: &Event) -> (HookReport, Needs) {
         let watch = self.watch.insert(Watch::default()).clone();
-        self.driver = Some(event.driver().to_owned());
         let report = self.run(&event.arguments(), event.document().clone());
         (report, watch.take())
     }

@@ -39,7 +39,7 @@ fn a_configuration_that_vetoes_everything_fails_the_check() {
     assert_eq!(ran.status, 125);
     let why = "the configuration DIR/hookvisor.toml: line 2: unknown field `hook`";
     assert!(ran.stderr.starts_with(&format!("hookvisor: {why}")), "{}", ran.stderr);
-    let hooks = Hooks::new().script("hooks/network", "exit 0");
+    let hooks = Hooks::new().script("srv/network", "exit 0");
     let file = hooks.file("hookvisor.toml", config, 0o644);
     let checked = hooks.ran(hooks.command("check").arg("--config").arg(&file));
     assert_eq!(checked.status, 1);

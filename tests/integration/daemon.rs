@@ -311,7 +311,7 @@ fn the_log_has_fields_for_programs_too() {
     };
     let started = fields("started");
     assert_eq!((started["guest"].as_str(), started["pid"].as_str()), (Some("web1"), Some(pid.as_str())));
-    assert_eq!(fields("daemon-example bad: start is vetoed")["object"], "bad");
+    assert_eq!(fields("daemon-example bad: start is vetoed")["hookvisor.object"], "bad");
 }
 
 #[test]

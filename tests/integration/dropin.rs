@@ -131,7 +131,7 @@ fn a_failure_of_hookvisor_itself_is_a_veto() {
     assert_eq!(
         config("hook = '/srv'"),
         "hookvisor: the configuration ROOT/etc/hookvisor/hookvisor.toml: line 1: unknown field `hook`, expected one of \
-         `confine`, `hooks`, `cache`, `limits`, `drivers`, `log`, `known_drivers`, `require_hooks`, `history`, `convention`\n"
+         `confine`, `hooks`, `cache`, `state`, `limits`, `drivers`, `log`, `known_drivers`, `require_hooks`, `history`, `convention`\n"
     );
     assert!(config("hooks = 'elsewhere'").contains("hooks directory ROOT/etc/hookvisor/elsewhere"));
     let root = Root::new();

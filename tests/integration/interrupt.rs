@@ -75,7 +75,7 @@ fn ctrl_c_ends_a_sandboxed_hook() {
         let child = started(&hooks, "", &format!("run --hooks $HOOKS test 'write=/d/test.bak:;{what}' start"));
         let (by, said) = ended_by(child, &[Signal::SIGINT], hooks.path());
         assert_eq!(by, Some(Signal::SIGINT as i32), "{what}: {said}");
-        assert!(said.contains("Hook script DIR/test test was interrupted"), "{what}: {said}");
+        assert!(said.contains("Hook script DIR/test was interrupted"), "{what}: {said}");
     }
 }
 

@@ -97,7 +97,7 @@ fn existing_files_are_left_alone() {
     let refused = shell(here.path(), "hookvisor new mine");
     assert_eq!(
         (refused.status.code(), stderr(&refused).as_str()),
-        (Some(125), "hookvisor: there is a mine here already\n")
+        (Some(125), "hookvisor: mine already exists here\n")
     );
     assert_eq!(fs::read_dir(here.path().join("mine")).unwrap().count(), 0);
 }

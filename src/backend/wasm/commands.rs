@@ -128,7 +128,7 @@ impl Commands {
                 needs.not_grantable.insert(format!("{path:?}: {why}"));
             });
         }
-        self.note(format!("it was refused {path:?}: {why}"));
+        self.note(format!("it could not open {path:?}: {why}"));
     }
 
     /// Adds a note to the report, unless there are too many.
