@@ -310,6 +310,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(text(self.text_as(Form::Logged)).trim_end())
+        f.write_str(printable(String::from_utf8_lossy(&self.text_as(Form::AsWritten)).as_bytes()).trim_end())
     }
 }

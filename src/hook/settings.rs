@@ -293,10 +293,8 @@ mod tests {
 
     #[test]
     fn a_mistake_is_reported_with_its_line() {
-        assert!(
-            error("zeitgrenze = \"5s\"\ntimeuot = \"5s\"\n")
-                .starts_with("line 1: unknown field `zeitgrenze`, expected one of")
-        );
+        let unknown = error("zeitgrenze = \"5s\"\n");
+        assert!(unknown.starts_with("line 1: unknown field `zeitgrenze`, expected one of"), "{unknown}");
         assert_eq!(
             error("timeout = \"5s\"\ntimeuot = \"5s\"\n"),
             "line 2: unknown field `timeuot`: is `timeout` meant?"
