@@ -9,7 +9,7 @@ use crate::support::program::Ran;
 fn configured(config: &str, subcommand: &[&str]) -> Ran {
     let hooks = Hooks::new().script("srv/qemu", "sleep 30").script("srv/network", "exit 4");
     // Not in the record of the machine.
-    let file = hooks.file("hookvisor.toml", &format!("{config}[history]\nfile = 'history.jsonl'\n"), 0o644);
+    let file = hooks.file("hookvisor.toml", format!("{config}[history]\nfile = 'history.jsonl'\n"), 0o644);
     let (name, rest) = subcommand.split_first().unwrap();
     let mut command = hooks.command(name);
     hooks.ran(command.arg("--config").arg(file).args(rest))

@@ -2,13 +2,18 @@
 
 mod commands;
 mod compiled;
+#[cfg(feature = "compiler")]
 mod connect;
+#[cfg(feature = "compiler")]
 mod detach;
 mod hostile;
 mod public;
+#[cfg(feature = "compiler")]
 mod secret;
 mod settings;
+#[cfg(feature = "compiler")]
 mod state;
+#[cfg(feature = "compiler")]
 mod stdin;
 
 use std::fs;

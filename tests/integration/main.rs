@@ -40,11 +40,14 @@ mod interrupt;
 mod kernels;
 #[cfg(feature = "compiler")]
 mod languages;
+#[cfg(feature = "compiler")]
 mod learn;
 #[cfg(feature = "compiler")]
 mod libvirt_hosts;
+#[cfg(feature = "compiler")]
 mod libvirtd;
 mod misuse;
+#[cfg(feature = "compiler")]
 mod monitor;
 mod native;
 #[cfg(feature = "compiler")]
