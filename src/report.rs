@@ -288,11 +288,17 @@ impl Report {
     }
 
     /// The text report: one or more lines per failure, empty if nothing failed. stderr is copied byte for byte and may not be
-    /// UTF-8. The [`Display`](fmt::Display) form escapes control characters. For a terminal, use
-    /// [`HookReport::shown_entry`].
+    /// UTF-8. For a terminal, use [`shown`](Self::shown).
     #[must_use]
     pub fn to_text(&self) -> Vec<u8> {
         self.text_as(Form::AsWritten)
+    }
+
+    /// The text report, safe to show on a terminal: control characters of the hooks' text are escaped as by
+    /// [`printable`](crate::printable()), and its lines after the first are indented.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        text(self.text_as(Form::Shown)).trim_end().to_owned()
     }
 
     fn text_as(&self, form: Form) -> Vec<u8> {
@@ -310,6 +316,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(printable(String::from_utf8_lossy(&self.text_as(Form::AsWritten)).as_bytes()).trim_end())
+        f.write_str(String::from_utf8_lossy(&self.to_text()).trim_end())
     }
 }

@@ -81,7 +81,7 @@ impl DriverLink {
             }
         }
         // libvirt puts this into its own error, which virsh shows on a terminal.
-        complain(lines(report.to_string()).as_bytes());
+        complain(lines(report.shown()).as_bytes());
         if let Some(document) = &report.document {
             let handed = unbuffered(&io::stdout()).and_then(|mut stdout| stdout.write_all(document));
             handed.context("the new document could not be written to libvirt")?;

@@ -81,7 +81,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
                 let remarks = report.hooks.iter().filter_map(|hook| hook.remark(report.event.driver()));
                 remarks.for_each(|remark| complain(format!("{remark}\n").as_bytes()));
             }
-            complain_of(|| report.to_text(), || report.to_string());
+            complain_of(|| report.to_text(), || report.shown());
             show_stdout(&report, args.stdout)?;
             if let Some(document) = &report.document {
                 pass_on(document)?;
