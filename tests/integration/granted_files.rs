@@ -69,7 +69,7 @@ fn a_long_directory_costs_the_host_no_more_than_its_length() {
         let directory = directory_of(files);
         for hooks in probes(&granted(directory.path())) {
             let mut limits = Limits::default();
-            limits.timeout = Duration::from_secs(60);
+            limits.timeout = Duration::from_secs(140);
             let runtime = hooks.builder().limits(limits).build().unwrap();
             let _ = runtime.run(&event("exit=0", "start"));
             let mut report = None;
