@@ -17,7 +17,7 @@ fn driver_of(hook: &Path, event: &Event) -> Option<String> {
     let event_directory = Path::new(&event.object).join(event.operation.as_str()).join(&event.sub_operation);
     let directory = hook.parent()?;
     let of_one_event = || directory.ends_with(&event_directory).then(|| directory_of(directory.ancestors().nth(3)?))?;
-    let of_the_file = || Path::new(hook.file_name()?).file_stem()?.to_str().map(str::to_owned);
+    let of_the_file = || hook.file_name()?.to_str().map(|name| name.strip_suffix(".wasm").unwrap_or(name).to_owned());
     directory_of(directory).or_else(of_one_event).or_else(of_the_file)
 }
 
@@ -128,7 +128,7 @@ impl Event {
     }
 
     /// The driver that the event is of, such as `qemu` or `network`. The hook's own path says it: `DIR/<driver>`, or a file in
-    /// `DIR/<driver>.d`.
+    /// `DIR/<driver>.d`. So it is wrong for `DIR/<driver>` if the name of the hooks directory ends in `.d`.
     ///
     /// `None` in a test that does not set it.
     pub fn driver(&self) -> Option<&str> {
@@ -295,6 +295,20 @@ mod tests {
     fn two_operations_can_replace_the_document() {
         let filters = ["prepare", "start", "migrate", "restore", "release"].map(|o| Event::new("web1", o).is_filter());
         assert_eq!(filters, [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn the_path_of_the_hook_says_the_driver() {
+        let event = Event::new("web.d", "start").with_sub_operation("begin");
+        for (hook, driver) in [
+            ("/etc/hooks/qemu", "qemu"),
+            ("/etc/hooks/qemu.wasm", "qemu"),
+            ("/etc/hooks/my.daemon", "my.daemon"),
+            ("/etc/hooks.d/qemu.d/10-policy.wasm", "qemu"),
+            ("/etc/hooks/qemu.d/web.d/start/begin/10-policy.wasm", "qemu"),
+        ] {
+            assert_eq!(driver_of(Path::new(hook), &event).as_deref(), Some(driver), "{hook}");
+        }
     }
 
     #[test]

@@ -62,7 +62,8 @@ fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(variables)
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether this is a variable's name that a shell can use.
+pub(crate) fn is_name(name: &str) -> bool {
     !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

@@ -126,7 +126,7 @@ impl Held<'_> {
     }
 }
 
-/// What can be done with a file that is there.
+/// The access that the mode of an existing file suggests.
 fn wanted(path: &Path) -> Wanted {
     match path.metadata() {
         Ok(found) if found.is_dir() || found.mode() & 0o222 == 0 => Wanted::Read,

@@ -23,7 +23,7 @@ mod sys;
 
 use core::arch::global_asm;
 
-use sys::{call, exit, number};
+use sys::{O_RDWR, SIG_BLOCK, SIG_SETMASK, call, exit, number};
 
 const AF_UNIX: usize = 1;
 const SOCK_SEQPACKET: usize = 5;
@@ -35,11 +35,8 @@ const MSG_NOSIGNAL: usize = 0x4000;
 const AT_NULL: usize = 0;
 const AT_EXECFN: usize = 31;
 const F_GETFD: usize = 1;
-const O_RDWR: usize = 2;
 const POLLIN: i16 = 1;
 const SIG_IGN: usize = 1;
-const SIG_BLOCK: usize = 0;
-const SIG_SETMASK: usize = 2;
 const EINTR: isize = -4;
 const EAGAIN: isize = -11;
 /// The runtime closed its end before it read everything. Its answer can still be received.

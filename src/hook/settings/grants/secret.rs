@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, de};
 
 use super::paths::absolute;
+use crate::hook::env_file::is_name;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,8 +20,7 @@ pub(crate) struct SecretGrant {
 
 fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
-    let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    match is_name && !name.starts_with(|c: char| c.is_ascii_digit()) {
+    match is_name(&name) {
         true => Ok(name),
         false => {
             Err(de::Error::custom(format!("{name:?} cannot be the name of a variable: use letters, digits and `_`")))

@@ -7,21 +7,17 @@
 
 use core::ffi::CStr;
 
-use super::sys::{call, exit, number};
+use super::sys::{O_CLOEXEC, O_RDWR, SIG_BLOCK, SIG_SETMASK, call, exit, number};
 
 /// The path by which the runtime executes this program as the keeper.
 pub const EXECUTED_AS: &CStr = c"/proc/self/fd/0";
 
 const STATUS: usize = 4;
 const NULL: usize = 3;
-const O_RDWR: usize = 2;
-const O_CLOEXEC: usize = 0o2000000;
 const SIGKILL: usize = 9;
 const SIGTERM: usize = 15;
 const SIGCHLD: usize = 17;
 const SIGCONT: usize = 18;
-const SIG_BLOCK: usize = 0;
-const SIG_SETMASK: usize = 2;
 const PR_SET_NAME: usize = 15;
 const PR_SET_CHILD_SUBREAPER: usize = 36;
 const CLOCK_MONOTONIC: usize = 1;
@@ -55,34 +51,34 @@ pub unsafe fn run(argv: *const *const u8, envp: *const *const u8) -> ! {
         call(number::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
         let ended = 1_u64 << (SIGCHLD - 1);
         call(number::SIGPROCMASK, [SIG_BLOCK, &raw const ended as usize, 0, 8, 0, 0]);
-        let command = match fork() {
+        let pid = match fork() {
             0 => execute(argv.add(3), envp),
-            command @ 1.. => command as usize,
+            pid @ 1.. => pid as usize,
             errno => fail(errno),
         };
         call(number::CLOSE, [STATUS, 0, 0, 0, 0, 0]);
-        let mut kept = Kept { command, runs: true };
-        kept.wait(time);
-        kept.signal(SIGTERM);
-        kept.wait(grace);
+        let mut command = Command { pid, runs: true };
+        command.wait(time);
+        command.signal(SIGTERM);
+        command.wait(grace);
         for _ in 0..ROUNDS {
-            while kept.signal(SIGKILL) {
-                kept.wait(AGAIN);
+            while command.signal(SIGKILL) {
+                command.wait(AGAIN);
             }
-            kept.wait(AGAIN);
+            command.wait(AGAIN);
         }
         exit(0)
     }
 }
 
-/// What the keeper waits for.
-struct Kept {
-    command: usize,
+/// The command, and what it started.
+struct Command {
+    pid: usize,
     /// Whether the command itself is not reaped yet. Until then, no other process or group can have its number.
     runs: bool,
 }
 
-impl Kept {
+impl Command {
     /// Reaps ended processes for this many milliseconds. Exits when none is left.
     unsafe fn wait(&mut self, milliseconds: u64) {
         let ended = 1_u64 << (SIGCHLD - 1);
@@ -93,7 +89,7 @@ impl Kept {
                 loop {
                     match call(number::WAIT4, [ALL, 0, WNOHANG, 0, 0, 0]) {
                         ECHILD => exit(0),
-                        pid @ 1.. => self.runs &= pid as usize != self.command,
+                        pid @ 1.. => self.runs &= pid as usize != self.pid,
                         _ => break,
                     }
                 }
@@ -120,7 +116,7 @@ impl Kept {
             }
         };
         if self.runs {
-            to(self.command.wrapping_neg());
+            to(self.pid.wrapping_neg());
         }
         let mut list = [0_u8; 4096];
         // SAFETY: every call gets numbers, or pointers to what lives here, with its size.

@@ -2,6 +2,11 @@
 
 use core::arch::asm;
 
+pub const O_RDWR: usize = 2;
+pub const O_CLOEXEC: usize = 0o2000000;
+pub const SIG_BLOCK: usize = 0;
+pub const SIG_SETMASK: usize = 2;
+
 #[cfg(target_arch = "x86_64")]
 pub mod number {
     pub const READ: usize = 0;
