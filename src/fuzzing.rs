@@ -19,3 +19,10 @@ pub fn allows(args: &str, arguments: &[String], object: &str, operation: &str) -
     let command: CommandGrant = toml::from_str(&format!("program = \"/bin/true\"\nargs = {args}")).ok()?;
     Some(command.allows("/bin/true", arguments, Names { object, operation }))
 }
+
+/// Whether `[[command]]`'s `stdin`, a TOML table, allows this input; `None` if the table is refused.
+#[must_use]
+pub fn allows_stdin(rule: &str, input: &[u8]) -> Option<bool> {
+    let command: CommandGrant = toml::from_str(&format!("program = \"/bin/true\"\nstdin = {rule}")).ok()?;
+    Some(command.stdin?.check(input).is_ok())
+}

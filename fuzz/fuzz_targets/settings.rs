@@ -8,9 +8,27 @@ use libfuzzer_sys::fuzz_target;
 use toml::{Table, Value};
 
 /// All keys of the settings and of each table.
-const KEYS: [&str; 19] = [
-    "timeout", "confine", "memory", "processes", "files", "user", "state", "sha256", "env", "mode", "enabled", "operations",
-    "not_operations", "objects", "nested", "dir", "command", "connect", "secret",
+const KEYS: [&str; 20] = [
+    "timeout",
+    "confine",
+    "memory",
+    "processes",
+    "files",
+    "user",
+    "state",
+    "sha256",
+    "env",
+    "env_file",
+    "mode",
+    "enabled",
+    "operations",
+    "not_operations",
+    "objects",
+    "nested",
+    "dir",
+    "command",
+    "connect",
+    "secret",
 ];
 const TABLES: [(&str, &[&str]); 4] = [
     ("dir", &["host", "guest", "access"]),
@@ -44,14 +62,35 @@ fn check(written: &Table, may: &[String]) {
             for path in ["host", "program", "file"].iter().filter_map(|key| table.get(*key)?.as_str()) {
                 assert!(path.starts_with('/'), "{path:?}");
             }
+            check_command(table);
         }
     }
-    // The listing shows every grant.
-    let told = |words: &str| may.iter().filter(|what| what.starts_with(words)).count();
-    assert!(told("read ") + told("write ") >= granted["dir"] + granted["secret"] && told("run ") >= granted["command"]);
-    assert!(told("connect to ") >= granted["connect"]);
-    for (name, value) in written.get("env").and_then(Value::as_table).into_iter().flatten() {
+    if let Some(path) = written.get("env_file") {
+        assert!(path.as_str().is_some_and(|path| path.starts_with('/')), "{path:?}");
+    }
+    // The listing shows every grant, once.
+    let told = |words: &[&str]| may.iter().filter(|what| words.iter().any(|words| what.starts_with(words))).count();
+    assert_eq!(told(&["read /", "write /", "read and write /"]), granted["dir"], "{may:?}");
+    assert_eq!(told(&["read the secret /"]), granted["secret"], "{may:?}");
+    assert_eq!(told(&["run /"]), granted["command"], "{may:?}");
+    assert_eq!(told(&["connect to "]), granted["connect"], "{may:?}");
+    assert_eq!(told(&["see the variables in /"]), usize::from(written.contains_key("env_file")), "{may:?}");
+    let state = written.get("state").and_then(Value::as_bool).unwrap_or_default();
+    assert_eq!(told(&["keep files in its own directory"]), usize::from(state), "{may:?}");
+    let env = written.get("env").and_then(Value::as_table);
+    assert_eq!(told(&["see the variable "]), env.map_or(0, Table::len), "{may:?}");
+    for (name, value) in env.into_iter().flatten() {
         assert!(!name.is_empty() && !name.contains(['=', '\0']), "{name:?}");
         assert!(value.as_str().is_some_and(|value| !value.contains('\0')), "{value:?}");
     }
+}
+
+/// The rules for the keys that only a command has.
+fn check_command(table: &Table) {
+    let detach = table.get("detach").and_then(Value::as_bool).unwrap_or_default();
+    // A detached command has a time and no stdin. Any other command has the hook's time.
+    assert_eq!(detach, table.contains_key("timeout"), "{table:?}");
+    let Some(rule) = table.get("stdin") else { return };
+    let rule = rule.as_table().unwrap_or_else(|| panic!("stdin was taken without its key: {rule:?}"));
+    assert!(!detach && rule.len() == 1 && (rule.contains_key("regex") || rule.contains_key("lines")), "{table:?}");
 }

@@ -43,7 +43,9 @@ fn unread(error: &io::Error) -> String {
 pub(crate) fn one_line(text: &str, error: &toml::de::Error) -> String {
     let line = error.span().map(|span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
     let line = line.map(|n| format!("line {n}: ")).unwrap_or_default();
-    format!("{line}{}", nearest(error.message()).unwrap_or_else(|| error.message().replace('\n', "; ")))
+    let message = nearest(error.message()).unwrap_or_else(|| error.message().to_owned());
+    // A key in quotes may contain a line break.
+    format!("{line}{}", message.replace('\n', "; "))
 }
 
 /// If there are more keys than this, the error names only the one that is probably meant.
