@@ -51,6 +51,15 @@ impl World {
 
     /// A world with the programs of another root.
     pub(crate) fn of(programs: &Path) -> Option<Self> {
+        Self::with_programs(programs, None)
+    }
+
+    /// A world with hookvisor's package, unpacked in this directory.
+    pub(crate) fn with_package(unpacked: &Path) -> Option<Self> {
+        Self::with_programs(Path::new("/"), Some(unpacked))
+    }
+
+    fn with_programs(programs: &Path, package: Option<&Path>) -> Option<Self> {
         if let Some(reason) = why_not(programs) {
             skip("a test against a real libvirtd", &reason);
             return None;
@@ -65,7 +74,7 @@ impl World {
         for file in ETC.map(|name| programs.join("etc").join(name)).iter().filter(|file| file.exists()) {
             assert!(Command::new("cp").arg("-r").arg(file).arg(&etc).status().unwrap().success());
         }
-        let (init, first) = begin(directory.path(), programs);
+        let (init, first) = begin(directory.path(), programs, package);
         let world = Self { directory, init, first, libvirtd: None };
         // libvirt does not migrate a guest to a host with the same UUID.
         let host = fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
@@ -278,7 +287,7 @@ fn why_not(programs: &Path) -> Option<String> {
 }
 
 /// Starts the world's first process after the mounts. The number is this machine's.
-fn begin(directory: &Path, programs: &Path) -> (Child, u32) {
+fn begin(directory: &Path, programs: &Path, package: Option<&Path>) -> (Child, u32) {
     let mut script = "set -e; read -r _mapped; mount --make-rprivate /; ip link set lo up; ".to_owned();
     // Nor to one with the same name.
     let _ = write!(script, "echo '{}' > /proc/sys/kernel/hostname; ", directory.file_name().unwrap().display());
@@ -288,6 +297,9 @@ fn begin(directory: &Path, programs: &Path) -> (Child, u32) {
     if programs != Path::new("/") {
         // All programs and libraries of Debian are below /usr.
         let _ = write!(script, "mount --rbind '{}' /usr; ", programs.join("usr").display());
+    }
+    if let Some(package) = package {
+        let _ = write!(script, "mount -t overlay -o lowerdir='{}:/usr' overlay /usr; ", package.join("usr").display());
     }
     // The shell stays to reap orphans: libvirt waits for a guest until its process number is free.
     script += "echo ready; cat; exit";
