@@ -14,7 +14,8 @@ use crate::hook::trust::Trust;
 use crate::hook::trusted_toml;
 use crate::limits::Limits;
 use crate::record::Record;
-use crate::runtime::{Runtime, RuntimeBuilder};
+use crate::runtime::Runtime;
+use crate::runtime::builder::RuntimeBuilder;
 use crate::time::Time;
 
 /// The configuration of the installed hookvisor, read when it runs as a daemon's hook. An embedding daemon can use it too.

@@ -125,10 +125,11 @@ pub use record::{Entries, Record, Recorded, RecordedChange, RecordedEvent, Recor
 pub use report::termination::Termination;
 pub use report::verdict::{Verdict, Veto};
 pub use report::{Decision, HookReport, Report};
+pub use runtime::Runtime;
+pub use runtime::builder::RuntimeBuilder;
 pub use runtime::call::Invocation;
 pub use runtime::exec::Exec;
 pub use runtime::explain::{ExplainedHook, Explanation};
 pub use runtime::guest::Guest;
 pub use runtime::inventory::{HookInfo, HookState, Inventory};
-pub use runtime::{Runtime, RuntimeBuilder};
 pub use stage::Stage;

@@ -16,7 +16,7 @@ use super::{handles, types};
 use crate::config;
 use crate::event::Event;
 use crate::limits::Limits;
-use crate::runtime::RuntimeBuilder;
+use crate::runtime::builder::RuntimeBuilder;
 use crate::runtime::call::Invocation;
 
 /// A larger size means that the field was never set.

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
-use super::call::{self, CallOptions};
+use super::backends::{Cache, Compiler, backends};
+use super::decide::{self, CallOptions};
 use super::hooks::{Hook, Loaded};
 use super::load::Loader;
-use super::{Cache, Compiler, Native, backends};
 use crate::backend::Calls;
+use crate::backend::native::Native;
 use crate::cancel::Cancel;
 use crate::event::Event;
 use crate::hook::error::LaunchError;
@@ -145,7 +146,7 @@ impl Exec {
         }
         let mut options = CallOptions::new(&self.limits, self.cancels);
         options.watch = self.watch;
-        call::hook(&hook, arguments, stdin.into(), &options, self.limits.stdout)
+        decide::hook(&hook, arguments, stdin.into(), &options, self.limits.stdout)
     }
 
     /// Runs the hook for this event as [`run`](Self::run) does, but without its grants: it is allowed what it asks for, and what it used is

@@ -90,6 +90,13 @@ impl HookSet {
         self.drivers.get(driver).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a hook is missing from the cache, which this build cannot compile.
+    #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+    pub(crate) fn lack_compiled_code(&self) -> bool {
+        let is_missing = |hook: &Hook| matches!(hook.loaded, Loaded::Broken(LaunchError::NotCompiled(_)));
+        self.drivers.values().flatten().any(is_missing)
+    }
+
     /// The hooks for this event, in order.
     pub(crate) fn of_event(&self, event: &Event) -> impl Iterator<Item = &Hook> {
         self.of_driver(event.driver()).iter().filter(|hook| hook.scope.includes(event) && hook.settings.apply_to(event))

@@ -62,57 +62,43 @@ impl Loader<'_> {
         };
         let promised = Kind::of_name(&path);
         let kind = if file.kind() == Kind::Wasm { Kind::Wasm } else { promised };
+        let hook =
+            |settings, loaded, notes| Hook { settings, notes, kind, ..Self::unread(path.clone(), scope, loaded) };
         if !file.is_executable() {
             let why = format!("it is not executable: run `chmod +x {}` to have it called", path.display());
-            let (settings, loaded) = (Settings::default(), Loaded::Skipped(why));
-            return Hook {
-                path: path.into(),
-                kind,
-                scope,
-                settings,
-                loaded,
-                digest: FileDigest::default(),
-                notes: Vec::new(),
-                disabled_until: None,
-            };
+            return hook(Settings::default(), Loaded::Skipped(why), Vec::new());
         }
-        let mut notes = Vec::new();
-        let (settings, loaded) = match Settings::of_hook(&path, self.trust) {
-            Ok(settings) if settings.enabled == Some(false) => {
-                let why = format!("`enabled = false` in {}", settings::file_name(&path).display());
-                (settings, Loaded::Skipped(why))
+        match Settings::of_hook(&path, self.trust) {
+            Ok(settings) => {
+                let (settings, loaded, notes) = self.with_settings(file, kind, settings);
+                hook(settings, loaded, notes)
             }
-            Ok(settings) if settings.nested.is_some() && !is_drivers_own(&path) => {
-                let file = settings::file_name(&path);
-                let why = format!(
-                    "its settings {} have `nested`, which only the hook named after its driver can have: remove the line",
-                    file.display()
-                );
-                (settings, Loaded::Broken(LaunchError::Refused(why)))
-            }
-            Ok(mut settings) => {
-                if self.learns {
-                    settings.remove_confinement(kind);
-                }
-                notes.extend(self.refuse_grants(&path, &mut settings));
-                // Each call reads the variables again. Reading them now finds a fault before the first call.
-                let loaded = self.confine(kind, &mut settings).and_then(|()| settings.environment(self.trust));
-                let loaded = loaded.and_then(|_| self.make_ready(file, &settings));
-                let loaded = loaded.map_or_else(Loaded::Broken, Loaded::Ready);
-                (settings, loaded)
-            }
-            Err(why) => (Settings::default(), Loaded::Broken(why)),
-        };
-        Hook {
-            path: path.into(),
-            kind,
-            scope,
-            settings,
-            loaded,
-            notes,
-            digest: FileDigest::default(),
-            disabled_until: None,
+            Err(why) => hook(Settings::default(), Loaded::Broken(why), Vec::new()),
         }
+    }
+
+    /// Loads a hook's code. Returns what remains of its settings, and notes for its reports.
+    fn with_settings(&self, file: HookFile, kind: Kind, mut settings: Settings) -> (Settings, Loaded, Vec<String>) {
+        let settings_file = || settings::file_name(&file.path);
+        if settings.enabled == Some(false) {
+            let why = format!("`enabled = false` in {}", settings_file().display());
+            return (settings, Loaded::Skipped(why), Vec::new());
+        }
+        if settings.nested.is_some() && !is_drivers_own(&file.path) {
+            let why = format!(
+                "its settings {} have `nested`, which only the hook named after its driver can have: remove the line",
+                settings_file().display()
+            );
+            return (settings, Loaded::Broken(LaunchError::Refused(why)), Vec::new());
+        }
+        if self.learns {
+            settings.remove_confinement(kind);
+        }
+        let notes = self.refuse_grants(&file.path, &mut settings).into_iter().collect();
+        // Each call reads the variables again. Reading them now finds a fault before the first call.
+        let ready = self.confine(kind, &mut settings).and_then(|()| settings.environment(self.trust));
+        let ready = ready.and_then(|_| self.make_ready(file, &settings));
+        (settings, ready.map_or_else(Loaded::Broken, Loaded::Ready), notes)
     }
 
     /// Confines a native hook where that is the rule for all of them.

@@ -1,4 +1,5 @@
-//! The modules of `src/` import each other without cycles, so each can be read after the modules that it uses.
+//! The modules of `src/` import each other without cycles, so each can be read after the modules that it uses. Files and
+//! functions are short enough to be read in one go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,6 +31,61 @@ fn no_layer_of_the_library_imports_one_that_imports_it() {
         layers.entry(layer(&module)).or_default().extend(imported);
     }
     assert_eq!(circles(&layers), Vec::<String>::new());
+}
+
+/// The most lines of a file and of a function.
+const LIMITS: [(&str, usize, usize); 4] =
+    [("src", 450, 60), ("guest-sdk/src", 450, 60), ("xtask", 450, 60), ("tests", 600, 65)];
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut too_long = Vec::new();
+    for (directory, file_limit, function_limit) in LIMITS {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+        let mut files = Vec::new();
+        rust_files(&directory, &mut files);
+        for file in files {
+            let source = fs::read_to_string(&file).unwrap();
+            let lines = source.lines().count();
+            if lines > file_limit {
+                too_long.push(format!("{}: {lines} lines", file.display()));
+            }
+            let long = functions(&source).into_iter().filter(|(_, lines)| *lines > function_limit);
+            too_long.extend(long.map(|(name, lines)| format!("{}: `{name}` has {lines} lines", file.display())));
+        }
+    }
+    assert_eq!(too_long, Vec::<String>::new());
+}
+
+#[test]
+fn a_function_s_lines_are_counted() {
+    let source = "impl X {\n    pub(crate) async fn a(\n        b: u8,\n    ) {\n        b\n    }\n}\nfn c() {\n}\n\
+                  trait T {\n    fn d();\n    fn e(\n    ) -> u8;\n    fn f() {}\n}\n";
+    assert_eq!(functions(source), [("a".to_owned(), 5), ("c".to_owned(), 2)]);
+}
+
+/// The functions of formatted code, with their lines. Those of one line are left out.
+fn functions(source: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = source.lines().collect();
+    let mut functions = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let Some((before, name)) = line.trim_start().split_once("fn ") else { continue };
+        let qualifiers = ["pub", "async", "const", "unsafe", "extern"];
+        let is_function = before.is_empty() || qualifiers.iter().any(|word| before.starts_with(word));
+        if !is_function || line.ends_with([';', '}']) {
+            continue;
+        }
+        let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let indentation = &line[..line.len() - line.trim_start().len()];
+        let is_end = |line: &&str| line.strip_prefix(indentation).is_some_and(|rest| rest.starts_with(['}', ')']));
+        let ends = lines[at + 1..].iter().enumerate().filter(|(_, line)| is_end(line));
+        // The closing parenthesis of long parameters ends a declaration, or is followed by the body.
+        let end = ends.map(|(after, line)| (after, line.trim_start())).find(|(_, line)| !line.ends_with('{'));
+        if let Some((after, "}")) = end {
+            functions.push((name, after + 2));
+        }
+    }
+    functions
 }
 
 #[test]

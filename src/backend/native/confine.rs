@@ -85,53 +85,16 @@ impl Confinement {
         support.check()?;
         grants::check(settings, Kind::Native, trust)?;
         let settings_file = settings::file_name(hook);
-        let refused = |why: &str| LaunchError::Refused(format!("its settings {} {why}", settings_file.display()));
-        if settings.sha256.is_some() {
-            return Err(refused("have `sha256`, which only a WebAssembly hook has: remove it"));
-        }
-        if let Some(directory) = settings.directories.iter().find(|directory| directory.is_renamed()) {
-            return Err(refused(&format!(
-                "have `guest` for the directory {}, which only a WebAssembly hook can see by another name: remove it",
-                directory.host.display()
-            )));
-        }
-        if settings.processes.is_some() && settings.user.is_none() {
-            return Err(refused(
-                "have `processes` without `user`: Linux does not limit the number of root's processes; add \
-                 `user = \"nobody\"`, or remove `processes`",
-            ));
-        }
-        let user = settings.user.as_deref().map(|name| user(name).map_err(|why| refused(&why))).transpose()?;
-        if user.is_some() && !geteuid().is_root() {
-            return Err(refused("have `user`, which only root can give a hook: run hookvisor as root, or remove it"));
-        }
-        let unix = settings.connections.iter().find(|connection| matches!(connection.to, Address::Unix(_)));
-        if let (Some(unix), Some(_)) = (unix, user) {
-            return Err(refused(&format!(
-                "have `user` and a connection to {}: the other end would see hookvisor's user instead; remove one of the two",
-                unix.to
-            )));
-        }
-        if let (Some(secret), Some(_)) = (settings.secrets.first(), user) {
-            return Err(refused(&format!(
-                "have `user` and the secret {}, which that user could not read: remove one of the two",
-                secret.file.display()
-            )));
-        }
-        let tcp = settings.connections.iter().any(|connection| matches!(connection.to, Address::Tcp(_)));
-        let sockets = Sockets { tcp, unix: unix.is_some() };
-        let filter = filter::base(support, sockets)
-            .map_err(|error| LaunchError::Host { what: "could not create a seccomp filter", why: error.to_string() })?;
+        let refused = |why: String| LaunchError::Refused(format!("its settings {} {why}", settings_file.display()));
+        let user = check(settings).map_err(refused)?;
         let executes: Vec<PathBuf> =
             needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
-        let own = |program: &Path| program.canonicalize().is_ok_and(|program| executes.contains(&program));
-        if let Some(command) = settings.commands.iter().find(|command| own(&command.program)) {
-            return Err(refused(&format!(
-                "grant the command {}, which executes the hook itself: the hook may execute it already, confined as it is; \
-                 remove the grant",
-                command.program.display()
-            )));
-        }
+        check_commands(settings, &executes).map_err(refused)?;
+        let connects = |kind: fn(&Address) -> bool| settings.connections.iter().any(|connection| kind(&connection.to));
+        let tcp = connects(|to| matches!(to, Address::Tcp(_)));
+        let sockets = Sockets { tcp, unix: connects(|to| matches!(to, Address::Unix(_))) };
+        let filter = filter::base(support, sockets)
+            .map_err(|error| LaunchError::Host { what: "could not create a seccomp filter", why: error.to_string() })?;
         let mut covered = Vec::new();
         for command in &settings.commands {
             let program = c_string(command.program.as_os_str())?;
@@ -240,6 +203,55 @@ impl Confinement {
         let moved = |fd| above_assigned(fd).map_err(|errno| host_error("could not move a descriptor", errno));
         let (ruleset, send) = (moved(ruleset)?, moved(send)?);
         Ok(Prepared { confinement: self, ruleset, shim, gate, receive, send })
+    }
+}
+
+/// Refuses settings that a native hook cannot have, or that this user cannot enforce. Returns the hook's user.
+fn check(settings: &Settings) -> Result<Option<(u32, u32)>, String> {
+    if settings.sha256.is_some() {
+        return Err("have `sha256`, which only a WebAssembly hook has: remove it".to_owned());
+    }
+    if let Some(directory) = settings.directories.iter().find(|directory| directory.is_renamed()) {
+        return Err(format!(
+            "have `guest` for the directory {}, which only a WebAssembly hook can see by another name: remove it",
+            directory.host.display()
+        ));
+    }
+    if settings.processes.is_some() && settings.user.is_none() {
+        return Err("have `processes` without `user`: Linux does not limit the number of root's processes; add \
+                    `user = \"nobody\"`, or remove `processes`"
+            .to_owned());
+    }
+    let Some(name) = &settings.user else { return Ok(None) };
+    let user = user(name)?;
+    if !geteuid().is_root() {
+        return Err("have `user`, which only root can give a hook: run hookvisor as root, or remove it".to_owned());
+    }
+    if let Some(unix) = settings.connections.iter().find(|connection| matches!(connection.to, Address::Unix(_))) {
+        return Err(format!(
+            "have `user` and a connection to {}: the other end would see hookvisor's user instead; remove one of the two",
+            unix.to
+        ));
+    }
+    if let Some(secret) = settings.secrets.first() {
+        return Err(format!(
+            "have `user` and the secret {}, which that user could not read: remove one of the two",
+            secret.file.display()
+        ));
+    }
+    Ok(Some(user))
+}
+
+/// Refuses a command that the hook executes itself.
+fn check_commands(settings: &Settings, executes: &[PathBuf]) -> Result<(), String> {
+    let own = |program: &Path| program.canonicalize().is_ok_and(|program| executes.contains(&program));
+    match settings.commands.iter().find(|command| own(&command.program)) {
+        Some(command) => Err(format!(
+            "grant the command {}, which executes the hook itself: the hook may execute it already, confined as it is; \
+             remove the grant",
+            command.program.display()
+        )),
+        None => Ok(()),
     }
 }
 

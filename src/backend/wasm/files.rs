@@ -41,77 +41,68 @@ type Open = (i32, i32, i32, i32, i32, i64, i64, i32, i32);
 
 /// For modules. Setting times by path opens the path too.
 pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
-    linker.func_wrap_async(
-        PREVIEW_1,
-        "path_open",
-        |mut caller: Caller<'_, StoreData>,
-         (dir, lookup, path, len, oflags, base, inheriting, fdflags, opened): Open| {
-            Box::new(async move {
-                let writes = oflags & CREATES != 0 || base & RIGHT_TO_WRITE != 0;
-                if let Some(errno) = refusal(&mut caller, dir, lookup, (path, len), writes).await? {
-                    return Ok(errno);
-                }
-                let before = addresses(caller.data_mut());
-                let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
-                let errno = preview1::path_open(
-                    wasi,
-                    &mut memory,
-                    dir,
-                    lookup,
-                    path,
-                    len,
-                    oflags,
-                    base,
-                    inheriting,
-                    fdflags,
-                    opened,
-                )
-                .await?;
-                if errno != 0 {
-                    return Ok(errno);
-                }
-                let fd: i32 = memory.read(wiggle::GuestPtr::new(opened.cast_unsigned()))?;
-                let mut scratch = ScratchMemory::with_path(&[]);
-                let at = scratch.at;
-                let seen = preview1::fd_filestat_get(wasi, &mut scratch.memory(), fd, at).await?;
-                let is_openable = seen == 0 && scratch.is_openable();
-                let new = opened_since(caller.data_mut(), &before);
-                let refused = match new {
-                    Some(file) if is_openable => spawn_blocking(move || is_forbidden(&file)).await,
-                    Some(_) | None => true,
-                };
-                if !refused {
-                    paths::used(&mut caller, dir, (path, len), writes, Some(fd))?;
-                    return Ok(errno);
-                }
-                let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
-                preview1::fd_close(wasi, &mut memory, fd).await?;
-                let path = memory::slice(&mut caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
-                let why = if is_openable { OF_A_PROCESS } else { NOT_A_FILE };
-                caller.data_mut().note_unopened(&String::from_utf8_lossy(&path), why);
-                Ok(NOT_PERMITTED)
-            })
-        },
-    )?;
+    linker.func_wrap_async(PREVIEW_1, "path_open", |caller: Caller<'_, StoreData>, arguments: Open| {
+        Box::new(path_open(caller, arguments))
+    })?;
     linker.func_wrap_async(
         PREVIEW_1,
         "path_filestat_set_times",
-        |mut caller: Caller<'_, StoreData>, (dir, lookup, path, len, accessed, modified, flags): SetTimes| {
-            Box::new(async move {
-                if let Some(errno) = refusal(&mut caller, dir, lookup, (path, len), true).await? {
-                    return Ok(errno);
-                }
-                let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
-                let set = preview1::path_filestat_set_times;
-                let errno = set(wasi, &mut memory, dir, lookup, path, len, accessed, modified, flags).await?;
-                if errno == 0 {
-                    paths::used(&mut caller, dir, (path, len), true, None)?;
-                }
-                Ok(errno)
-            })
-        },
+        |caller: Caller<'_, StoreData>, arguments: SetTimes| Box::new(path_set_times(caller, arguments)),
     )?;
     Ok(())
+}
+
+async fn path_open(
+    mut caller: Caller<'_, StoreData>,
+    (dir, lookup, path, len, oflags, base, inheriting, fdflags, opened): Open,
+) -> wasmtime::Result<i32> {
+    let writes = oflags & CREATES != 0 || base & RIGHT_TO_WRITE != 0;
+    if let Some(errno) = refusal(&mut caller, dir, lookup, (path, len), writes).await? {
+        return Ok(errno);
+    }
+    let before = addresses(caller.data_mut());
+    let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
+    let open = preview1::path_open;
+    let errno = open(wasi, &mut memory, dir, lookup, path, len, oflags, base, inheriting, fdflags, opened).await?;
+    if errno != 0 {
+        return Ok(errno);
+    }
+    let fd: i32 = memory.read(wiggle::GuestPtr::new(opened.cast_unsigned()))?;
+    let mut scratch = ScratchMemory::with_path(&[]);
+    let at = scratch.at;
+    let seen = preview1::fd_filestat_get(wasi, &mut scratch.memory(), fd, at).await?;
+    let is_openable = seen == 0 && scratch.is_openable();
+    let new = opened_since(caller.data_mut(), &before);
+    let refused = match new {
+        Some(file) if is_openable => spawn_blocking(move || is_forbidden(&file)).await,
+        Some(_) | None => true,
+    };
+    if !refused {
+        paths::used(&mut caller, dir, (path, len), writes, Some(fd))?;
+        return Ok(errno);
+    }
+    let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
+    preview1::fd_close(wasi, &mut memory, fd).await?;
+    let path = memory::slice(&mut caller, path.cast_unsigned(), len.cast_unsigned())?.to_vec();
+    let why = if is_openable { OF_A_PROCESS } else { NOT_A_FILE };
+    caller.data_mut().note_unopened(&String::from_utf8_lossy(&path), why);
+    Ok(NOT_PERMITTED)
+}
+
+async fn path_set_times(
+    mut caller: Caller<'_, StoreData>,
+    (dir, lookup, path, len, accessed, modified, flags): SetTimes,
+) -> wasmtime::Result<i32> {
+    if let Some(errno) = refusal(&mut caller, dir, lookup, (path, len), true).await? {
+        return Ok(errno);
+    }
+    let (mut memory, wasi) = memory::with_wasi(&mut caller)?;
+    let set = preview1::path_filestat_set_times;
+    let errno = set(wasi, &mut memory, dir, lookup, path, len, accessed, modified, flags).await?;
+    if errno == 0 {
+        paths::used(&mut caller, dir, (path, len), true, None)?;
+    }
+    Ok(errno)
 }
 
 /// The `errno` for a module's path that must not be opened. If the lookup fails, the open call fails too and reports

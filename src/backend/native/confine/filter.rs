@@ -236,18 +236,7 @@ pub(super) fn base(support: Support, sockets: Sockets) -> Result<BpfProgram, sec
     // The owner of a descriptor's signals can be any process.
     let owner = |command: i32| Ok::<_, seccompiler::Error>(vec![equal(1, command).is()?]);
     rules.insert(libc::SYS_fcntl, vec![owner(libc::F_SETOWN)?, owner(F_SETOWN_EX)?, owner(F_SETSIG)?]);
-    // Calls by user: they would reach every process of root.
-    for (number, argument) in [
-        (libc::SYS_prlimit64, 0),
-        (libc::SYS_setpriority, 1),
-        (libc::SYS_ioprio_set, 1),
-        (libc::SYS_sched_setaffinity, 0),
-        (libc::SYS_sched_setscheduler, 0),
-        (libc::SYS_sched_setparam, 0),
-        (libc::SYS_sched_setattr, 0),
-    ] {
-        rules.insert(number, vec![vec![equal(argument, 0).not()?]]);
-    }
+    rules.extend(for_other_processes()?);
     rules.insert(libc::SYS_personality, vec![vec![compare(0, SeccompCmpOp::Ne, 0xffff_ffff)?]]);
     rules.insert(libc::SYS_openat, refused_opens(2, support)?);
     #[cfg(target_arch = "x86_64")]
@@ -263,6 +252,20 @@ pub(super) fn base(support: Support, sockets: Sockets) -> Result<BpfProgram, sec
         }
     }
     compile(rules)
+}
+
+/// Calls by process, group or user: they would reach every process of root. Only 0, the caller itself, is allowed.
+fn for_other_processes() -> Result<BTreeMap<i64, Vec<Conditions>>, seccompiler::Error> {
+    let calls = [
+        (libc::SYS_prlimit64, 0),
+        (libc::SYS_setpriority, 1),
+        (libc::SYS_ioprio_set, 1),
+        (libc::SYS_sched_setaffinity, 0),
+        (libc::SYS_sched_setscheduler, 0),
+        (libc::SYS_sched_setparam, 0),
+        (libc::SYS_sched_setattr, 0),
+    ];
+    calls.into_iter().map(|(number, argument)| Ok((number, vec![vec![equal(argument, 0).not()?]]))).collect()
 }
 
 const SOCKET_TYPE: u64 = 0xf;

@@ -4,6 +4,7 @@
 //! The argument is a list of steps separated by `;`, each `name` or `name=value`. A hook whose file name has an `@`
 //! runs the steps after it instead, so that several hooks of one event can differ.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::process;
 use std::thread;
@@ -20,7 +21,7 @@ fn main() {
 }
 
 fn take(name: &str, value: &str, arguments: &[String]) {
-    let number = || value.parse::<u64>().unwrap_or_else(|_| process::exit(99));
+    let number = || number(value);
     match name {
         "exit" => process::exit(value.parse().unwrap_or(99)),
         "stderr" => write_all(io::stderr(), value.replace("\\n", "\n").as_bytes()),
@@ -37,6 +38,23 @@ fn take(name: &str, value: &str, arguments: &[String]) {
             names.sort();
             write_all(io::stderr(), names.concat().as_bytes());
         }
+        // For a native hook of the same event.
+        "native" => {}
+        "crash" => process::abort(),
+        "panic" => panic!("{value}"),
+        "connect" => process::exit(if std::net::TcpStream::connect(value).is_ok() { 0 } else { 6 }),
+        "udp" => {
+            let sent = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"hello", value));
+            process::exit(if sent.is_ok() { 0 } else { 7 });
+        }
+        _ => use_up(name, value),
+    }
+}
+
+/// Steps that use time, memory or the stack.
+fn use_up(name: &str, value: &str) {
+    let number = || number(value);
+    match name {
         "sleep" => thread::sleep(Duration::from_millis(number())),
         "spin" => loop {
             std::hint::black_box(());
@@ -44,7 +62,6 @@ fn take(name: &str, value: &str, arguments: &[String]) {
         "work" => {
             (0..number()).fold(0_u64, |sum, n| std::hint::black_box(sum.wrapping_mul(31).wrapping_add(n)));
         }
-        "crash" => process::abort(),
         "recurse" => write_all(io::stderr(), format!("{}", recurse(number())).as_bytes()),
         "grow" => {
             let mut block = Vec::<u8>::new();
@@ -52,45 +69,28 @@ fn take(name: &str, value: &str, arguments: &[String]) {
                 usize::try_from(number()).map_err(drop).and_then(|size| block.try_reserve_exact(size).map_err(drop));
             process::exit(if room.is_ok() { 0 } else { 3 });
         }
-        "show" => write_all(io::stderr(), &std::fs::read(value).unwrap_or_else(|error| error.to_string().into_bytes())),
+        // Allocating more than allowed ends the program.
+        "fill" => drop(std::hint::black_box(vec![1_u8; usize::try_from(number()).unwrap_or(usize::MAX)])),
+        _ => use_files(name, value),
+    }
+}
+
+fn use_files(name: &str, value: &str) {
+    match name {
+        "show" => write_all(io::stderr(), &fs::read(value).unwrap_or_else(|error| error.to_string().into_bytes())),
         "write" => {
             let (path, content) = value.split_once(':').unwrap_or((value, ""));
-            if let Err(error) = std::fs::write(path, content) {
+            if let Err(error) = fs::write(path, content) {
                 write_all(io::stderr(), format!("{error}\n").as_bytes());
                 process::exit(5);
             }
         }
-        // All operations on a path with this many bytes.
-        "long-path" => {
-            let path = &format!("/granted/{}", "x/".repeat(usize::try_from(number() / 2).unwrap_or(0)));
-            let results = [
-                std::fs::File::open(path).map(drop),
-                std::fs::metadata(path).map(drop),
-                std::fs::symlink_metadata(path).map(drop),
-                std::fs::create_dir(path),
-                std::fs::remove_dir(path),
-                std::fs::remove_file(path),
-                std::fs::read_link(path).map(drop),
-                std::fs::rename(path, "/granted/to"),
-                std::fs::rename("/granted/file", path),
-                std::fs::hard_link(path, "/granted/to"),
-                std::fs::hard_link("/granted/file", path),
-                std::fs::read_dir(path).map(drop),
-            ];
-            // Each must fail because the name is too long (errno 37).
-            for (at, result) in results.into_iter().enumerate() {
-                let errno = result.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |()| 0);
-                if errno != 37 {
-                    write_all(io::stderr(), format!("operation {at}: errno {errno}\n").as_bytes());
-                    process::exit(5);
-                }
-            }
-        }
-        "hard-link" => attempt(value, |from, to| std::fs::hard_link(from, to)),
-        "rename" => attempt(value, |from, to| std::fs::rename(from, to)),
-        "make-directory" => attempt(value, |path, _| std::fs::create_dir(path)),
-        "remove" => attempt(value, |path, _| std::fs::remove_file(path)),
-        "list" => match std::fs::read_dir(value) {
+        "long-path" => use_long_path(number(value)),
+        "hard-link" => attempt(value, |from, to| fs::hard_link(from, to)),
+        "rename" => attempt(value, |from, to| fs::rename(from, to)),
+        "make-directory" => attempt(value, |path, _| fs::create_dir(path)),
+        "remove" => attempt(value, |path, _| fs::remove_file(path)),
+        "list" => match fs::read_dir(value) {
             Ok(entries) => {
                 let mut names: Vec<String> =
                     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -99,26 +99,46 @@ fn take(name: &str, value: &str, arguments: &[String]) {
             }
             Err(_) => process::exit(5),
         },
-        "count" => match std::fs::read_dir(value) {
+        "count" => match fs::read_dir(value) {
             Ok(entries) => write_all(io::stderr(), format!("{} entries\n", entries.flatten().count()).as_bytes()),
             Err(_) => process::exit(5),
         },
-        "remove-all" => attempt(value, |path, _| std::fs::remove_dir_all(path)),
-        "panic" => panic!("{value}"),
-        // Allocating more than allowed ends the program.
-        "fill" => drop(std::hint::black_box(vec![1_u8; usize::try_from(number()).unwrap_or(usize::MAX)])),
+        "remove-all" => attempt(value, |path, _| fs::remove_dir_all(path)),
         // Never closed.
-        "hoard" => (0..).try_for_each(|_| std::fs::File::open(value).map(std::mem::forget)).unwrap_or_default(),
-        "connect" => process::exit(if std::net::TcpStream::connect(value).is_ok() { 0 } else { 6 }),
-        // For a native hook of the same event.
-        "native" => {}
-        "udp" => {
-            let sent = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(b"hello", value));
-            process::exit(if sent.is_ok() { 0 } else { 7 });
-        }
-        "open" => process::exit(if std::fs::File::open(value).is_ok() { 0 } else { 4 }),
+        "hoard" => (0..).try_for_each(|_| fs::File::open(value).map(std::mem::forget)).unwrap_or_default(),
+        "open" => process::exit(if fs::File::open(value).is_ok() { 0 } else { 4 }),
         _ => process::exit(98),
     }
+}
+
+/// All operations on a path with this many bytes. Each must fail because the name is too long (errno 37).
+fn use_long_path(bytes: u64) {
+    let path = &format!("/granted/{}", "x/".repeat(usize::try_from(bytes / 2).unwrap_or(0)));
+    let results = [
+        fs::File::open(path).map(drop),
+        fs::metadata(path).map(drop),
+        fs::symlink_metadata(path).map(drop),
+        fs::create_dir(path),
+        fs::remove_dir(path),
+        fs::remove_file(path),
+        fs::read_link(path).map(drop),
+        fs::rename(path, "/granted/to"),
+        fs::rename("/granted/file", path),
+        fs::hard_link(path, "/granted/to"),
+        fs::hard_link("/granted/file", path),
+        fs::read_dir(path).map(drop),
+    ];
+    for (at, result) in results.into_iter().enumerate() {
+        let errno = result.map_or_else(|error| error.raw_os_error().unwrap_or(-1), |()| 0);
+        if errno != 37 {
+            write_all(io::stderr(), format!("operation {at}: errno {errno}\n").as_bytes());
+            process::exit(5);
+        }
+    }
+}
+
+fn number(value: &str) -> u64 {
+    value.parse().unwrap_or_else(|_| process::exit(99))
 }
 
 /// Tries an operation on the two paths of `FROM:TO`. A failure has its own status.
