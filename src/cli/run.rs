@@ -63,7 +63,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         super::full::take_over(event.document());
     }
     if let Some(meant) = runtime.similar_driver(event.driver()).filter(|_| runtime.inventory().hooks.is_empty()) {
-        usage_error(&format!("there are no hooks for driver {}: is {meant} meant?", event.driver()));
+        let driver = event.driver();
+        usage_error(&format!(
+            "there are no hooks for driver {driver}: is {meant} meant? Otherwise add `known_drivers = [\"{driver}\"]` to \
+             hookvisor.toml"
+        ));
     }
     let call = runtime.call(&event);
     let call = if args.monitor { call.monitor() } else { call };
