@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::program::{hookvisor, tell};
-use crate::support::{DRIVER, Hooks};
+use crate::support::program::hookvisor;
+use crate::support::{DRIVER, Hooks, skip};
 
 /// Each line of standard input is a document. The argument is the schema.
 const VALIDATE: &str = "import json, sys, jsonschema
@@ -23,9 +23,7 @@ fn validate(schema: &str, documents: &str) -> Option<Result<(), String>> {
     let has_validator =
         Command::new("python3").args(["-c", "import jsonschema"]).output().is_ok_and(|ran| ran.status.success());
     if !has_validator {
-        tell(
-            "skipped: a schema: Python's jsonschema is not installed (scripts/install-test-tools installs it on Debian)",
-        );
+        skip("a schema", "Python's jsonschema is not installed (scripts/install-test-tools installs it on Debian)");
         return None;
     }
     let mut python = Command::new("python3")
