@@ -144,7 +144,7 @@ impl Output {
 
 /// How a program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a program that failed is no error by itself"]
+#[must_use = "a failed program is not an error here: check its status"]
 #[non_exhaustive]
 pub enum ExitStatus {
     /// It exited with this status.

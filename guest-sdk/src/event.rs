@@ -127,7 +127,7 @@ impl Event {
         present(&self.extra)
     }
 
-    /// The driver that the event is of, such as `qemu` or `network`. The hook's own path says it: `DIR/<driver>`, or a file in
+    /// The driver of the event, such as `qemu` or `network`. The hook's own path says it: `DIR/<driver>`, or a file in
     /// `DIR/<driver>.d`. So it is wrong for `DIR/<driver>` if the name of the hooks directory ends in `.d`.
     ///
     /// `None` in a test that does not set it.

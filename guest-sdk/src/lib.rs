@@ -45,6 +45,7 @@
 //! | `env = { MODE = "strict" }` | [`setting`] |
 //! | `[[dir]]` | [`std::fs`], with paths from [`granted`], which unit tests can redirect |
 //! | `[[command]]` | [`Command`] |
+//! | `state = true`, `[[secret]]` | [`std::fs`], with the path that [`setting`] returns |
 //! | `[[connect]]` | [`std::net`], in a component (`wasm32-wasip2`) |
 //!
 //! A hook that uses neither [`Command`] nor the log imports only WASI, so any WASI runtime can run it. A component

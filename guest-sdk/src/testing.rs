@@ -1,4 +1,4 @@
-//! A harness for a hook's unit tests: what the sandbox would give it, made up.
+//! A harness for a hook's unit tests. It simulates the sandbox and the host.
 //!
 //! ```
 //! use hookvisor_guest::testing::{Answer, Harness};
@@ -16,9 +16,8 @@
 //! assert_eq!(seen.verdict, Verdict::veto("/usr/bin/systemctl exited with 5: no such unit"));
 //! ```
 //!
-//! A hook that is tested so uses [`Command`] for programs, [`granted`](crate::granted) for paths in granted
-//! directories and [`setting`](crate::setting) for its variables; in the test they come to the harness. It does not
-//! use them from threads of its own.
+//! The harness sees what the hook does through [`Command`] (programs), [`granted`](crate::granted) (paths in granted
+//! directories) and [`setting`](crate::setting) (variables), on the thread that runs the hook. It does not see other threads.
 
 mod rights;
 mod scratch;
@@ -28,13 +27,13 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use self::rights::Rights;
+use self::rights::{Granted, Rights, STATE};
 use self::scratch::Scratch;
 use crate::{Command, CommandError, Event, ExitStatus, Output, Verdict};
 
 /// The event, the rights and the host of one run of a hook.
 ///
-/// What is not given is not there: no directory, no variable, and every command is refused.
+/// By default, there is no directory and no variable, and every command is refused.
 #[derive(Debug)]
 #[must_use = "`run` runs the hook"]
 pub struct Harness {
@@ -42,7 +41,7 @@ pub struct Harness {
     host: Host,
 }
 
-/// What the host is made out to be, and what the hook has done to it.
+/// The simulated host, and what the hook has done to it.
 #[derive(Debug, Default)]
 struct Host {
     commands: Vec<(Command, Answer)>,
@@ -50,9 +49,9 @@ struct Host {
     /// Guest path and host path, the latest first.
     directories: Vec<(PathBuf, PathBuf)>,
     scratch: Scratch,
-    /// What the hook's settings file grants. Without one, all that the test gives is granted.
+    /// What the hook's settings file grants. Without one, everything that the test provides is granted.
     rights: Option<Rights>,
-    /// The files of the test, as they were at first.
+    /// The files of the test, with their original content.
     files: Vec<(PathBuf, Vec<u8>)>,
     ran: Vec<Command>,
     #[cfg(feature = "log")]
@@ -65,15 +64,15 @@ thread_local! {
 }
 
 impl Harness {
-    /// A hook's run on this event.
+    /// Prepares a run of a hook for this event.
     pub fn new(event: Event) -> Self {
         Self { event, host: Host::default() }
     }
 
-    /// Answers a command: this program with exactly these arguments, whatever is on its stdin.
+    /// Sets the answer to a command: this program with exactly these arguments, and any stdin.
     ///
-    /// It may be run any number of times. Where the same command is given more than once, the answers are used in that
-    /// order, the last one from then on. Every other command is refused.
+    /// The hook may run it any number of times. If the same command is added more than once, the answers are used in that
+    /// order, and the last one is repeated. Every other command is refused.
     pub fn command<A: AsRef<str>>(mut self, program: &str, args: impl IntoIterator<Item = A>, answer: Answer) -> Self {
         let mut command = Command::new(program);
         command.args(args);
@@ -93,8 +92,8 @@ impl Harness {
         self
     }
 
-    /// Grants a directory with this file in it, in a temporary directory that goes with the run. [`Seen::file`] tells
-    /// what became of it.
+    /// Grants a directory with this file in it, in a temporary directory. [`Seen::file`] returns the file's content after the
+    /// run.
     ///
     /// # Panics
     /// The file cannot be written.
@@ -105,10 +104,18 @@ impl Harness {
     }
 
     /// Holds the hook to its own settings file, as the runtime does, so that the test fails where production would:
-    /// - A command that no `[[command]]` allows is refused, even if the test has an answer for it.
+    /// - A command that no `[[command]]` allows is refused, even if the test has an answer for it. Its `stdin` is checked. A
+    ///   command with `detach = true` exits with 0 and has no output, whatever the test's answer.
     /// - A path in no `[[dir]]` does not exist, even if the test grants it.
-    /// - A changed [`file`](Self::file) in a directory that is granted for reading alone ends the test.
-    /// - The variables of `env` are set. [`setting`](Self::setting) takes precedence.
+    /// - A changed [`file`](Self::file) that may only be read ends the test.
+    /// - The variables of `env` are set, and no others. [`setting`](Self::setting) takes precedence. If there is an `env_file`,
+    ///   [`setting`](Self::setting) can set more: the file itself is not read.
+    /// - `[[secret]]`: its variable has a path at which the hook reads what the test gives for the secret's `file` by
+    ///   [`file`](Self::file).
+    /// - `state = true`: `HOOKVISOR_STATE` has the path of an empty directory that the hook may write.
+    ///
+    /// The other keys have no effect in a test: a hook is run for every event, without limits, and connects to any address.
+    /// `hookvisor check` finds mistakes in them.
     ///
     /// A relative path starts at the package's directory, where `cargo test` runs.
     ///
@@ -118,13 +125,18 @@ impl Harness {
     pub fn settings_file(mut self, path: impl AsRef<Path>) -> Self {
         let [object, operation, ..] = self.event.arguments();
         match Rights::read(path.as_ref(), object, operation) {
-            Ok(rights) => self.host.rights = Some(rights),
+            Ok(rights) => {
+                if rights.has_state {
+                    self.host.scratch.make(Path::new(STATE.1));
+                }
+                self.host.rights = Some(rights);
+            }
             Err(why) => panic!("the settings file {}: {why}", path.as_ref().display()),
         }
         self
     }
 
-    /// Runs the hook, and tells what it decided and did.
+    /// Runs the hook, and returns what it decided and did.
     pub fn run(self, decide: impl FnOnce(&Event) -> Result<Verdict, Box<dyn Error>>) -> Seen {
         #[cfg(feature = "log")]
         crate::log_to_runtime();
@@ -180,7 +192,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What is now in a file of a granted directory; `None` if it cannot be read as text.
+    /// The content of a file in a granted directory after the run; `None` if it cannot be read as text.
     #[must_use]
     pub fn file(&self, guest: impl AsRef<Path>) -> Option<String> {
         std::fs::read_to_string(place_of(guest.as_ref(), &self.directories, &self.scratch)).ok()
@@ -193,7 +205,7 @@ impl Seen {
     }
 }
 
-/// What comes of a scripted command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an answer belongs to a command of the harness"]
 pub struct Answer(Result<Output, String>);
@@ -209,7 +221,7 @@ impl Answer {
         Self(Ok(Output::new(status, Vec::new(), Vec::new())))
     }
 
-    /// The program may be run, and cannot be.
+    /// The command is allowed, but the program cannot be started.
     pub fn not_started(reason: impl Into<String>) -> Self {
         Self(Err(reason.into()))
     }
@@ -234,9 +246,9 @@ impl Answer {
 impl Host {
     fn answer(&mut self, command: &Command) -> Result<Output, CommandError> {
         self.ran.push(command.clone());
-        if let Some(reason) = self.rights.as_ref().and_then(|rights| rights.refusal(command)) {
-            return Err(CommandError::Refused { program: command.program().to_owned(), reason });
-        }
+        let granted = self.rights.as_ref().map_or(Ok(Granted::Awaited), |rights| rights.decide(command));
+        let granted =
+            granted.map_err(|reason| CommandError::Refused { program: command.program().to_owned(), reason })?;
         let same = |(scripted, _): &(Command, Answer)| {
             (scripted.program(), scripted.arguments()) == (command.program(), command.arguments())
         };
@@ -249,22 +261,30 @@ impl Host {
         if matching.next().is_some() {
             let _used = self.commands.remove(at);
         }
-        answer.map_err(|why| CommandError::not_started(command.program(), &why))
+        let output = answer.map_err(|why| CommandError::not_started(command.program(), &why))?;
+        Ok(match granted {
+            Granted::Awaited => output,
+            Granted::Detached => Output::new(ExitStatus::Exited(0), Vec::new(), Vec::new()),
+        })
     }
 
     fn place(&self, guest: &Path) -> PathBuf {
+        let secret = self.rights.as_ref().and_then(|rights| rights.secret(guest));
         match &self.rights {
-            Some(rights) if rights.may_write(guest).is_none() => {
-                // Nothing is there, and nothing can be made there.
+            Some(rights) if secret.is_none() && rights.may_write(guest).is_none() => {
+                // A directory that does not exist, so that nothing can be read or created in it.
                 self.scratch.place(&Path::new("/.not-granted").join(guest.strip_prefix("/").unwrap_or(guest)))
             }
-            _ => place_of(guest, &self.directories, &self.scratch),
+            _ => place_of(secret.unwrap_or(guest), &self.directories, &self.scratch),
         }
     }
 
     fn setting(&self, name: &str) -> Option<String> {
-        let own = || self.rights.as_ref().and_then(|rights| rights.env.get(name));
-        self.settings.get(name).or_else(own).cloned()
+        let of_test = self.settings.get(name);
+        match &self.rights {
+            Some(rights) => rights.variable(name, of_test),
+            None => of_test.cloned(),
+        }
     }
 
     /// Ends the test if the hook has changed what it may only read.
@@ -273,7 +293,7 @@ impl Host {
         let Some(rights) = &self.rights else { return };
         for (guest, content) in &self.files {
             let is_changed = std::fs::read(self.scratch.place(guest)).ok().as_ref() != Some(content);
-            if is_changed && rights.may_write(guest) == Some(false) {
+            if is_changed && rights.is_read_only(guest) {
                 panic!(
                     "the hook changed {}, which {} grants for reading alone",
                     guest.display(),
@@ -284,7 +304,7 @@ impl Host {
     }
 }
 
-/// Where a guest path is on the host. One that is not granted is in the scratch directory, where it does not exist.
+/// The host path of a guest path. A path that is not granted is below the scratch directory, where it does not exist.
 fn place_of(guest: &Path, directories: &[(PathBuf, PathBuf)], scratch: &Scratch) -> PathBuf {
     let granted = directories.iter().find_map(|(from, to)| Some(to.join(guest.strip_prefix(from).ok()?)));
     granted.unwrap_or_else(|| scratch.place(guest))
@@ -312,124 +332,4 @@ pub(crate) fn logged(level: log::Level, message: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use crate::{granted, setting};
-
-    type Decision = Result<Verdict, Box<dyn Error>>;
-
-    fn harness() -> Harness {
-        Harness::new(Event::new("web1", "prepare"))
-    }
-
-    #[test]
-    fn only_scripted_commands_run() {
-        let seen = harness().command("/bin/a", ["x"], Answer::exited(0).with_stdout("yes")).run(|_| {
-            let output = Command::new("/bin/a").arg("x").stdin("in").run()?;
-            assert_eq!(output.stdout, b"yes");
-            assert!(Command::new("/bin/a").run().is_err_and(|error| error.is_refusal()));
-            Command::new("/bin/b").args(["x", "two words"]).run()?;
-            Ok(Verdict::proceed())
-        });
-        assert_eq!(
-            seen.verdict.message(),
-            "this hook may not run /bin/b: the test has no answer for `/bin/b x \"two words\"`"
-        );
-        assert_eq!(seen.command_lines(), ["/bin/a x", "/bin/a", "/bin/b x \"two words\""]);
-        assert_eq!(seen.commands[0].input(), b"in");
-    }
-
-    #[test]
-    fn answers_come_in_order_and_the_last_one_stays() {
-        let args = [""; 0];
-        let seen = harness()
-            .command("/bin/a", args, Answer::not_started("no such file"))
-            .command("/bin/a", args, Answer::ended(ExitStatus::Signaled(9)))
-            .command("/bin/a", args, Answer::exited(0))
-            .run(|_| {
-                let a = || Command::new("/bin/a").run().map_or_else(|error| error.to_string(), |_| "ok".into());
-                assert_eq!(a(), "/bin/a could not be run: no such file");
-                assert_eq!(a(), "/bin/a was killed by signal 9");
-                assert_eq!([a(), a()], ["ok", "ok"]);
-                Ok(Verdict::proceed())
-            });
-        assert_eq!(seen.verdict, Verdict::proceed());
-    }
-
-    #[test]
-    fn a_granted_file_is_read_and_written_and_no_other() {
-        let count = "/sys/kernel/mm/hugepages/nr_hugepages";
-        let seen = harness().file(count, "0").run(|_| {
-            assert_eq!(fs::read_to_string(granted(count))?, "0");
-            fs::write(granted(count), "512")?;
-            assert!(fs::read(granted("/etc/hostname")).is_err());
-            assert!(fs::read(granted("/sys/kernel/mm/hugepages/../../../../etc/hostname")).is_err());
-            Ok(Verdict::proceed())
-        });
-        assert_eq!((seen.verdict.is_veto(), seen.file(count).as_deref()), (false, Some("512")));
-        assert_eq!(seen.file("/etc/hostname"), None);
-    }
-
-    #[test]
-    fn a_directory_of_the_test_can_be_granted() -> std::io::Result<()> {
-        let own = Scratch::default();
-        own.write(Path::new("/state"), b"kept");
-        let seen = harness().dir("/run/hook", own.place(Path::new("/"))).run(|_| {
-            fs::rename(granted("/run/hook/state"), granted("/run/hook/new"))?;
-            Ok(Verdict::proceed())
-        });
-        assert_eq!(seen.file("/run/hook/new").as_deref(), Some("kept"));
-        assert_eq!(fs::read(own.place(Path::new("/new")))?, b"kept");
-        Ok(())
-    }
-
-    #[test]
-    fn settings_are_those_of_the_test() {
-        let decide = |_: &Event| -> Decision { Ok(Verdict::veto(setting("PATH").ok_or("not set")?)) };
-        assert_eq!(harness().run(decide).verdict, Verdict::veto("not set"));
-        assert_eq!(harness().setting("PATH", "strict").run(decide).verdict, Verdict::veto("strict"));
-        assert!(setting("PATH").is_some_and(|path| path != "strict"));
-    }
-
-    #[test]
-    fn the_hooks_own_settings_hold_it_as_in_production() {
-        let own = Scratch::default();
-        let settings =
-            "env = { MODE = 'strict' }\n[[dir]]\nhost = '/sys/a'\n[[command]]\nprogram = '/bin/a'\nargs = ['{object}']";
-        own.write(Path::new("/own.toml"), settings.as_bytes());
-        let held = || {
-            let held = harness().settings_file(own.place(Path::new("/own.toml")));
-            held.file("/sys/a/x", "1").file("/sys/b/x", "2").command("/bin/a", ["web2"], Answer::exited(0))
-        };
-        let seen = held().command("/bin/a", ["web1"], Answer::exited(0)).run(|event| {
-            assert_eq!(setting("MODE").as_deref(), Some("strict"));
-            Command::new("/bin/a").arg(event.object()).run()?;
-            assert!(Command::new("/bin/a").arg("web2").run().is_err_and(|error| error.is_refusal()));
-            assert_eq!(fs::read(granted("/sys/a/x"))?, b"1");
-            assert!(fs::read(granted("/sys/b/x")).is_err() && fs::write(granted("/sys/b/y"), "").is_err());
-            Ok(Verdict::proceed())
-        });
-        assert_eq!(seen.verdict, Verdict::proceed());
-        let writes = || held().run(|_| Ok(fs::write(granted("/sys/a/x"), "3").map(|()| Verdict::proceed())?));
-        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(writes)).is_err(), "it may only read there");
-    }
-
-    #[test]
-    fn what_is_logged_is_seen() {
-        let seen = harness().run(|event| {
-            log::warn!("{} is slow", event.object());
-            log::info!("done");
-            Ok(Verdict::proceed())
-        });
-        assert_eq!(seen.log, [(log::Level::Warn, "web1 is slow".into()), (log::Level::Info, "done".into())]);
-    }
-
-    #[test]
-    fn nothing_stays_on_stage_after_a_panic() {
-        let panicked = std::panic::catch_unwind(|| harness().run(|_| std::panic::resume_unwind(Box::new(()))));
-        assert!(panicked.is_err());
-        assert!(place(Path::new("/")).is_none());
-    }
-}
+mod tests;

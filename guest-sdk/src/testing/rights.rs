@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::iter;
 use std::path::{Component, Path, PathBuf};
 
 use regex_lite::Regex;
@@ -9,13 +10,25 @@ use toml::{Table, Value};
 
 use crate::Command;
 
+/// Where the runtime keeps the directory of a hook with `state = true`, and the variable that says so. The name is the test's.
+pub(super) const STATE: (&str, &str) = ("HOOKVISOR_STATE", "/var/lib/hookvisor/state/hook");
+/// Where a sandboxed hook finds its secrets.
+const SECRETS: &str = "/run/hookvisor/secrets";
+/// The most that is checked of a command's stdin, in bytes.
+const LONGEST_STDIN: usize = 256 << 10;
+
 /// The grants of a settings file, for one event.
 #[derive(Debug)]
 pub(super) struct Rights {
     file: PathBuf,
     names: Names,
-    pub(super) env: BTreeMap<String, String>,
-    commands: Vec<(String, Vec<Pattern>)>,
+    env: BTreeMap<String, String>,
+    /// Whether there is an `env_file`, whose variables only the test knows.
+    has_env_file: bool,
+    pub(super) has_state: bool,
+    /// Each secret's variable and file.
+    secrets: Vec<(String, PathBuf)>,
+    commands: Vec<Grant>,
     /// Where the guest sees each directory, a pattern for each component, and whether it may write there.
     directories: Vec<(Vec<Regex>, bool)>,
 }
@@ -25,6 +38,30 @@ pub(super) struct Rights {
 struct Names {
     object: String,
     operation: String,
+}
+
+/// A `[[command]]`.
+#[derive(Debug)]
+struct Grant {
+    program: String,
+    args: Vec<Pattern>,
+    stdin: Option<Stdin>,
+    detach: bool,
+}
+
+/// What a command may read.
+#[derive(Debug)]
+enum Stdin {
+    Whole(Regex),
+    Lines(Regex),
+}
+
+/// How a granted command is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Granted {
+    Awaited,
+    /// The hook gets neither its status nor its output.
+    Detached,
 }
 
 /// One argument of a `[[command]]`.
@@ -46,23 +83,64 @@ impl Rights {
             Some(env) => env.clone().try_into().map_err(|error| format!("`env`: {error}"))?,
         };
         let commands = tables(&table, "command")?.into_iter().map(command).collect::<Result<_, _>>()?;
+        let secrets = tables(&table, "secret")?.into_iter().map(secret).collect::<Result<_, _>>()?;
         let directories = tables(&table, "dir")?;
         let directories = directories.into_iter().map(|table| directory(table, &names)).collect::<Result<_, _>>()?;
-        Ok(Self { file: file.to_owned(), names, env, commands, directories })
+        Ok(Self {
+            file: file.to_owned(),
+            names,
+            env,
+            has_env_file: table.contains_key("env_file"),
+            has_state: table.get("state").and_then(Value::as_bool).unwrap_or_default(),
+            secrets,
+            commands,
+            directories,
+        })
     }
 
-    /// Why a command is refused.
-    pub(super) fn refusal(&self, command: &Command) -> Option<String> {
+    /// The value of a variable. The test's own is used where the settings set the variable, or name an `env_file`.
+    pub(super) fn variable(&self, name: &str, of_test: Option<&String>) -> Option<String> {
+        if self.has_state && name == STATE.0 {
+            return Some(STATE.1.to_owned());
+        }
+        if self.secrets.iter().any(|(variable, _)| variable == name) {
+            return Some(format!("{SECRETS}/{name}"));
+        }
+        let own = self.env.get(name);
+        of_test.filter(|_| own.is_some() || self.has_env_file).or(own).cloned()
+    }
+
+    /// The file of a secret, by the path at which the hook reads it.
+    pub(super) fn secret(&self, guest: &Path) -> Option<&Path> {
+        let name = guest.strip_prefix(SECRETS).ok()?.to_str()?;
+        self.secrets.iter().find(|(variable, _)| variable == name).map(|(_, file)| file.as_path())
+    }
+
+    /// Whether the hook may read this file and not write it.
+    pub(super) fn is_read_only(&self, guest: &Path) -> bool {
+        self.may_write(guest) == Some(false) || self.secrets.iter().any(|(_, file)| file == guest)
+    }
+
+    /// How a command is run, or why it is refused. The first grant that allows everything applies.
+    pub(super) fn decide(&self, command: &Command) -> Result<Granted, String> {
         let program = command.program();
         let named = |granted: &str| {
             let name = Path::new(granted).file_name().and_then(|name| name.to_str());
             granted == program || (!program.contains('/') && name == Some(program))
         };
-        let is_granted = self
-            .commands
-            .iter()
-            .any(|(granted, patterns)| named(granted) && allow(patterns, command.arguments(), &self.names));
-        (!is_granted).then(|| format!("{} does not list this command", self.file.display()))
+        let file = self.file.display();
+        let mut refusal = None;
+        let listed = |grant: &&Grant| named(&grant.program) && allow(&grant.args, command.arguments(), &self.names);
+        for grant in self.commands.iter().filter(listed) {
+            match grant.check_stdin(command.input()) {
+                Ok(()) if grant.detach && !command.input().is_empty() => {
+                    return Err(format!("{program} is detached and gets no stdin"));
+                }
+                Ok(()) => return Ok(if grant.detach { Granted::Detached } else { Granted::Awaited }),
+                Err(why) => refusal = refusal.or(Some(format!("{file} does not allow this stdin: {why}"))),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| format!("{file} does not list this command")))
     }
 
     /// Whether a path may be read, and whether it may be written; `None` if it is in no granted directory.
@@ -78,8 +156,9 @@ impl Rights {
             patterns.len() <= components.len()
                 && patterns.iter().zip(&components).all(|(pattern, name)| pattern.is_match(name))
         };
-        let granted = self.directories.iter().filter(|(patterns, _)| contains(patterns));
-        granted.map(|(_, writes)| *writes).max()
+        let granted = self.directories.iter().filter(|(patterns, _)| contains(patterns)).map(|(_, writes)| *writes);
+        let state = self.has_state && guest.starts_with(STATE.1);
+        granted.chain(iter::once(true).filter(|_| state)).max()
     }
 
     pub(super) fn file(&self) -> &Path {
@@ -100,14 +179,57 @@ fn text<'a>(table: &'a Table, key: &str) -> Option<&'a str> {
     table.get(key).and_then(Value::as_str)
 }
 
-fn command(table: &Table) -> Result<(String, Vec<Pattern>), String> {
+fn secret(table: &Table) -> Result<(String, PathBuf), String> {
+    let file = text(table, "file").ok_or("a [[secret]] has no `file`")?;
+    let variable = text(table, "variable").ok_or("a [[secret]] has no `variable`")?;
+    Ok((variable.to_owned(), file.into()))
+}
+
+fn command(table: &Table) -> Result<Grant, String> {
     let program = text(table, "program").ok_or("a [[command]] has no `program`")?;
     let args = match table.get("args") {
         None => Vec::new(),
         Some(Value::Array(args)) => args.iter().map(pattern).collect::<Result<_, _>>()?,
         Some(_) => return Err(format!("`args` of {program} is not a list")),
     };
-    Ok((program.to_owned(), args))
+    let stdin = table.get("stdin").map(stdin).transpose()?;
+    let detach = table.get("detach").and_then(Value::as_bool).unwrap_or_default();
+    Ok(Grant { program: program.to_owned(), args, stdin, detach })
+}
+
+fn stdin(rule: &Value) -> Result<Stdin, String> {
+    let wrong = || "`stdin` is { regex = \"…\" } for the whole of it, or { lines = \"…\" } for each line".to_owned();
+    let table = rule.as_table().ok_or_else(wrong)?;
+    match (text(table, "regex"), text(table, "lines")) {
+        (Some(regex), None) => whole(regex).map(Stdin::Whole),
+        (None, Some(lines)) => whole(lines).map(Stdin::Lines),
+        _ => Err(wrong()),
+    }
+}
+
+/// An expression that matches a text as a whole.
+fn whole(regex: &str) -> Result<Regex, String> {
+    Regex::new(&format!("^(?:{regex})$")).map_err(|error| format!("{regex:?}: {error}"))
+}
+
+impl Grant {
+    /// Why the command may not read this.
+    fn check_stdin(&self, input: &[u8]) -> Result<(), String> {
+        let Some(rule) = &self.stdin else { return Ok(()) };
+        if input.len() > LONGEST_STDIN {
+            return Err(format!("it is larger than {} KiB", LONGEST_STDIN >> 10));
+        }
+        let input = std::str::from_utf8(input).map_err(|_| "it is not UTF-8 text".to_owned())?;
+        let matches = |regex: &Regex, text: &str| !text.contains('\0') && regex.is_match(text);
+        match rule {
+            Stdin::Whole(regex) if matches(regex, input) => Ok(()),
+            Stdin::Whole(_) => Err(format!("it does not match: {input:?}")),
+            Stdin::Lines(regex) => match input.split_terminator('\n').find(|line| !matches(regex, line)) {
+                None => Ok(()),
+                Some(line) => Err(format!("a line does not match: {line:?}")),
+            },
+        }
+    }
 }
 
 fn pattern(argument: &Value) -> Result<Pattern, String> {
@@ -117,7 +239,7 @@ fn pattern(argument: &Value) -> Result<Pattern, String> {
         Value::String(text) => Ok(Pattern::Text(text.clone())),
         Value::Table(table) => {
             let regex = text(table, "regex").ok_or("an argument is neither a string nor { regex = \"…\" }")?;
-            Regex::new(&format!("^(?:{regex})$")).map(Pattern::Regex).map_err(|error| format!("{regex:?}: {error}"))
+            whole(regex).map(Pattern::Regex)
         }
         _ => Err("an argument is neither a string nor { regex = \"…\" }".to_owned()),
     }
@@ -169,7 +291,7 @@ impl Pattern {
             Self::Regex(regex) => !argument.contains('\0') && regex.is_match(argument),
             Self::Text(text) => {
                 let expected = substitute(text, names);
-                // A guest's name must not turn an operand into an option, nor hold what splits lines.
+                // A guest's name must not turn an operand into an option, and must not contain line breaks.
                 let injected = (expected.starts_with('-') && !text.starts_with('-'))
                     || (expected.contains(char::is_control) && !text.contains(char::is_control));
                 !injected && expected == argument
@@ -202,7 +324,9 @@ mod tests {
         [[dir]]\nhost = '/sys/class/net/*'\n\
         [[dir]]\nhost = '/run/{object}'\nguest = '/state'\naccess = 'read-write'\n\
         [[command]]\nprogram = '/usr/bin/tool'\nargs = ['start', '{object}', '*', { regex = 'a|ab' }]\n\
-        [[command]]\nprogram = '/usr/bin/many'\nargs = ['x', '**']\n";
+        [[command]]\nprogram = '/usr/bin/many'\nargs = ['x', '**']\n\
+        [[command]]\nprogram = '/usr/sbin/nft'\nstdin = { lines = 'add [a-z]+' }\n\
+        [[command]]\nprogram = '/usr/bin/watch'\ndetach = true\ntimeout = '5min'\n";
 
     fn rights() -> Result<Rights, String> {
         let scratch = super::super::Scratch::default();
@@ -216,7 +340,7 @@ mod tests {
         let allowed = |program: &str, args: &[&str]| {
             let mut command = Command::new(program);
             command.args(args);
-            rights.refusal(&command).is_none()
+            rights.decide(&command) == Ok(Granted::Awaited)
         };
         assert!(allowed("/usr/bin/tool", &["start", "web1", "any", "ab"]));
         assert!(allowed("tool", &["start", "web1", "any", "a"]));
@@ -231,6 +355,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_reads_is_checked_and_a_detached_one_reads_nothing() -> Result<(), String> {
+        let rights = rights()?;
+        let decide = |program: &str, input: &str| rights.decide(Command::new(program).stdin(input));
+        assert_eq!(decide("nft", "add a\nadd b\n"), Ok(Granted::Awaited));
+        for input in ["add a\nflush\n", "add a b\n", "\n", "add \0"] {
+            let refused = decide("nft", input);
+            assert!(
+                refused.as_ref().is_err_and(|why| why.contains("does not allow this stdin: a line")),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(decide("watch", ""), Ok(Granted::Detached));
+        assert_eq!(decide("watch", "x"), Err("watch is detached and gets no stdin".to_owned()));
+        Ok(())
+    }
+
+    #[test]
     fn directories_are_those_of_the_event() -> Result<(), String> {
         let rights = rights()?;
         let may = |path: &str| rights.may_write(Path::new(path));
@@ -239,7 +380,8 @@ mod tests {
             [Some(false), Some(true), None]
         );
         assert_eq!(may("/sys/class/net"), None);
-        assert_eq!(rights.env.get("MODE").map(String::as_str), Some("strict"));
+        assert_eq!(rights.variable("MODE", None).as_deref(), Some("strict"));
+        assert_eq!(rights.variable("OTHER", Some(&"x".to_owned())), None);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A temporary directory, made when it is first asked for and removed in the end.
+/// A temporary directory, created on first use and removed when dropped.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     root: OnceCell<PathBuf>,
@@ -19,7 +19,7 @@ impl Scratch {
         for component in guest.components() {
             match component {
                 Component::Normal(name) => place.push(name),
-                // As at the root of a file system, there is nothing above.
+                // As at the root of a file system.
                 Component::ParentDir if place != self.root() => {
                     place.pop();
                 }
@@ -39,6 +39,15 @@ impl Scratch {
         }
     }
 
+    /// Makes a directory.
+    #[expect(clippy::panic, reason = "a test whose set-up fails, fails")]
+    pub(super) fn make(&self, guest: &Path) {
+        let place = self.place(guest);
+        if let Err(error) = fs::create_dir_all(&place) {
+            panic!("the harness could not make {}: {error}", place.display());
+        }
+    }
+
     #[expect(clippy::panic, reason = "a test whose set-up fails, fails")]
     fn root(&self) -> &Path {
         self.root.get_or_init(|| create().unwrap_or_else(|error| panic!("no temporary directory: {error}")))
@@ -48,7 +57,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(root) = self.root.get() {
-            // What stays behind is the system's to clean up.
+            // If this fails, the system cleans up.
             let _ = fs::remove_dir_all(root);
         }
     }

@@ -38,6 +38,7 @@ mod tests {
         let event =
             Event::new("web1", Operation::Start).with_document(include_str!("../guest.xml"));
         Harness::new(event)
+            .settings_file("{{name}}.toml")
             .setting("MIN_MEMORY_MIB", min_memory_mib)
             .run(decide)
     }
