@@ -1,6 +1,6 @@
 //! The record: a file with one line of JSON per decided event, and its rotated files.
 //!
-//! Many processes append to it concurrently, without a lock, since a stopped process could hold that forever. Each line
+//! Many processes append to it concurrently, and none waits for a lock, since a stopped process could hold that forever. Each line
 //! is one `write` to a file opened for appending, which Linux does not interleave.
 
 mod entry;
@@ -148,7 +148,10 @@ impl Record {
     /// Rotates: renames the file to `.1`, `.1` to `.2` and so on, and creates a new one. If another process is
     /// rotating, the full file gets one more line.
     fn rotate(&self, file: File) -> io::Result<File> {
-        if file.try_lock().is_err() {
+        // Not a lock of the file: after it was replaced, two processes could rotate at once, each with its own.
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let directory = File::open(parent.unwrap_or(Path::new(".")))?;
+        if directory.try_lock().is_err() {
             return Ok(file);
         }
         let is_current = fs::symlink_metadata(&self.path)
@@ -161,9 +164,9 @@ impl Record {
                 }
             }
         }
-        // The lock belongs to the old file, which is closed only after the new one exists.
+        // Still under the lock, so that the next process finds a file that is not full.
         let new = self.open();
-        drop(file);
+        drop(directory);
         new
     }
 

@@ -56,6 +56,26 @@ fn a_full_file_is_rotated_and_a_reader_follows() -> io::Result<()> {
     Ok(())
 }
 
+/// Another process rotates, and began with a file that was replaced since then.
+#[test]
+fn two_processes_never_rotate_at_once() -> io::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let record = record(&directory).max_size(1);
+    record.change(&change(1))?;
+    let other = File::open(directory.path().join("log"))?;
+    other.lock()?;
+    fs::rename(record.path(), directory.path().join("moved"))?;
+    record.change(&change(2))?;
+    record.change(&change(3))?;
+    assert_eq!(fs::read_dir(directory.path().join("log"))?.count(), 1, "it goes on in the full file");
+    assert_eq!(numbers(&mut record.entries()), [2, 3]);
+    drop(other);
+    record.change(&change(4))?;
+    assert_eq!(fs::read_dir(directory.path().join("log"))?.count(), 2);
+    assert_eq!(numbers(&mut record.entries()), [2, 3, 4]);
+    Ok(())
+}
+
 #[test]
 fn a_reader_follows_a_file_that_somebody_else_replaced() -> io::Result<()> {
     let directory = tempfile::tempdir()?;
