@@ -23,7 +23,7 @@ use serde_json::json;
 
 use self::install::{Directories, Request};
 use self::plan::{Plan, Step};
-use self::state::{Entry, Site};
+use self::state::{EntryPoint, Site};
 use self::status::Status;
 use super::options::Format;
 use super::streams::print;
@@ -34,25 +34,25 @@ const NOT_IN_ORDER: u8 = 1;
 /// Install or remove hookvisor as libvirt's hook; existing scripts keep running
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-install writes /etc/libvirt/hooks/DRIVER, a small script that runs hookvisor, and fails if hookvisor is missing. A hook \
-that has this name moves to /etc/libvirt/hookvisor and keeps its own name; links beside it lead to the other files of \
-/etc/libvirt/hooks. The hooks in /etc/libvirt/hooks/DRIVER.d move to /etc/libvirt/hookvisor.d/DRIVER.d if hookvisor \
-runs them in the same order with the same results; otherwise install says why they stay. hookvisor runs both first, then \
-the hooks in /etc/hookvisor/hooks.
+install writes /etc/libvirt/hooks/DRIVER, a small script that runs hookvisor. If hookvisor is missing, the script fails. \
+A former hook of that name moves to /etc/libvirt/hookvisor, with links to the other files of /etc/libvirt/hooks next to \
+it. The hooks in /etc/libvirt/hooks/DRIVER.d move to /etc/libvirt/hookvisor.d/DRIVER.d if hookvisor runs them in the \
+same order with the same results; otherwise install says why they stay. hookvisor runs the former hooks first, then those \
+in /etc/hookvisor/hooks.
 
-The record of all that is /var/lib/hookvisor/libvirt.json; uninstall undoes exactly that.
+install records its changes in /var/lib/hookvisor/libvirt.json. uninstall undoes exactly these.
 
 Example: hookvisor libvirt install --dry-run")]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: Command,
+    action: Action,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Action {
     /// Install hookvisor as the hook of libvirt's drivers
     Install(Install),
-    /// Undo install
+    /// Remove hookvisor as libvirt's hook, and put every script back
     Uninstall(Change),
     /// Show which hooks libvirt calls, and what is wrong with them
     Status(Show),
@@ -65,7 +65,7 @@ enum Command {
 struct Install {
     #[command(flatten)]
     change: Change,
-    /// The program that runs as libvirt's hook [default: this program, or hookvisor-hook beside it; with --root, /usr/bin/hookvisor]
+    /// The program that runs as libvirt's hook [default: this program, or hookvisor-hook next to it; with --root, /usr/bin/hookvisor]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
     /// Also take over the hooks in DRIVER.d whose order or results may change
@@ -110,11 +110,11 @@ struct Where {
 }
 
 pub(super) fn libvirt(args: Args) -> anyhow::Result<u8> {
-    match args.command {
-        Command::Install(args) => install(&args),
-        Command::Uninstall(args) => uninstall(&args),
-        Command::Status(args) => status(&args),
-        Command::Inspect(args) => {
+    match args.action {
+        Action::Install(args) => install(&args),
+        Action::Uninstall(args) => uninstall(&args),
+        Action::Status(args) => status(&args),
+        Action::Inspect(args) => {
             print(inspect::inside(&args.root)?.as_bytes())?;
             Ok(0)
         }
@@ -209,9 +209,9 @@ fn install(args: &Install) -> anyhow::Result<u8> {
     let mut site = change.site()?;
     let program = args.program(&site)?;
     // The package uninstalls before it removes its small program, so a link to that never dangles.
-    let entry = if args.link || is_small(Path::new(&program)) { Entry::Link } else { Entry::Launcher };
+    let entry_point = if args.link || is_small(Path::new(&program)) { EntryPoint::Link } else { EntryPoint::Launcher };
     let drivers = change.drivers();
-    let request = Request { drivers: &drivers, program: &program, entry, directories: args.directories() };
+    let request = Request { drivers: &drivers, program: &program, entry_point, directories: args.directories() };
     let (plan, state) = install::plan(&site, &request)?;
     let advice = if plan.steps.is_empty() { Vec::new() } else { host::advice(&site, &program) };
     if !change.dry_run && !plan.steps.is_empty() {

@@ -329,11 +329,15 @@ fn ports_are_forwarded_alike() {
 fn metadata_that_is_no_port_vetoes_alike_and_runs_nothing() {
     let good = "protocol=\"tcp\" host=\"1\" guest=\"2\"";
     for (address, port, message) in [
-        ("here", good, "\"here\" is no address to forward to"),
-        ("1.1.1.1;drop", good, "\"1.1.1.1;drop\" is no address to forward to"),
-        ("10.0.0.1", "protocol=\"icmp\" host=\"1\" guest=\"2\"", "\"icmp\" is no protocol to forward"),
-        ("10.0.0.1", "protocol=\"tcp\" host=\"1;drop\" guest=\"2\"", "\"1;drop\" is no host port to forward"),
-        ("10.0.0.1", "protocol=\"tcp\" host=\"1\" guest=\"65536\"", "\"65536\" is no guest port to forward"),
+        ("here", good, "\"here\" is not an IPv4 address"),
+        ("1.1.1.1;drop", good, "\"1.1.1.1;drop\" is not an IPv4 address"),
+        (
+            "10.0.0.1",
+            "protocol=\"icmp\" host=\"1\" guest=\"2\"",
+            "\"icmp\" is not a protocol that can be forwarded: use tcp or udp",
+        ),
+        ("10.0.0.1", "protocol=\"tcp\" host=\"1;drop\" guest=\"2\"", "\"1;drop\" is not a host port"),
+        ("10.0.0.1", "protocol=\"tcp\" host=\"1\" guest=\"65536\"", "\"65536\" is not a guest port"),
     ] {
         let (outcomes, state) = NFT.runs_alike(|_| (), &[event("started", &forwarding(address, port))]);
         assert_eq!((outcomes, state), (vec![vetoed(message)], State::new()));

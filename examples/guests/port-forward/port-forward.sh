@@ -36,7 +36,7 @@ esac
 uuid=$(printf '%s\n' "$xml" | sed -n 's/.*<uuid>\(.*\)<\/uuid>.*/\1/p')
 case $uuid in
 '') die 'the domain XML has no <uuid>' ;;
-*[!0-9a-fA-F-]*) die "$uuid is no UUID" ;;
+*[!0-9a-fA-F-]*) die "$uuid is not a UUID" ;;
 esac
 table=guest-$uuid
 # Deleting a missing table fails, so add it first.
@@ -47,15 +47,15 @@ delete table ip $table
 # Every value of a rule is checked, so metadata cannot add other rules.
 port() {
     case $2 in
-    '' | *[!0-9]*) die "\"$2\" is no $1 port to forward" ;;
+    '' | *[!0-9]*) die "\"$2\" is not a $1 port" ;;
     esac
-    [ "$2" -le 65535 ] || die "\"$2\" is no $1 port to forward"
+    [ "$2" -le 65535 ] || die "\"$2\" is not a $1 port"
 }
 
 if [ "$operation" != stopped ]; then
     address=$(attribute forward:ports address)
     case $address in
-    '' | *[!0-9.]*) die "\"$address\" is no address to forward to" ;;
+    '' | *[!0-9.]*) die "\"$address\" is not an IPv4 address" ;;
     esac
     rules="${rules}table ip $table {
 chain prerouting {
@@ -74,7 +74,7 @@ type nat hook prerouting priority dstnat; policy accept;
         guest=$(printf '%s\n' "$guests" | sed -n "${number}p")
         case $protocol in
         tcp | udp) ;;
-        *) die "\"$protocol\" is no protocol to forward" ;;
+        *) die "\"$protocol\" is not a protocol that can be forwarded: use tcp or udp" ;;
         esac
         port host "$host"
         port guest "$guest"

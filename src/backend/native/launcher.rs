@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::{AccessFlags, faccessat, geteuid, pipe2};
 
-use super::confine::attendant::{Attendant, Command, Service, StartCommand};
+use super::confine::attendant::{Attendant, CommandStart, Service, StartCommand};
 use super::confine::{self, Confinement, Prepared};
 use super::detach::{self, Detached};
 use super::error::{c_string, host_error};
@@ -293,8 +293,8 @@ impl StartCommand for Launcher {
         Program::leave(self, command)
     }
 
-    fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError> {
-        let Command { program, arguments, directory, streams } = command;
+    fn start_command(&self, command: CommandStart<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError> {
+        let CommandStart { program, arguments, directory, streams } = command;
         let file = HookFile::open(program, self.trust)?;
         let start = Start { path: program, head: &file.head, arguments, env: &[], directory };
         let launched = self.start(&start, |_| {

@@ -9,14 +9,14 @@ use hookvisor::HookState;
 use super::inspect::{self, Inspected};
 use super::mirror::{self, ORIGINALS};
 use super::plan::{Plan, Step};
-use super::state::{Entry, Finding, Moved, Site, State, Takeover};
+use super::state::{EntryPoint, Finding, Moved, Site, State, Takeover};
 
 /// The user's options.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     pub(super) drivers: &'a [&'static str],
     pub(super) program: &'a str,
-    pub(super) entry: Entry,
+    pub(super) entry_point: EntryPoint,
     pub(super) directories: Directories,
 }
 
@@ -80,12 +80,12 @@ impl Planner<'_> {
                 return Ok(None);
             }
             Finding::Installed(taken) => {
-                let is_current = (taken.program.as_str(), taken.entry) == (request.program, request.entry);
+                let is_current = (taken.program.as_str(), taken.entry_point) == (request.program, request.entry_point);
                 (taken, is_current)
             }
             Finding::Nothing | Finding::Own => {
                 let (program, moved, links) = (String::new(), Vec::new(), Vec::new());
-                (Takeover { program, entry: request.entry, moved, links }, false)
+                (Takeover { program, entry_point: request.entry_point, moved, links }, false)
             }
             Finding::Replaced(_) | Finding::Removed(_) => bail!(
                 "{} is not what the last install put there: run `hookvisor libvirt uninstall {driver}` first",
@@ -100,10 +100,10 @@ impl Planner<'_> {
             ),
         };
         if !is_current {
-            let (program, entry) = (request.program.to_owned(), request.entry);
+            let (program, entry_point) = (request.program.to_owned(), request.entry_point);
             takeover.program.clone_from(&program);
-            takeover.entry = entry;
-            self.hooks.push(Step::Hook { path: hook, program, entry });
+            takeover.entry_point = entry_point;
+            self.hooks.push(Step::Hook { path: hook, program, entry_point });
         }
         self.state.drivers.insert(driver.to_owned(), takeover);
         Ok(Some(is_own))

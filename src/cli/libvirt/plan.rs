@@ -1,5 +1,6 @@
 //! Plans changes before any is made, so that a change that cannot be completed is not begun.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -10,7 +11,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::launcher;
-use super::state::Entry;
+use super::state::EntryPoint;
 use super::transfer::{self, beside};
 
 /// Steps in order, and notes for the user.
@@ -41,7 +42,7 @@ pub(super) enum Step {
     Hook {
         path: PathBuf,
         program: String,
-        entry: Entry,
+        entry_point: EntryPoint,
     },
     /// Creates a link that replaces a moved link.
     Link {
@@ -71,10 +72,12 @@ impl fmt::Display for Step {
                 write!(f, "move    {} to {}", from.display(), to.display())
             }
             Self::Unlink(path) | Self::Remove(path) => write!(f, "remove  {}", path.display()),
-            Self::Hook { path, program, entry: Entry::Launcher } => {
+            Self::Hook { path, program, entry_point: EntryPoint::Launcher } => {
                 write!(f, "write   {}, which runs {program}", path.display())
             }
-            Self::Hook { path, program, entry: Entry::Link } => write!(f, "link    {} to {program}", path.display()),
+            Self::Hook { path, program, entry_point: EntryPoint::Link } => {
+                write!(f, "link    {} to {program}", path.display())
+            }
             Self::Link { path, to } => write!(f, "link    {} to {}", path.display(), to.display()),
             Self::Mirror { directory, links } => {
                 write!(f, "link    {}/* to {}", directory.display(), counted(links.len(), "file", "next to the hooks"))
@@ -112,14 +115,14 @@ impl Step {
             },
             Self::Move { from, to } => transfer::second_name(from, to),
             Self::MoveBack { from, to } => transfer::back(from, to),
-            Self::Hook { path, program, entry: Entry::Launcher } => {
+            Self::Hook { path, program, entry_point: EntryPoint::Launcher } => {
                 let new = beside(path);
                 fs::write(&new, launcher::text(program))?;
                 fs::set_permissions(&new, Permissions::from_mode(0o755))?;
                 fs::File::open(&new)?.sync_all()?;
                 fs::rename(&new, path)
             }
-            Self::Hook { path, program, entry: Entry::Link } => link(Path::new(program), path),
+            Self::Hook { path, program, entry_point: EntryPoint::Link } => link(Path::new(program), path),
             Self::Link { path, to } => link(to, path),
             Self::Mirror { directory, links } => {
                 links.iter().try_for_each(|(name, target)| link(target, &directory.join(name)))
@@ -133,24 +136,34 @@ impl Step {
 
     fn to_json(&self) -> Value {
         match self {
-            Self::MakeDirectory(path) => json!({"action": "make-directory", "path": path}),
-            Self::RemoveDirectory(path) => json!({"action": "remove-directory", "path": path}),
-            Self::Move { from, to } | Self::MoveBack { from, to } => json!({"action": "move", "path": from, "to": to}),
-            Self::Hook { path, program, entry: Entry::Launcher } => {
-                json!({"action": "write", "path": path, "program": program})
+            Self::MakeDirectory(path) => json!({"action": "make-directory", "path": text(path)}),
+            Self::RemoveDirectory(path) => json!({"action": "remove-directory", "path": text(path)}),
+            Self::Move { from, to } | Self::MoveBack { from, to } => {
+                json!({"action": "move", "path": text(from), "to": text(to)})
             }
-            Self::Hook { path, program, entry: Entry::Link } => json!({"action": "link", "path": path, "to": program}),
-            Self::Link { path, to } => json!({"action": "link", "path": path, "to": to}),
+            Self::Hook { path, program, entry_point: EntryPoint::Launcher } => {
+                json!({"action": "write", "path": text(path), "program": program})
+            }
+            Self::Hook { path, program, entry_point: EntryPoint::Link } => {
+                json!({"action": "link", "path": text(path), "to": program})
+            }
+            Self::Link { path, to } => json!({"action": "link", "path": text(path), "to": text(to)}),
             Self::Mirror { directory, links } => {
-                let names: Vec<&PathBuf> = links.iter().map(|(name, _)| name).collect();
-                json!({"action": "link-siblings", "path": directory, "names": names})
+                let names: Vec<_> = links.iter().map(|(name, _)| text(name)).collect();
+                json!({"action": "link-siblings", "path": text(directory), "names": names})
             }
             Self::Unmirror { directory, links } => {
-                json!({"action": "unlink-siblings", "path": directory, "names": links})
+                let names: Vec<_> = links.iter().map(|name| text(name)).collect();
+                json!({"action": "unlink-siblings", "path": text(directory), "names": names})
             }
-            Self::Unlink(path) | Self::Remove(path) => json!({"action": "remove", "path": path}),
+            Self::Unlink(path) | Self::Remove(path) => json!({"action": "remove", "path": text(path)}),
         }
     }
+}
+
+/// A path in JSON, which has only UTF-8.
+pub(super) fn text(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
 }
 
 /// Creates a link, and replaces whatever has its name.

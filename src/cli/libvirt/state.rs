@@ -47,7 +47,8 @@ pub(super) struct Takeover {
     /// The program that runs as the driver's hook.
     pub(super) program: String,
     /// How libvirt reaches it.
-    pub(super) entry: Entry,
+    #[serde(rename = "entry")]
+    pub(super) entry_point: EntryPoint,
     /// The hooks that libvirt called before.
     pub(super) moved: Vec<Moved>,
     /// The links that replace moved links, below the root.
@@ -57,7 +58,7 @@ pub(super) struct Takeover {
 /// What libvirt finds as its hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Entry {
+pub(super) enum EntryPoint {
     /// A script that runs the program, and fails if that is missing.
     Launcher,
     /// A link to the program.
@@ -194,10 +195,14 @@ impl Site {
         let target = if found.is_symlink() { fs::read_link(&path).ok() } else { None };
         let is_launcher = found.is_file() && launcher::is_one(&path);
         Ok(match (taken, target) {
-            (Some(taken), Some(target)) if taken.entry == Entry::Link && target == Path::new(&taken.program) => {
+            (Some(taken), Some(target))
+                if taken.entry_point == EntryPoint::Link && target == Path::new(&taken.program) =>
+            {
                 Finding::Installed(taken)
             }
-            (Some(taken), None) if taken.entry == Entry::Launcher && is_launcher => Finding::Installed(taken),
+            (Some(taken), None) if taken.entry_point == EntryPoint::Launcher && is_launcher => {
+                Finding::Installed(taken)
+            }
             (Some(taken), _) => Finding::Replaced(taken),
             (None, Some(target)) if target.file_name().is_some_and(|name| name == "hookvisor") => {
                 Finding::LinkedByHand(target)

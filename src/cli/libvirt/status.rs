@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use hookvisor::{Config, Exec, LIBVIRT_DRIVERS, LaunchError};
 use serde_json::{Value, json};
 
-use super::state::{Entry, Finding, Site, Takeover};
+use super::plan::text;
+use super::state::{EntryPoint, Finding, Site, Takeover};
 use super::{host, inspect, install, mirror};
 
 /// The findings, for a person or a program.
@@ -73,7 +74,7 @@ impl Status {
                 "driver": driver.name,
                 "state": driver.state,
                 "program": driver.program,
-                "runs_first": driver.runs_first,
+                "runs_first": driver.runs_first.iter().map(|path| text(path)).collect::<Vec<_>>(),
                 "on_this_host": driver.is_on_host,
             })
         };
@@ -145,9 +146,9 @@ fn mend(driver: &str) -> String {
 }
 
 fn installed(site: &Site, hook: &Path, taken: &Takeover) -> String {
-    let verb = match taken.entry {
-        Entry::Launcher => "runs",
-        Entry::Link => "is a link to",
+    let verb = match taken.entry_point {
+        EntryPoint::Launcher => "runs",
+        EntryPoint::Link => "is a link to",
     };
     let first: Vec<String> = runs_first(site, taken).iter().map(|path| path.display().to_string()).collect();
     let first = if first.is_empty() { String::new() } else { format!(", which first runs {}", first.join(", ")) };

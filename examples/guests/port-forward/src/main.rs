@@ -52,7 +52,7 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
 fn table(domain: &Domain<'_>) -> Result<String, Box<dyn Error>> {
     let uuid = domain.uuid()?;
     if !uuid.chars().all(|c| c.is_ascii_hexdigit() || c == '-') {
-        return Err(format!("{uuid} is no UUID").into());
+        return Err(format!("{uuid} is not a UUID").into());
     }
     Ok(format!("guest-{uuid}"))
 }
@@ -62,15 +62,15 @@ fn forwards(domain: &Domain<'_>) -> Result<String, Box<dyn Error>> {
     let mut rules = String::new();
     let Some(ports) = domain.metadata(FORWARD) else { return Ok(rules) };
     let address = ports.attribute("address").unwrap_or_default();
-    let to: Ipv4Addr = address.parse().map_err(|_| format!("{address:?} is no address to forward to"))?;
+    let to: Ipv4Addr = address.parse().map_err(|_| format!("{address:?} is not an IPv4 address"))?;
     for port in ports.children().filter(|child| child.has_tag_name((FORWARD, "port"))) {
         let protocol = match port.attribute("protocol").unwrap_or_default() {
             known @ ("tcp" | "udp") => known,
-            other => return Err(format!("{other:?} is no protocol to forward").into()),
+            other => return Err(format!("{other:?} is not a protocol that can be forwarded: use tcp or udp").into()),
         };
         let number = |name| {
             let number = port.attribute(name).unwrap_or_default();
-            number.parse::<u16>().map_err(|_| format!("{number:?} is no {name} port to forward"))
+            number.parse::<u16>().map_err(|_| format!("{number:?} is not a {name} port"))
         };
         writeln!(rules, "{protocol} dport {} dnat to {to}:{}", number("host")?, number("guest")?)?;
     }
@@ -141,17 +141,21 @@ mod tests {
     fn metadata_makes_no_other_rules() {
         let port = |attributes: &str| format!("<forward:port {attributes}/>");
         for (address, ports, message) in [
-            ("", PORTS.to_owned(), "\"\" is no address to forward to"),
-            ("1.1.1.1; drop", PORTS.to_owned(), "\"1.1.1.1; drop\" is no address to forward to"),
-            ("10.0.0.1", port("protocol='icmp' host='1' guest='1'"), "\"icmp\" is no protocol to forward"),
-            ("10.0.0.1", port("protocol='tcp' host='1 accept' guest='1'"), "\"1 accept\" is no host port to forward"),
-            ("10.0.0.1", port("protocol='udp' host='1' guest='65536'"), "\"65536\" is no guest port to forward"),
+            ("", PORTS.to_owned(), "\"\" is not an IPv4 address"),
+            ("1.1.1.1; drop", PORTS.to_owned(), "\"1.1.1.1; drop\" is not an IPv4 address"),
+            (
+                "10.0.0.1",
+                port("protocol='icmp' host='1' guest='1'"),
+                "\"icmp\" is not a protocol that can be forwarded: use tcp or udp",
+            ),
+            ("10.0.0.1", port("protocol='tcp' host='1 accept' guest='1'"), "\"1 accept\" is not a host port"),
+            ("10.0.0.1", port("protocol='udp' host='1' guest='65536'"), "\"65536\" is not a guest port"),
         ] {
             let seen = run(Operation::Started, &guest_with(address, &ports), Answer::exited(0));
             assert_eq!((seen.verdict.message(), seen.commands.len()), (message, 0));
         }
         let renamed = guest_with("10.0.0.1", PORTS).replace("<uuid>", "<uuid>;");
-        assert!(run(Operation::Started, &renamed, Answer::exited(0)).verdict.message().ends_with("is no UUID"));
+        assert!(run(Operation::Started, &renamed, Answer::exited(0)).verdict.message().ends_with("is not a UUID"));
     }
 
     #[test]

@@ -33,19 +33,19 @@ use crate::report::termination::Termination;
 
 /// The maximum number of commands of one hook that run at once.
 const MOST_COMMANDS: usize = 64;
-/// Where the C library asks for users and groups before it reads them itself: nobody needs to hear of it.
+/// Where the C library looks up users and groups before it reads the files itself. Its refusal is not reported.
 const NAME_SERVICE: &str = "/var/run/nscd/socket";
 
 /// Starts a command outside the hook's confinement.
 pub(crate) trait StartCommand {
-    fn start_command(&self, command: Command<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError>;
+    fn start_command(&self, command: CommandStart<'_>) -> Result<(Child, Option<GuardedGroup>), LaunchError>;
 
     /// Starts a detached command.
     fn leave(&self, command: &Detached<'_>) -> Result<(), LaunchError>;
 }
 
-/// A granted command.
-pub(crate) struct Command<'a> {
+/// What a granted command starts with.
+pub(crate) struct CommandStart<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: &'a [&'a str],
     pub(crate) directory: &'a CStr,
@@ -193,7 +193,7 @@ impl<'a> Attendant<'a> {
                 self.broker.note("it sent something other than a command to hookvisor's socket".to_owned());
                 request::reply(
                     connection.socket.as_fd(),
-                    &Reply::Failed(126, "this is no command that can be run: its arguments are not UTF-8, or too long"),
+                    &Reply::Failed(126, "this command cannot be run: its arguments are not UTF-8, or are too long"),
                 );
                 false
             }
@@ -261,7 +261,7 @@ impl<'a> Attendant<'a> {
             request::reply(socket, &Reply::Ended(&Termination::Exited(0)));
             return false;
         }
-        let command = Command { program: &program, arguments: &arguments, directory: &directory, streams };
+        let command = CommandStart { program: &program, arguments: &arguments, directory: &directory, streams };
         match self.starter.start_command(command) {
             Ok((child, guard)) => {
                 connection.command = Some(Running { guard, child, program });

@@ -75,7 +75,7 @@ impl Held<'_> {
         speaker.is_some_and(|speaker| self.settings.commands.iter().any(|c| c.program.file_name() == Some(speaker)))
     }
 
-    /// What to add for a file; or why its grant is not enough. `None` if there is no telling.
+    /// What to add for a file; or why its grant is not enough. `None` if unknown.
     fn refused(&self, path: &Path) -> Option<String> {
         let (found, wanted) = match path.canonicalize() {
             Ok(found) => (found, wanted(path)),

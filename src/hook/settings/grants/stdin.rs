@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
 use super::expression::Expression;
 use super::lines::quoted;
@@ -15,7 +13,8 @@ pub(crate) const LONGEST_STDIN: usize = 256 << 10;
 const LONGEST_SHOWN: usize = 200;
 
 /// `stdin = { regex = "…" }` or `stdin = { lines = "…" }`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "Table")]
 pub(crate) enum StdinRule {
     /// The expression matches the whole input.
     Whole(Expression),
@@ -74,34 +73,23 @@ impl fmt::Display for StdinRule {
     }
 }
 
-impl<'de> Deserialize<'de> for StdinRule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(RuleVisitor)
-    }
+/// As written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "{ regex = \"…\" } or { lines = \"…\" }")]
+struct Table {
+    regex: Option<String>,
+    lines: Option<String>,
 }
 
-struct RuleVisitor;
+impl TryFrom<Table> for StdinRule {
+    type Error = String;
 
-impl<'de> Visitor<'de> for RuleVisitor {
-    type Value = StdinRule;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("{ regex = \"…\" } or { lines = \"…\" }")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<StdinRule, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            regex: Option<String>,
-            lines: Option<String>,
-        }
-        let rule = match Table::deserialize(MapAccessDeserializer::new(map))? {
-            Table { regex: Some(regex), lines: None } => Expression::new(regex).map(StdinRule::Whole),
-            Table { regex: None, lines: Some(lines) } => Expression::new(lines).map(StdinRule::Lines),
+    fn try_from(table: Table) -> Result<Self, String> {
+        match table {
+            Table { regex: Some(regex), lines: None } => Expression::new(regex).map(Self::Whole),
+            Table { regex: None, lines: Some(lines) } => Expression::new(lines).map(Self::Lines),
             _ => Err("`stdin` is { regex = \"…\" } for the whole of it, or { lines = \"…\" } for each line".to_owned()),
-        };
-        rule.map_err(de::Error::custom)
+        }
     }
 }
 
