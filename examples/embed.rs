@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // After: this cannot fail, only report.
     let report = guest.stopped();
     if report.failures().next().is_some() {
-        eprintln!("{report}");
+        eprintln!("{}", report.shown());
     }
     Ok(())
 }

@@ -1,19 +1,22 @@
 //! `hookvisor.toml`: the configuration for all hooks.
 
+mod history;
+
 use std::collections::BTreeMap;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+pub use self::history::HistoryConfig;
+use crate::convention::Conventions;
 use crate::convention::raw::RawConvention;
 use crate::convention::rules::Convention;
+use crate::event::Event;
 use crate::hook::trust::Trust;
 use crate::hook::trusted_toml;
 use crate::limits::Limits;
-use crate::record::Record;
 use crate::runtime::Runtime;
 use crate::runtime::builder::RuntimeBuilder;
 use crate::time::Time;
@@ -85,43 +88,6 @@ pub struct Config {
     pub conventions: Vec<Convention>,
 }
 
-/// What is recorded of each event.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct HistoryConfig {
-    /// Whether events are recorded. Default: true.
-    pub enabled: bool,
-    /// The file; `None` if not set.
-    pub file: Option<PathBuf>,
-    /// The size at which the file is rotated; `None` if not set.
-    #[serde(deserialize_with = "bytes")]
-    pub max_size: Option<u64>,
-    /// How many old files are kept; `None` if not set.
-    pub keep: Option<NonZeroU32>,
-}
-
-impl Default for HistoryConfig {
-    fn default() -> Self {
-        Self { enabled: true, file: None, max_size: None, keep: None }
-    }
-}
-
-impl HistoryConfig {
-    /// The record, in the configured file or else in `default`. `None` if recording is off.
-    #[must_use]
-    pub fn record(&self, default: PathBuf) -> Option<Record> {
-        let mut record = Record::at(self.file.clone().unwrap_or(default));
-        record = self.max_size.into_iter().fold(record, Record::max_size);
-        record = self.keep.map(NonZeroU32::get).into_iter().fold(record, Record::keep);
-        self.enabled.then_some(record)
-    }
-}
-
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    ByteSize::deserialize(deserializer).map(|size| Some(size.0))
-}
-
 /// Where the log goes, and its level.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -190,12 +156,17 @@ impl Config {
         }
     }
 
-    /// The defaults. For an invalid file, also the hooks directory for the hooks of a shutdown, if it can be read.
+    /// The defaults. For an invalid file, also the hooks directory, for the hooks of a shutdown, and what it says of the record,
+    /// if these can be read.
     #[must_use]
     pub fn despite_errors(file: &Path) -> Self {
         let mut config = Self::without(file);
-        if let Ok(Some(HooksAlone { hooks: Some(hooks) })) = trusted_toml::read(file, Trust::of_this_process()) {
+        let trust = Trust::of_this_process();
+        if let Ok(Some(HooksAlone { hooks: Some(hooks) })) = trusted_toml::read(file, trust) {
             config.hooks = beside(file, &hooks);
+        }
+        if let Ok(Some(HistoryAlone { history: Some(history) })) = trusted_toml::read(file, trust) {
+            config.history = history_beside(file, history);
         }
         config
     }
@@ -209,6 +180,17 @@ impl Config {
         let drivers = self.drivers.iter();
         let builder = drivers.fold(builder, |builder, (driver, limits)| builder.limits_for(driver, limits.clone()));
         self.conventions.iter().cloned().fold(builder, RuntimeBuilder::convention)
+    }
+
+    /// Why a runtime with these conventions refuses the event; `None` if its driver has this operation.
+    #[must_use]
+    pub fn refusal(&self, event: &Event) -> Option<String> {
+        let conventions = Conventions::new(self.conventions.clone(), false);
+        let checked = conventions.map(|conventions| conventions.check(event.driver(), event.operation()));
+        match checked {
+            Ok(checked) => checked.err().map(|why| why.to_string()),
+            Err(why) => Some(why.to_string()),
+        }
     }
 
     /// Overrides the timeout of every hook whose settings have none.
@@ -243,14 +225,24 @@ pub(crate) fn conventions(text: &str) -> Result<Vec<Convention>, String> {
     tables.convention.into_iter().map(|(driver, raw)| raw.into_convention(driver)).collect()
 }
 
+fn history_beside(file: &Path, history: HistoryConfig) -> HistoryConfig {
+    HistoryConfig { file: history.file.map(|path| beside(file, &path)), ..history }
+}
+
 fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join(path)
 }
 
-/// The one key that is read from an invalid file. Others are ignored.
+/// A key that is read from an invalid file. Others are ignored.
 #[derive(Deserialize)]
 struct HooksAlone {
     hooks: Option<PathBuf>,
+}
+
+/// A table that is read from an invalid file. Others are ignored.
+#[derive(Deserialize)]
+struct HistoryAlone {
+    history: Option<HistoryConfig>,
 }
 
 /// `confine = "all"`.
@@ -342,7 +334,7 @@ impl Raw {
             log,
             known_drivers: self.known_drivers,
             require_hooks: self.require_hooks,
-            history: HistoryConfig { file: self.history.file.map(|path| beside(file, &path)), ..self.history },
+            history: history_beside(file, self.history),
             conventions,
             confine_all: self.confine.is_some(),
         })
@@ -371,6 +363,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::record::Record;
 
     fn read(text: &str) -> Result<Config, String> {
         let directory = tempfile::tempdir().map_err(|e| e.to_string())?;

@@ -12,7 +12,7 @@
 //! // … the guest runs, and stops …
 //! let report = guest.stopped();
 //! if report.failures().next().is_some() {
-//!     eprintln!("{report}");
+//!     eprintln!("{}", report.shown());
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -212,8 +212,8 @@ impl Decision {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Its [`Display`](fmt::Display) form is the text report: empty when nothing failed, otherwise an entry for each failure. It is
-/// safe to show: what could move a terminal's cursor is escaped.
+/// Its [`Display`](fmt::Display) form is the text report: empty when nothing failed, otherwise an entry for each failure. It
+/// has what the hooks wrote, unescaped. For a terminal, use [`shown`](Self::shown).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use serde::Serialize;
+use serde_json::json;
 
 use super::exec::INTERPRETER;
 use super::layout::Layout;
+use super::options::Format;
 use super::streams::print;
 
 /// Make .wasm files executable: the kernel then runs them with hookvisor, in the sandbox
@@ -34,6 +37,19 @@ pub(super) struct Args {
     /// The target of the link [default: this program; with --root, /usr/bin/hookvisor]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Done {
+    /// The entry is only shown.
+    Nothing,
+    Installed,
+    Uninstalled,
 }
 
 pub(super) fn binfmt(args: &Args) -> anyhow::Result<u8> {
@@ -47,13 +63,27 @@ pub(super) fn binfmt(args: &Args) -> anyhow::Result<u8> {
     let entry = entry(&interpreter)?;
     let link = root.join(interpreter.strip_prefix("/").unwrap_or(&interpreter));
     let file = Layout::below(&root).binfmt();
-    if args.install {
+    let done = if args.install {
         install(&link, &program, &file, &entry)?;
+        Done::Installed
     } else if args.uninstall {
         uninstall(&link, &program, &file)?;
+        Done::Uninstalled
     } else {
-        print(entry.as_bytes())?;
-    }
+        Done::Nothing
+    };
+    let (file, link) = (file.display().to_string(), link.display().to_string());
+    let text = match (args.format, done) {
+        (Format::Json, _) => json!({"done": done, "file": file, "link": link, "entry": entry}).to_string() + "\n",
+        (Format::Text, Done::Nothing) => entry,
+        (Format::Text, Done::Installed) => format!(
+            "Wrote {file} (interpreter {link}).\nTo activate it, run `systemctl restart systemd-binfmt`, or reboot.\n"
+        ),
+        (Format::Text, Done::Uninstalled) => {
+            format!("Removed {file}. To deactivate it, run `systemctl restart systemd-binfmt`.\n")
+        }
+    };
+    print(text.as_bytes())?;
     Ok(0)
 }
 
@@ -80,12 +110,7 @@ fn install(link: &Path, program: &Path, file: &Path, entry: &str) -> anyhow::Res
         _ => symlink(program, link).with_context(|| format!("{} could not be created", link.display()))?,
     }
     let made = file.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(file, entry));
-    made.with_context(|| format!("{} could not be written", file.display()))?;
-    let (file, link) = (file.display(), link.display());
-    let text = format!(
-        "Wrote {file} (interpreter {link}).\nTo activate it, run `systemctl restart systemd-binfmt`, or reboot.\n"
-    );
-    print(text.as_bytes())
+    made.with_context(|| format!("{} could not be written", file.display()))
 }
 
 fn uninstall(link: &Path, program: &Path, file: &Path) -> anyhow::Result<()> {
@@ -96,11 +121,7 @@ fn uninstall(link: &Path, program: &Path, file: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("{} could not be removed", file.display()))
         }
-        _ => {
-            let file = file.display();
-            let text = format!("Removed {file}. To deactivate it, run `systemctl restart systemd-binfmt`.\n");
-            print(text.as_bytes())
-        }
+        _ => Ok(()),
     }
 }
 

@@ -30,12 +30,12 @@ pub(super) struct Args {
 
 pub(super) fn check(args: Args) -> anyhow::Result<u8> {
     let mut findings = Findings::default();
-    let config = args.hooks.config.clone();
-    let installed = match Config::read(&args.hooks.config) {
+    let config = args.hooks.place.config.file.clone();
+    let installed = match Config::read(&config) {
         Ok(_) => Installed::of(args.hooks)?,
         Err(error) => {
             findings.problems.push(format!("every start is vetoed: {error}"));
-            Installed::without_config(args.hooks)
+            Installed::despite_errors(args.hooks)
         }
     };
     let (runtime, untrusted) = load(&installed)?;
@@ -43,7 +43,7 @@ pub(super) fn check(args: Args) -> anyhow::Result<u8> {
     for driver in installed.config.drivers.keys() {
         if let Some(meant) = runtime.similar_driver(driver) {
             findings.problems.push(format!(
-                "[drivers.{driver}] in {} limits the hooks of a driver that is not known: if {meant} is meant, correct it; \
+                "[drivers.{driver}] in {} is for an unknown driver: did you mean {meant}? If so, correct it; \
                  otherwise add `known_drivers = [\"{driver}\"]`",
                 config.display()
             ));

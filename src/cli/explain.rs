@@ -2,13 +2,12 @@
 
 use std::fmt::Write;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use hookvisor::{ExplainedHook, Explanation, HookState, Mode, printable};
 
 use super::installed::Installed;
 use super::list::kind;
-use super::options::{EventArgs, Format, HooksArgs, SERVICE_PATH};
+use super::options::{EventArgs, Format, HooksArgs, SERVICE_PATH, usage_error};
 use super::streams::print;
 
 /// Show which hooks an event would call, with which rights, and why it would skip the others
@@ -28,9 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn explain(args: Args) -> anyhow::Result<u8> {
-    let event = args.event.event().unwrap_or_else(|error| {
-        Args::command().bin_name("hookvisor explain").error(ErrorKind::ValueValidation, error).exit()
-    });
+    let event = args.event.event().unwrap_or_else(|error| usage_error::<Args>("explain", &error));
     let explanation = Installed::of(args.hooks)?.builder()?.search_path(SERVICE_PATH).explain(&event)?;
     let text = match args.format {
         Format::Json => serde_json::to_string_pretty(&explanation)? + "\n",

@@ -8,19 +8,20 @@ mod table;
 pub(super) mod when;
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
-use hookvisor::{Config, Entries, Record, Recorded, RecordedEvent};
+use hookvisor::{Entries, Record, Recorded, RecordedEvent};
 use jiff::Timestamp;
 
 use self::pattern::Pattern;
 use self::stats::Stats;
-use super::layout::Layout;
-use super::options::Format;
+use super::installed::Installed;
+use super::options::{ConfigArgs, Format};
 use super::streams::{complain, print};
 
 /// How often `--follow` checks for new entries.
@@ -55,10 +56,10 @@ pub(super) struct Args {
     /// Only events before this time
     #[arg(long, value_name = "TIME", value_parser = when::past)]
     until: Option<Timestamp>,
-    /// Only the last N of these events in which a hook failed, with all their hooks [default N: 1]
+    /// Only the last N matching events in which a hook failed, with every hook that was called [default N: 1]
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
     last: Option<usize>,
-    /// Only the last N of these events
+    /// Only the last N matching events
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "last")]
     lines: Option<usize>,
     /// Show all hooks, not only those that failed
@@ -73,6 +74,8 @@ pub(super) struct Args {
     /// Read this file instead of the configured one
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// Output format
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -91,20 +94,13 @@ enum Decided {
     WouldVeto,
 }
 
-pub(super) fn history(args: Args) -> anyhow::Result<u8> {
-    let record = match &args.record {
+pub(super) fn history(mut args: Args) -> anyhow::Result<u8> {
+    let record = match args.record.take() {
         Some(file) => Record::at(file),
-        None => {
-            let layout = Layout::of_this_machine();
-            let config = Config::read(&layout.config())?;
-            match config.history.record(layout.history()) {
-                Some(record) => record,
-                None => bail!("{} has `enabled = false` in [history]: nothing is recorded", layout.config().display()),
-            }
-        }
+        None => recorded(&args.config)?,
     };
     let mut entries = record.entries();
-    let mut wanted = entries.by_ref().filter(|entry| args.wants(entry));
+    let wanted = entries.by_ref().filter(|entry| args.wants(entry));
     if args.stats {
         let mut stats = Stats::default();
         wanted.for_each(|entry| stats.add(&entry));
@@ -112,24 +108,12 @@ pub(super) fn history(args: Args) -> anyhow::Result<u8> {
         print(stats.shown(args.format)?.as_bytes())?;
         return Ok(0);
     }
-    match args.last.or(args.lines) {
-        None => wanted.try_for_each(|entry| print(args.shown(&entry).as_bytes()))?,
-        Some(last) => {
-            let mut kept = VecDeque::new();
-            for entry in wanted {
-                kept.push_back(entry);
-                if kept.len() > last {
-                    kept.pop_front();
-                }
-            }
-            kept.iter().try_for_each(|entry| print(args.shown(entry).as_bytes()))?;
-            if kept.is_empty() && args.format == Format::Text {
-                print(b"no matching events\n")?;
-            }
-        }
-    }
+    let shown = args.show(wanted)?;
     warn(&record, &mut entries)?;
     if !args.follow {
+        if shown == 0 && args.format == Format::Text {
+            print(nothing(&record).as_bytes())?;
+        }
         return Ok(0);
     }
     loop {
@@ -141,10 +125,34 @@ pub(super) fn history(args: Args) -> anyhow::Result<u8> {
     }
 }
 
+/// The configured record. libvirt's hook records events although the configuration is invalid, so they are shown too.
+fn recorded(config: &ConfigArgs) -> anyhow::Result<Record> {
+    let (installed, error) = match Installed::of(config.clone()) {
+        Ok(installed) => (installed, None),
+        Err(error) => (Installed::despite_errors(config.clone()), Some(error)),
+    };
+    let Some(record) = installed.history() else {
+        bail!("{} has `enabled = false` in [history]: nothing is recorded", config.file.display());
+    };
+    if let Some(error) = error {
+        complain(format!("hookvisor: {error}\nhookvisor: this is {}\n", record.path().display()).as_bytes());
+    }
+    Ok(record)
+}
+
+/// Says why nothing is shown.
+fn nothing(record: &Record) -> String {
+    match record.path().try_exists() {
+        Ok(false) => format!("no events yet: {} does not exist\n", record.path().display()),
+        _ => "no matching events\n".to_owned(),
+    }
+}
+
 /// Reports unreadable entries.
 fn warn(record: &Record, entries: &mut Entries) -> anyhow::Result<()> {
     if let Some(error) = entries.take_error() {
-        bail!("the record {} could not be read: {error}", record.path().display());
+        let hint = if error.kind() == io::ErrorKind::PermissionDenied { ": only its owner may read it" } else { "" };
+        bail!("the record {} could not be read: {error}{hint}", record.path().display());
     }
     match entries.torn() {
         0 => {}
@@ -157,6 +165,20 @@ fn warn(record: &Record, entries: &mut Entries) -> anyhow::Result<()> {
 }
 
 impl Args {
+    /// Prints the entries, or the last of them, and returns their number.
+    fn show(&self, wanted: impl Iterator<Item = Recorded>) -> anyhow::Result<usize> {
+        let show = |entry: Recorded| print(self.shown(&entry).as_bytes()).map(|()| 1_usize);
+        let Some(last) = self.last.or(self.lines) else { return wanted.map(show).sum() };
+        let mut kept = VecDeque::new();
+        for entry in wanted {
+            kept.push_back(entry);
+            if kept.len() > last {
+                kept.pop_front();
+            }
+        }
+        kept.into_iter().map(show).sum()
+    }
+
     fn wants(&self, entry: &Recorded) -> bool {
         let time = entry.time().parse::<Timestamp>().ok();
         let since = self.since.is_none_or(|since| time.is_some_and(|time| time >= since));

@@ -1,12 +1,13 @@
 //! The installed configuration and its hooks.
 
+use std::path::Path;
 #[cfg(feature = "wasm")]
 use std::path::PathBuf;
 
-use hookvisor::{Config, ConfigError, Record, RuntimeBuilder};
+use hookvisor::{Config, ConfigError, Exec, Record, RuntimeBuilder};
 
 use super::layout::Layout;
-use super::options::{HooksArgs, STANDARD_CONFIG};
+use super::options::{ConfigArgs, DirectoryArgs, HooksArgs, STANDARD_CONFIG};
 use super::{libvirt, record};
 
 /// The configuration for one run of the command line.
@@ -22,21 +23,24 @@ pub(super) struct Installed {
 
 impl Installed {
     /// Reads the configuration, as libvirt's hook does. Options override it.
-    pub(super) fn of(args: HooksArgs) -> Result<Self, ConfigError> {
-        let config = Config::read(&args.config)?;
+    pub(super) fn of(args: impl Into<HooksArgs>) -> Result<Self, ConfigError> {
+        let args = args.into();
+        let config = Config::read(&args.place.config.file)?;
         Ok(Self::with(args, config))
     }
 
-    /// Uses the defaults instead of an invalid configuration. Options override them.
-    pub(super) fn without_config(args: HooksArgs) -> Self {
-        let config = Config::despite_errors(&args.config);
+    /// Uses what can be read of an invalid configuration, and else the defaults. Options override both.
+    pub(super) fn despite_errors(args: impl Into<HooksArgs>) -> Self {
+        let args = args.into();
+        let config = Config::despite_errors(&args.place.config.file);
         Self::with(args, config)
     }
 
     fn with(args: HooksArgs, mut config: Config) -> Self {
-        let own_hooks = args.directory.as_ref().is_none_or(|directory| *directory == config.hooks);
-        let is_standard = args.directory.is_none() && args.config.as_os_str() == STANDARD_CONFIG;
-        config.hooks = args.directory.unwrap_or(config.hooks);
+        let DirectoryArgs { directory, config: ConfigArgs { file } } = args.place;
+        let own_hooks = directory.as_ref().is_none_or(|directory| *directory == config.hooks);
+        let is_standard = directory.is_none() && file.as_os_str() == STANDARD_CONFIG;
+        config.hooks = directory.unwrap_or(config.hooks);
         Self {
             #[cfg(feature = "wasm")]
             cache: args.cache.directory().or_else(|| config.cache.clone()),
@@ -70,8 +74,24 @@ impl Installed {
         super::cache::CacheArgs::at(self.cache.clone()).required()
     }
 
-    /// The record of events; `None` for any directory other than the installed one.
+    /// Prepares to run one hook file.
+    pub(super) fn exec(&self, hook: &Path) -> Exec {
+        let exec = Exec::new(hook).limits(self.config.limits.clone());
+        let exec = self.config.state.iter().fold(exec, Exec::state_directory);
+        #[cfg(feature = "wasm")]
+        let exec = super::cache::CacheArgs::at(self.cache.clone()).when_needed().into_iter().fold(exec, Exec::cache);
+        #[cfg(feature = "compiler")]
+        let exec = exec.compiler(hookvisor::Compiler::this_program());
+        exec
+    }
+
+    /// The record of events, to write to; `None` for any directory other than the installed one.
     pub(super) fn record(&self) -> Option<Record> {
         if self.own_hooks { record::of(&Layout::of_this_machine(), &self.config) } else { None }
+    }
+
+    /// The record of events, to read; `None` if the configuration turns it off.
+    pub(super) fn history(&self) -> Option<Record> {
+        self.config.history.record(Layout::of_this_machine().history())
     }
 }

@@ -1,29 +1,29 @@
 //! `hookvisor learn`: runs a hook once, watches it, and prints the settings it needs.
 
 mod grants;
+mod warnings;
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use hookvisor::{Config, Exec, HookReport, Kind, Termination};
+use hookvisor::{HookReport, Kind, Termination};
+use serde_json::{Value, json};
 
 use self::grants::Learned;
-#[cfg(feature = "wasm")]
-use super::cache::CacheArgs;
+use super::installed::Installed;
 use super::interrupt::Interrupts;
-use super::layout::Layout;
-use super::options::EventArgs;
+use super::options::{EventArgs, FileArgs, Format, usage_error};
 use super::streams::{complain, document, print};
 
 /// Run a hook once, watch it, and print the minimal settings that allow what it did
 #[derive(Debug, Parser)]
 #[command(after_help = "\
-The hook really runs: its effects are real. During the run, it is allowed everything that it asks for: a native hook is not \
-confined, and a WebAssembly hook can open the host's files and run commands. The document is read from standard input. The \
-settings go to standard output, the hook's output to standard error. Nothing is installed: review the settings, then save \
-them next to the hook.
+The hook really runs, and its effects are real. During this run, nothing is refused: a native hook is not confined, and a \
+WebAssembly hook can open the host's files and run commands. The document is read from standard input. The settings go to \
+standard output, the hook's output to standard error. With --format json, standard output gets both. Nothing is installed: \
+review the settings, then save them next to the hook.
 
 One run shows only one path through the hook. Run it for each operation and merge the results:
 
@@ -35,9 +35,11 @@ pub(super) struct Args {
     /// Merge with the settings from an earlier run
     #[arg(long, value_name = "FILE")]
     merge: Option<PathBuf>,
-    #[cfg(feature = "wasm")]
     #[command(flatten)]
-    cache: CacheArgs,
+    settings: FileArgs,
+    /// Output format
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
     /// The hook's file
     hook: PathBuf,
     #[command(flatten)]
@@ -45,36 +47,39 @@ pub(super) struct Args {
 }
 
 pub(super) fn learn(args: Args) -> anyhow::Result<u8> {
-    let event = args.event.event()?;
+    let event = args.event.event().unwrap_or_else(|error| usage_error::<Args>("learn", &error));
+    let installed = Installed::of(args.settings)?;
+    if let Some(why) = installed.config.refusal(&event) {
+        usage_error::<Args>("learn", &why);
+    }
+    let hook = fs::canonicalize(&args.hook).with_context(|| format!("{} could not be found", args.hook.display()))?;
     // Read this first: if it is invalid, the hook must not run.
-    let mut learned = Learned::default();
+    let mut learned = Learned::of(hook.clone());
     if let Some(file) = &args.merge {
         let earlier = fs::read_to_string(file).with_context(|| format!("{} could not be read", file.display()))?;
         learned.merge(&earlier).with_context(|| file.display().to_string())?;
     }
-    let hook = fs::canonicalize(&args.hook).with_context(|| format!("{} could not be found", args.hook.display()))?;
-    let config = Config::read(&Layout::of_this_machine().config())?;
     let event = event.with_document(document()?);
     let interrupts = Interrupts::catch()?;
-    let exec = Exec::new(&hook).limits(config.limits).cancel(&interrupts.cancel);
-    let exec = config.state.into_iter().fold(exec, Exec::state_directory);
-    #[cfg(feature = "wasm")]
-    let exec = args.cache.when_needed().into_iter().fold(exec, Exec::cache);
-    #[cfg(feature = "compiler")]
-    let exec = exec.compiler(hookvisor::Compiler::this_program());
-    let (report, needs) = exec.learn(&event);
+    let (report, needs) = installed.exec(&hook).cancel(&interrupts.cancel).learn(&event);
     if let Termination::NotLaunched(why) = &report.termination {
         bail!("{} could not be run: {why}", hook.display());
     }
     learned.add(&needs, &event);
-    print(
-        format!(
-            "# Learned by `hookvisor learn`: read it before you use it.\n{}",
-            learned.to_toml(report.kind == Kind::Native)
-        )
-        .as_bytes(),
-    )?;
-    tell(&report);
+    let settings = format!(
+        "# Learned by `hookvisor learn`: read it before you use it.\n{}",
+        learned.to_toml(report.kind == Kind::Native)
+    );
+    match args.format {
+        Format::Json => {
+            let hook: Value = serde_json::from_str(&report.to_json())?;
+            print(format!("{}\n", json!({"settings": settings, "hook": hook})).as_bytes())?;
+        }
+        Format::Text => {
+            print(settings.as_bytes())?;
+            tell(&report);
+        }
+    }
     interrupts.obey()?;
     Ok(report.termination.exit_status())
 }

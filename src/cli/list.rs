@@ -64,10 +64,11 @@ fn text(inventory: &Inventory) -> String {
     let mut text = String::new();
     let width = inventory.hooks.iter().map(|hook| hook.driver.chars().count()).max().unwrap_or(0).max(DRIVER_WIDTH);
     for hook in &inventory.hooks {
+        let reason = hook.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let state = match hook.state {
-            HookState::Ready => "",
-            HookState::Skipped => " (skipped)",
-            _ => " (cannot be run)",
+            HookState::Ready => String::new(),
+            HookState::Skipped => format!(" (skipped{reason})"),
+            _ => format!(" (cannot be run{reason})"),
         };
         let _ =
             writeln!(text, "{:<width$} {:<6} {}{state}{}", hook.driver, kind(hook), hook.path.display(), details(hook));

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use serde_json::json;
 
+use super::options::Format;
 use super::streams::print;
 
 /// Create a new Rust hook, ready to build, test and run
@@ -21,6 +23,9 @@ pub(super) struct Args {
     /// Use the guest SDK in this directory [default: a copy in the new directory]
     #[arg(long, value_name = "DIR")]
     sdk: Option<PathBuf>,
+    /// Output format
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
 }
 
 /// Each file's path and template.
@@ -79,7 +84,16 @@ pub(super) fn new(args: Args) -> anyhow::Result<u8> {
     if args.sdk.is_none() {
         sdk::write(&directory.join(SDK))?;
     }
-    print(filled(NEXT).as_bytes())?;
+    let next = filled(NEXT);
+    let text = match args.format {
+        Format::Text => next,
+        Format::Json => {
+            let commands: Vec<&str> = next.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            let files: Vec<String> = FILES.iter().map(|(name, _)| filled(name)).collect();
+            json!({"directory": args.name, "files": files, "commands": commands}).to_string() + "\n"
+        }
+    };
+    print(text.as_bytes())?;
     Ok(0)
 }
 

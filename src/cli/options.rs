@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, ValueEnum};
 use hookvisor::{Event, EventError};
 
 #[cfg(feature = "wasm")]
@@ -15,18 +16,75 @@ pub(super) const SERVICE_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:
 /// The configuration of the installed hookvisor.
 pub(super) const STANDARD_CONFIG: &str = "/etc/hookvisor/hookvisor.toml";
 
+/// The configuration.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ConfigArgs {
+    /// The configuration file: limits, hooks directory, cache
+    #[arg(id = "config", long = "config", value_name = "FILE", default_value = STANDARD_CONFIG)]
+    pub(super) file: PathBuf,
+}
+
 /// Where the hooks are.
 #[derive(Debug, clap::Args)]
-pub(super) struct HooksArgs {
+pub(super) struct DirectoryArgs {
     /// The hooks directory [default: from the configuration, or /etc/hookvisor/hooks]
     #[arg(id = "hooks", long = "hooks", value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
-    /// The configuration file: limits, hooks directory, cache
-    #[arg(long, value_name = "FILE", default_value = STANDARD_CONFIG)]
-    pub(super) config: PathBuf,
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+}
+
+/// Where the hooks are, for subcommands that load them.
+#[derive(Debug, clap::Args)]
+pub(super) struct HooksArgs {
+    #[command(flatten)]
+    pub(super) place: DirectoryArgs,
     #[cfg(feature = "wasm")]
     #[command(flatten)]
     pub(super) cache: CacheArgs,
+}
+
+/// The configuration of a subcommand that runs one hook file.
+#[derive(Debug, clap::Args)]
+pub(super) struct FileArgs {
+    #[command(flatten)]
+    pub(super) config: ConfigArgs,
+    #[cfg(feature = "wasm")]
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
+}
+
+impl ConfigArgs {
+    /// The configuration of the installed hookvisor.
+    pub(super) fn standard() -> Self {
+        Self { file: STANDARD_CONFIG.into() }
+    }
+}
+
+impl From<ConfigArgs> for HooksArgs {
+    fn from(config: ConfigArgs) -> Self {
+        DirectoryArgs { directory: None, config }.into()
+    }
+}
+
+impl From<DirectoryArgs> for HooksArgs {
+    fn from(place: DirectoryArgs) -> Self {
+        Self {
+            place,
+            #[cfg(feature = "wasm")]
+            cache: CacheArgs::at(None),
+        }
+    }
+}
+
+impl From<FileArgs> for HooksArgs {
+    fn from(args: FileArgs) -> Self {
+        Self {
+            place: DirectoryArgs { directory: None, config: args.config },
+            #[cfg(feature = "wasm")]
+            cache: args.cache,
+        }
+    }
 }
 
 /// The words of an event. Option-like words are accepted because [`words`](super::words) puts `--` before them.
@@ -59,12 +117,16 @@ impl EventArgs {
     }
 }
 
+/// Exits with the message and the usage of a subcommand, like a clap error.
+pub(super) fn usage_error<A: CommandFactory>(subcommand: &str, error: &impl std::fmt::Display) -> ! {
+    A::command().bin_name(format!("hookvisor {subcommand}")).error(ErrorKind::ValueValidation, error).exit()
+}
+
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// Readable text
+    // Without help of their own, so that the help of a subcommand stays short.
     Text,
-    /// JSON, on standard output
     Json,
 }
 

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use hookvisor::{Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
-use super::options::{EventArgs, Format, HooksArgs, duration};
+use super::options::{EventArgs, Format, HooksArgs, duration, usage_error};
 use super::streams::{complain, complain_of, document, pass_on, print};
 
 /// Run the hooks for one event; the document is read from standard input
@@ -47,7 +46,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> anyhow::Result<u8> {
     let event = match args.event.event() {
         Ok(event) => event.with_document(document()?),
-        Err(error) => usage_error(&error),
+        Err(error) => usage_error::<Args>("run", &error),
     };
     let mut installed = Installed::of(args.hooks)?;
     if let Some(timeout) = args.timeout {
@@ -63,11 +62,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         super::full::take_over(event.document());
     }
     if let Some(meant) = runtime.similar_driver(event.driver()).filter(|_| runtime.inventory().hooks.is_empty()) {
-        let driver = event.driver();
-        usage_error(&format!(
-            "there are no hooks for driver {driver}: is {meant} meant? Otherwise add `known_drivers = [\"{driver}\"]` to \
-             hookvisor.toml"
-        ));
+        usage_error::<Args>("run", &format!("driver {} has no hooks: did you mean {meant}?", event.driver()));
     }
     let call = runtime.call(&event);
     let call = if args.monitor { call.monitor() } else { call };
@@ -121,11 +116,6 @@ fn note_stdout(report: &mut Report) {
         return;
     }
     for hook in report.hooks.iter_mut().filter(|hook| hook.stdout_dropped > 0) {
-        hook.notes.push(format!("wrote {} bytes to stdout, which nobody reads", hook.stdout_dropped));
+        hook.notes.push(format!("wrote {} bytes to stdout, which were dropped", hook.stdout_dropped));
     }
-}
-
-/// Exits with the message and the usage of `run`, like a clap error.
-fn usage_error(error: &impl std::fmt::Display) -> ! {
-    Args::command().bin_name("hookvisor run").error(ErrorKind::ValueValidation, error).exit()
 }

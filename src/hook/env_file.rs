@@ -55,7 +55,7 @@ fn variables(text: &str) -> Result<Vec<(String, String)>, String> {
             ));
         }
         if !names.insert(name) {
-            return Err(format!("line {number}: {name} is there twice"));
+            return Err(format!("line {number}: {name} is set twice"));
         }
         variables.push((name.to_owned(), value.to_owned()));
     }
@@ -92,7 +92,7 @@ mod tests {
             ("=s3cret", "line 1: the text before the `=` is not a variable's name: use letters, digits and `_`"),
             ("1A=s3cret", "line 1: the text before the `=` is not a variable's name: use letters, digits and `_`"),
             ("A=s3cret\r\n", "line 1: the value has a NUL or a carriage return: save the file with Unix line ends"),
-            ("A=1\nA=s3cret\n", "line 2: A is there twice"),
+            ("A=1\nA=s3cret\n", "line 2: A is set twice"),
         ] {
             assert_eq!(variables(text), Err(why.to_owned()), "{text:?}");
         }

@@ -297,9 +297,9 @@ mod tests {
         assert!(unknown.starts_with("line 1: unknown field `zeitgrenze`, expected one of"), "{unknown}");
         assert_eq!(
             error("timeout = \"5s\"\ntimeuot = \"5s\"\n"),
-            "line 2: unknown field `timeuot`: is `timeout` meant?"
+            "line 2: unknown field `timeuot`: did you mean `timeout`?"
         );
-        assert_eq!(error("\"timeout\\n\" = \"5s\""), "line 1: unknown field `timeout; `: is `timeout` meant?");
+        assert_eq!(error("\"timeout\\n\" = \"5s\""), "line 1: unknown field `timeout; `: did you mean `timeout`?");
         assert_eq!(
             error("timeout = \"0s\""),
             "line 1: \"0s\": the duration must be greater than zero; write one like \"5s\" or \"1min 30s\""

@@ -57,5 +57,5 @@ fn nearest(message: &str) -> Option<String> {
     let keys: Vec<&str> = keys.split(", ").map(|key| key.trim_matches('`')).collect();
     let distance = |key: &&&str| strsim::osa_distance(unknown, key);
     let near = keys.iter().min_by_key(distance).filter(|key| distance(key) <= 2)?;
-    (keys.len() > LISTED).then(|| format!("unknown field `{unknown}`: is `{near}` meant?"))
+    (keys.len() > LISTED).then(|| format!("unknown field `{unknown}`: did you mean `{near}`?"))
 }

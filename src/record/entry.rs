@@ -149,7 +149,7 @@ impl RecordedEvent {
     }
 
     /// The text report, in the same words as at the time of the event. Empty if nothing failed. The middle of a long
-    /// stderr is missing. It is safe to show, like the [`Display`](std::fmt::Display) form of a [`Report`].
+    /// stderr is missing. It is safe to show on a terminal, like [`Report::shown`].
     #[must_use]
     pub fn to_text(&self) -> String {
         let refused = self.refused.iter().map(|why| format!("Hook script execution failed: {why}\n"));

@@ -56,6 +56,15 @@ struct HookJson<'a> {
     notes: &'a [String],
 }
 
+/// The result of a single hook file, with its output.
+#[derive(Serialize)]
+struct HookFileJson<'a> {
+    #[serde(flatten)]
+    hook: HookJson<'a>,
+    stdout: String,
+    stdout_dropped: u64,
+}
+
 fn is_enforce(mode: &Mode) -> bool {
     *mode == Mode::Enforce
 }
@@ -91,8 +100,18 @@ impl<'a> From<&'a HookReport> for HookJson<'a> {
     }
 }
 
+impl HookReport {
+    /// The result of a hook as one line of JSON: the fields that it has in a report, and its `stdout`. They are stable; see
+    /// the book's reference. Bytes that are not UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let stdout = String::from_utf8_lossy(&self.stdout).into_owned();
+        text(&HookFileJson { hook: HookJson::from(self), stdout, stdout_dropped: self.stdout_dropped })
+    }
+}
+
 impl Report {
-    /// The report as one line of JSON. Its fields are stable; see the README. Bytes that are not UTF-8 become U+FFFD.
+    /// The report as one line of JSON. Its fields are stable; see the book's reference. Bytes that are not UTF-8 become U+FFFD.
     #[must_use]
     pub fn to_json(&self) -> String {
         let event = &self.event;
@@ -110,9 +129,13 @@ impl Report {
             refused: self.refused.as_deref(),
             document: self.document.as_ref().map(|d| String::from_utf8_lossy(d).into_owned()),
         };
-        // Serializing strings, numbers and lists does not fail. A reader would reject an empty object.
-        serde_json::to_string(&json).unwrap_or_else(|_| "{}".to_owned())
+        text(&json)
     }
+}
+
+/// Serializing strings, numbers and lists does not fail. A reader would reject an empty object.
+fn text(json: &impl Serialize) -> String {
+    serde_json::to_string(json).unwrap_or_else(|_| "{}".to_owned())
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

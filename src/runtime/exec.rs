@@ -112,20 +112,22 @@ impl Exec {
     /// # Errors
     /// [`LaunchError`] says why it cannot.
     pub fn check(&self) -> Result<(), LaunchError> {
-        match self.load().loaded {
+        let hook = self.load();
+        match hook.loaded {
             Loaded::Broken(why) => Err(why),
-            Loaded::Ready(_) | Loaded::Skipped(_) => Ok(()),
+            Loaded::Ready(_) | Loaded::Skipped(_) => hook.settings.environment(Trust::of_this_process()).map(|_| ()),
         }
     }
 
     fn load(&self) -> Hook {
         let trust = Trust::of_this_process();
         let native = Native::new(trust, false, None).with_state(self.state.clone());
-        let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), Calls::One, &self.cancels);
+        let calls = Calls::One;
+        let backends = backends(native, trust, self.cache.clone(), self.compiler.clone(), calls, &self.cancels);
         let grants = if self.trust_grants { trust } else { Trust::in_root_alone() };
         let (limits, learns) = (&self.limits, self.watch.is_some());
         let confine_all = self.confine_all && !learns;
-        let loader = Loader { backends: &backends, limits, trust, grants, confine_all, learns };
+        let loader = Loader { backends: &backends, limits, trust, grants, confine_all, learns, calls };
         let path = std::path::absolute(&self.hook).unwrap_or_else(|_| self.hook.clone());
         let mut hook = loader.load(path, Scope::default());
         if let Loaded::Skipped(why) = hook.loaded {

@@ -147,7 +147,7 @@ fn near_misses(directory: &Path, set: &HookSet, event: &Event) -> Vec<Skipped> {
             if let [(name, field)] = differing[..]
                 && is_near(name, field)
             {
-                let why = format!("is for {}: is {name} meant to be {field}?", names.join(" "));
+                let why = format!("is for {}: did you mean {field}?", names.join(" "));
                 misses.push(Skipped::new(hook.path.to_path_buf(), why));
             }
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::hooks::{Hook, Loaded};
-use crate::backend::{Backend, Program};
+use crate::backend::{Backend, Calls, Program};
 use crate::hook::digest::FileDigest;
 use crate::hook::discovery::Found;
 use crate::hook::error::LaunchError;
@@ -28,6 +28,7 @@ pub(crate) struct Loader<'a> {
     pub(crate) confine_all: bool,
     /// Whether the hooks are to be run without their grants, to see what they use.
     pub(crate) learns: bool,
+    pub(crate) calls: Calls,
 }
 
 impl Loader<'_> {
@@ -95,10 +96,17 @@ impl Loader<'_> {
             settings.remove_confinement(kind);
         }
         let notes = self.refuse_grants(&file.path, &mut settings).into_iter().collect();
-        // Each call reads the variables again. Reading them now finds a fault before the first call.
-        let ready = self.confine(kind, &mut settings).and_then(|()| settings.environment(self.trust));
-        let ready = ready.and_then(|_| self.make_ready(file, &settings));
+        let ready = self.confine(kind, &mut settings).and_then(|()| self.check_environment(&settings));
+        let ready = ready.and_then(|()| self.make_ready(file, &settings));
         (settings, ready.map_or_else(Loaded::Broken, Loaded::Ready), notes)
+    }
+
+    /// Finds a fault in the hook's variables before its first call. A single call comes at once, and reads them itself.
+    fn check_environment(&self, settings: &Settings) -> Result<(), LaunchError> {
+        match self.calls {
+            Calls::One => Ok(()),
+            Calls::Many => settings.environment(self.trust).map(|_| ()),
+        }
     }
 
     /// Confines a native hook where that is the rule for all of them.

@@ -93,7 +93,7 @@ fn name_of_driver(
     let mistake = |why| Some(Skipped::new(found.clone(), why));
     if let Some(meant) = similar_driver(driver, conventions, known) {
         return mistake(format!(
-            "is called for driver {driver}: if {meant} is meant, rename it; otherwise add `known_drivers = [\"{driver}\"]` to \
+            "is called for driver {driver}: did you mean {meant}? If so, rename it; otherwise add `known_drivers = [\"{driver}\"]` to \
              hookvisor.toml"
         ));
     }
@@ -110,21 +110,6 @@ pub(super) fn is_known(driver: &str, conventions: &Conventions, known: &[String]
 pub(super) fn similar_driver<'a>(name: &str, conventions: &'a Conventions, known: &'a [String]) -> Option<&'a str> {
     let mut all = conventions.drivers().chain(known.iter().map(String::as_str));
     if is_known(name, conventions, known) { None } else { all.find(|meant| is_misspelt(name, meant)) }
-}
-
-/// The driver with hooks in this directory that a name without hooks probably means.
-pub(super) fn similar_in(directory: &Path, name: &str) -> Option<String> {
-    let driver = |entry: fs::DirEntry| {
-        let (path, file) = (entry.path(), entry.file_name());
-        let driver = file.to_str()?;
-        let is_directory = fs::metadata(&path).is_ok_and(|found| found.is_dir());
-        match driver.strip_suffix(".d") {
-            Some(driver) if is_directory => Some(driver.to_owned()),
-            _ => (is_executable(&path) && !is_ignored(&file)).then(|| driver.to_owned()),
-        }
-    };
-    let drivers = fs::read_dir(directory).into_iter().flatten().flatten().filter_map(driver);
-    drivers.filter(|meant| is_misspelt(name, meant)).min()
 }
 
 /// Whether one name could be a typo of the other. Short names, such as lxc and lxd, are too similar to tell.

@@ -82,7 +82,8 @@ impl Shared {
         let load = |(driver, found): (String, Found)| {
             let limits = self.limits_of(&driver);
             let (backends, trust, confine_all) = (&self.backends, self.trust, self.confine_all);
-            let loader = Loader { backends, limits, trust, grants: trust, confine_all, learns: false };
+            let calls = self.calls;
+            let loader = Loader { backends, limits, trust, grants: trust, confine_all, learns: false, calls };
             let hook = loader.load_found(found).map(|hook| hook.with_known_operations(self.conventions.of(&driver)));
             (driver, hook)
         };

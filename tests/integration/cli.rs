@@ -347,14 +347,29 @@ mod wasm {
 fn help() {
     let hooks = Hooks::new();
     for subcommand in [
-        "", "run", "list", "check", "exec", "explain", "disable", "enable", "history", "learn", "compile", "new",
-        "libvirt", "binfmt",
+        "",
+        "run",
+        "list",
+        "check",
+        "exec",
+        "explain",
+        "disable",
+        "enable",
+        "history",
+        "learn",
+        "compile",
+        "new",
+        "libvirt",
+        "libvirt install",
+        "libvirt uninstall",
+        "libvirt status",
+        "binfmt",
     ] {
         let mut command = hookvisor();
-        command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");
+        command.args(subcommand.split_whitespace()).arg("--help");
         let help = hooks.ran(&mut command);
         assert_eq!((help.status, help.stderr.as_str()), (0, ""));
-        assert_snapshot!(format!("help_{subcommand}").trim_end_matches('_'), help.stdout);
+        assert_snapshot!(format!("help_{subcommand}").replace(' ', "_").trim_end_matches('_'), help.stdout);
     }
 }
 

@@ -65,7 +65,7 @@ fn a_hook_can_be_switched_off_or_left_out_of_operations() {
 #[test]
 fn a_misspelt_driver_or_operation_fails_the_check() {
     let checked = configured("hooks = 'srv'\n[drivers.qmeu]\ntimeout = '5s'\n", &["check"]);
-    let why = "FAILS    [drivers.qmeu] in DIR/hookvisor.toml limits the hooks of a driver that is not known: if qemu is meant, \
+    let why = "FAILS    [drivers.qmeu] in DIR/hookvisor.toml is for an unknown driver: did you mean qemu? If so, \
                correct it; otherwise add `known_drivers = [\"qmeu\"]`\n";
     assert!(checked.status == 1 && checked.stdout.starts_with(why), "{checked:?}");
     let known = "hooks = 'srv'\nknown_drivers = ['qmeu', 'qemu', 'network']\n[drivers.qmeu]\ntimeout = '5s'\n";
@@ -184,7 +184,7 @@ fn what_a_hook_writes_to_stdout_is_noted_or_passed_on() {
     assert_eq!(hooks.call(&["run", "network", "default", "start"]).stderr, "");
     let report: serde_json::Value =
         serde_json::from_str(&hooks.call(&["run", "--format", "json", "qemu", "web1", "start"]).stdout).unwrap();
-    assert_eq!(report["hooks"][0]["notes"], serde_json::json!(["wrote 8 bytes to stdout, which nobody reads"]));
+    assert_eq!(report["hooks"][0]["notes"], serde_json::json!(["wrote 8 bytes to stdout, which were dropped"]));
 }
 
 /// Every command that reads hookvisor.toml applies `[convention.NAME]`.
@@ -212,7 +212,7 @@ fn run_explain_list_and_check_go_by_a_convention_of_the_administrator_s() {
     };
     let unknown = "driver vmm has no operation \"crate\"";
     let (listed, checked) = (call(&["list"]), call(&["check"]));
-    assert!(listed.status == 0 && listed.stdout.contains("30-crate (cannot be run)"), "{}", listed.stdout);
+    assert!(listed.status == 0 && listed.stdout.contains("30-crate (cannot be run: "), "{}", listed.stdout);
     assert!(checked.status == 1 && checked.stdout.contains(unknown), "{}", checked.stdout);
     fs::remove_file(hooks.path().join("srv/vmm.d/30-crate")).unwrap();
     fs::remove_file(hooks.path().join("srv/vmm.d/30-crate.toml")).unwrap();

@@ -42,7 +42,8 @@ fn a_disabled_hook_is_not_called_and_comes_back_as_it_was() {
     assert_eq!(checked.status, 0, "{}", checked.stdout);
     assert!(checked.stdout.contains("DIR/test.d/10-no: it was disabled by root: false alarm\n"), "{}", checked.stdout);
     assert!(!checked.stdout.contains("ignored"), "{}", checked.stdout);
-    assert!(hooks.call(&["list"]).stdout.contains("DIR/test.d/10-no (skipped)"));
+    let listed = hooks.call(&["list"]).stdout;
+    assert!(listed.contains("DIR/test.d/10-no (skipped: it was disabled by root: false alarm)"), "{listed}");
     let json = hooks.call(&["run", "--format", "json", DRIVER, "web1", "start"]).stdout;
     assert!(json.contains("\"reason\":\"it was disabled by root: false alarm\""), "{json}");
 
@@ -79,7 +80,12 @@ fn a_failure_to_disable_or_enable_is_reported_and_changes_nothing() {
         assert_eq!(names(&hooks), before);
         ran.stderr
     };
-    assert!(said(&["disable", "test.d/no-such"]).contains("test.d/no-such could not be disabled: No such file"));
+    let no_such = "there is no hook DIR/test.d/no-such: `hookvisor list` shows the hooks\n";
+    assert!(said(&["disable", "test.d/no-such"]).ends_with(no_such));
+    assert!(said(&["enable", "test.d/no-such"]).ends_with(no_such));
+    assert!(said(&["disable", "10-no"]).ends_with("there is no hook DIR/10-no: did you mean test.d/10-no?\n"));
+    let in_here = said(&["disable", "usr"]);
+    assert!(in_here.ends_with("DIR/usr: for the file in the current directory, write ./usr\n"), "{in_here}");
     assert!(said(&["disable", "test.d"]).contains("DIR/test.d is a directory: name one hook"));
     assert!(said(&["enable", "test.d/10-no"]).contains("DIR/test.d/10-no is not disabled"));
     symlink("/dev/null", hooks.path().join("test.d/20-mask")).unwrap();
@@ -123,31 +129,23 @@ fn once_the_time_is_over_the_hook_vetoes_again() {
 #[test]
 fn the_record_shows_who_disabled_an_installed_hook() {
     let hooks = vetoing();
-    let root = hooks.path().join("root");
-    let install = root.join("etc/hookvisor");
-    fs::create_dir_all(&install).unwrap();
-    // The machine's configuration names the hooks directory, so this test needs its own.
-    let script =
-        format!("mount --bind {root}/etc /etc && mkdir -p /etc/hookvisor && exec \"$@\"", root = root.display());
-    fs::write(
-        install.join("hookvisor.toml"),
-        format!("hooks = '{0}'\n[history]\nfile = '{0}/.record'\n", hooks.path().display()),
-    )
-    .unwrap();
-    let mut ran = crate::support::program::command("unshare");
-    let arguments =
-        ["--user", "--map-root-user", "--mount", "--", "sh", "-c", &script, "sh", env!("CARGO_BIN_EXE_hookvisor")];
-    let ran = hooks.ran(ran.args(arguments).args([
-        "disable",
-        "test.d/10-no",
-        "--until",
-        "in 2 hours",
-        "--reason",
-        "why not",
-    ]));
-    if !ran.stdout.contains("disabled") {
-        return crate::support::program::tell(&format!("skipped: a configuration of its own: {}", ran.stderr));
-    }
-    let shown = hooks.ran(hookvisor().args(["history", "--record"]).arg(hooks.path().join(".record"))).stdout;
-    assert!(shown.contains("disabled DIR/test.d/10-no until 20") && shown.ends_with(": why not\n"), "{shown}");
+    let config = hooks.file("config/hookvisor.toml", "hooks = '..'\n[history]\nfile = 'record'\n", 0o644);
+    let call = |arguments: &[&str]| {
+        let (subcommand, rest) = arguments.split_first().unwrap();
+        hooks.ran(hookvisor().args([subcommand, "--config"]).arg(&config).args(rest))
+    };
+    let disabled = call(&["disable", "test.d/10-no", "--until", "in 2 hours", "--reason", "why not"]);
+    assert_eq!((disabled.status, disabled.stderr.as_str()), (0, ""), "{}", disabled.stdout);
+    let shown = call(&["history"]).stdout;
+    assert!(shown.contains("test.d/10-no until 20") && shown.ends_with(": why not\n"), "{shown}");
+    assert_eq!(call(&["run", "test", "web1", "start"]).status, 0);
+    assert_eq!(call(&["enable", "test.d/10-no"]).status, 0);
+    assert_eq!(call(&["run", "test", "web1", "start"]).status, 3);
+    assert_eq!(call(&["history"]).stdout.lines().count(), 5, "{}", call(&["history"]).stdout);
+    // With a broken configuration, the record can still be read.
+    fs::write(&config, "hoooks = '..'\n[history]\nfile = 'record'\n").unwrap();
+    let shown = call(&["history", "--last"]);
+    assert!(shown.stderr.contains("unknown field `hoooks`") && shown.stderr.ends_with("record\n"), "{}", shown.stderr);
+    assert_eq!(shown.status, 0);
+    assert!(shown.stdout.contains("vetoed") && shown.stdout.contains("10-no"), "{}", shown.stdout);
 }

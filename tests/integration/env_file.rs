@@ -25,6 +25,38 @@ fn said(report: &Report) -> String {
     String::from_utf8_lossy(&report.hooks[0].stderr).into_owned()
 }
 
+/// The number of times that a command opens the file, according to strace.
+fn opened(hooks: &Hooks, arguments: &[&str]) -> usize {
+    let mut strace = crate::support::program::command("strace");
+    let trace = hooks.path().join(".trace");
+    strace.args(["-f", "-e", "trace=openat", "-o"]).arg(&trace).arg(env!("CARGO_BIN_EXE_hookvisor")).args(arguments);
+    strace.output().unwrap();
+    fs::read_to_string(trace)
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains("variables\"") && !line.contains("O_PATH"))
+        .count()
+}
+
+#[test]
+fn a_single_event_reads_it_once() {
+    let traces = std::process::Command::new("strace").args(["-o", "/dev/null", "true"]).status();
+    if !traces.is_ok_and(|status| status.success()) {
+        return crate::support::skip("env_file: reads", "strace is not installed, or may not trace here");
+    }
+    // Elsewhere, since `list` also looks at what is in the hooks directory.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("variables");
+    fs::write(&file, "TOKEN=s3cret\n").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let hooks = Hooks::new().script(DRIVER, "exit 0");
+    hooks.file("test.toml", format!("env_file = '{}'\n", file.display()), 0o644);
+    let directory = hooks.path().display().to_string();
+    assert_eq!(opened(&hooks, &["list", "--hooks", &directory]), 1, "a fault is found before the first call");
+    assert_eq!(opened(&hooks, &["run", "--hooks", &directory, DRIVER, "web1", "start"]), 1);
+    assert_eq!(opened(&hooks, &["exec", &format!("{directory}/{DRIVER}")]), 1);
+}
+
 #[test]
 fn its_lines_are_variables_of_the_hook_and_are_read_at_each_call() {
     let (hooks, secrets) = hooks("");

@@ -4,18 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::Hooks;
 use crate::support::guests::wasm_for;
-use crate::support::program::{Ran, hookvisor};
-use crate::support::{Hooks, skip};
+use crate::support::program::{Ran, hookvisor, tell};
 
 /// Whether processes can be traced here.
 pub(crate) fn can_watch() -> bool {
     let can =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().is_ok_and(|ran| ran.status.success());
     if !can {
-        skip(
-            "learn",
-            "strace is not installed (scripts/install-test-tools installs it on Debian), or may not trace here",
+        tell(
+            "skipped: learn: strace is not installed (scripts/install-test-tools installs it on Debian), or may not trace here",
         );
     }
     can
@@ -142,7 +141,7 @@ fn what_was_learned_confines_the_hook_that_it_was_learned_from() {
         fs::rename(&learned, hooks.path().join("qemu.d/10-hook.toml")).unwrap();
         let runtime = hooks.runtime();
         if let Some(reason) = runtime.inventory().hooks[0].reason.clone() {
-            return skip("learn", &format!("no hook can be confined here: {reason}"));
+            return tell(&format!("skipped: learn: no hook can be confined here: {reason}"));
         }
         for operation in LIFE {
             let event = hookvisor::Event::new("qemu", "web1", operation).unwrap().with_document("<domain/>");
@@ -159,29 +158,48 @@ fn what_was_learned_confines_the_hook_that_it_was_learned_from() {
     }
 }
 
+/// The lines that a report's notes say to add to this file, as a person would copy them.
+fn lines_to_add(report: &str, file: &Path) -> String {
+    let heading = format!("add to {}:", file.display());
+    let mut lines = report.lines().peekable();
+    let mut added = String::new();
+    while let Some(line) = lines.next() {
+        while let Some(line) = lines.next_if(|next| line.ends_with(&heading) && next.starts_with("    ")) {
+            added += &format!("{line}\n");
+        }
+    }
+    added
+}
+
+/// It was learned for one guest. For another, it runs a program and writes to another directory.
 #[test]
-fn a_new_command_is_refused_until_the_lines_of_the_note_are_added() {
+fn something_new_on_another_path_is_refused_until_the_lines_of_the_notes_are_added() {
     if !can_watch() {
         return;
     }
-    let hooks = with_state("[ \"$1\" = web1 ] || uname -r > /dev/null");
+    let hooks = with_state(
+        "echo $1 > STATE/run/guest || exit 1; [ \"$1\" = web1 ] && exit 0\n\
+         uname -r > /dev/null || exit 3; echo 512 > STATE/mm/nr_hugepages || exit 4",
+    );
     let settings = hooks.path().join("qemu.d/10-hook.toml");
     let learned = hooks.learn(None, "prepare");
     fs::write(&settings, learned.stdout.replace("DIR", &hooks.path().display().to_string())).unwrap();
-    let run = |object: &str| {
-        let event = hookvisor::Event::new("qemu", object, "prepare").unwrap();
-        hooks.runtime().run(&event)
-    };
+    let run = |object: &str| hooks.runtime().run(&hookvisor::Event::new("qemu", object, "prepare").unwrap());
     if let Some(reason) = hooks.runtime().inventory().hooks[0].reason.clone() {
-        return skip("learn", &format!("no hook can be confined here: {reason}"));
+        return tell(&format!("skipped: learn: no hook can be confined here: {reason}"));
     }
     assert_eq!(run("web1").exit_status(), 0, "{}", run("web1"));
-    let refused = run("web2");
-    assert!([126, 127].contains(&refused.exit_status()), "{refused}");
-    let note = refused.hooks[0].notes.iter().find(|note| note.contains("[[command]]")).unwrap();
-    let lines = note.split_once('\n').unwrap().1;
-    fs::write(&settings, format!("{}\n{lines}\n", fs::read_to_string(&settings).unwrap())).unwrap();
-    assert_eq!(run("web2").exit_status(), 0, "{}", run("web2"));
+    for (status, line) in [(3, "    [[command]]"), (4, "    [[dir]]")] {
+        let refused = run("web2");
+        assert_eq!(refused.exit_status(), status, "{refused}");
+        let lines = lines_to_add(&refused.shown(), &settings);
+        assert!(lines.starts_with(line) && lines.lines().count() == 3, "{lines}{refused}");
+        assert!(!hooks.path().join("state/mm/nr_hugepages").exists());
+        fs::write(&settings, format!("{}\n{lines}", fs::read_to_string(&settings).unwrap())).unwrap();
+    }
+    let report = run("web2");
+    assert_eq!((report.exit_status(), report.hooks[0].notes.len()), (0, 0), "{report}");
+    assert_eq!(fs::read_to_string(hooks.path().join("state/mm/nr_hugepages")).unwrap(), "512\n");
 }
 
 #[test]
@@ -189,7 +207,10 @@ fn what_is_dangerous_or_cannot_be_granted_is_told() {
     if !can_watch() {
         return;
     }
-    let hooks = with_state("bash -c 'exit 0'; sh -c 'exit 0'; chmod 600 STATE/mm; kill -0 1; exit 3");
+    let hooks = with_state(
+        "bash -c 'exit 0'; sh -c 'exit 0'; chmod 600 STATE/mm; kill -0 1; : > $0.new; : > STATE/bin/tool; exit 3",
+    );
+    fs::create_dir(hooks.path().join("state/bin")).unwrap();
     let ran = hooks.learn(None, "prepare");
     assert_eq!(ran.status, 3);
     assert!(
@@ -200,6 +221,12 @@ fn what_is_dangerous_or_cannot_be_granted_is_told() {
     );
     // The hook's own interpreter needs no grant.
     assert!(!ran.stdout.contains("/sh\""), "{}", ran.stdout);
+    for (warning, directory) in
+        [("it contains this hook, which could change itself", "qemu.d"), ("it contains programs", "state/bin")]
+    {
+        let line = ran.stdout.lines().skip_while(|line| !line.contains(warning)).nth(2).unwrap_or_default();
+        assert_eq!(line, format!("host = \"DIR/{directory}\""), "{}", ran.stdout);
+    }
     assert!(ran.stdout.contains("# warning: bash can run or write more than its arguments show"), "{}", ran.stdout);
     assert!(
         ran.stdout.contains("# not granted: a signal to another process: run a command that sends it"),
@@ -215,6 +242,13 @@ fn a_mistake_is_told_before_the_hook_runs() {
     let ran = hooks.learn(Some(&broken), "prepare");
     assert_eq!(ran.status, 125);
     assert!(ran.stderr.contains("the file to merge is not TOML"), "{}", ran.stderr);
+    let ran = hooks.learn(None, "strat");
+    assert_eq!(ran.status, 2);
+    assert!(
+        ran.stderr.contains("driver qemu has no operation \"strat\": its operations are prepare"),
+        "{}",
+        ran.stderr
+    );
     let ran = hooks.learn(Some(Path::new("/nonexistent.toml")), "prepare");
     assert!(ran.stderr.contains("/nonexistent.toml could not be read"), "{}", ran.stderr);
     assert!(!hooks.path().join("state/ran").exists());

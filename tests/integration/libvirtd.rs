@@ -65,6 +65,7 @@ fn a_veto_is_explained_by_the_record() {
                   code 7: Could not find required XYZZY";
     assert!(error.contains(report), "{error}");
     let lines: Vec<&str> = last.lines().map(str::trim).collect();
+    assert!(lines[0].starts_with("20"), "when: {last}");
     assert!(lines[0].contains("qemu     web1         start begin      vetoed"), "{last}");
     let failed = lines.iter().find(|line| line.starts_with("failed")).unwrap();
     assert!(failed.contains(" /etc/hookvisor/hooks/qemu.d/20-xyzzy ") && failed.ends_with(&digest), "{last}");

@@ -25,7 +25,6 @@ mod corpus;
 mod daemon;
 mod disable;
 mod dropin;
-mod edges;
 mod embedding;
 mod env_file;
 mod explain;
@@ -80,6 +79,8 @@ mod seeds;
 mod silence;
 mod storm;
 mod structure;
+#[cfg(feature = "compiler")]
+mod subcommands;
 mod takeover;
 mod telemetry;
 mod trust;

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::program::hookvisor;
-use crate::support::{DRIVER, Hooks, skip};
+use crate::support::program::{hookvisor, tell};
+use crate::support::{DRIVER, Hooks};
+
+pub(crate) const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema");
 
 /// Each line of standard input is a document. The argument is the schema.
 const VALIDATE: &str = "import json, sys, jsonschema
@@ -18,12 +20,14 @@ for line in sys.stdin:
 ";
 
 /// Whether the documents match the schema; `None` without a validator.
-fn validate(schema: &str, documents: &str) -> Option<Result<(), String>> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schema/{schema}.schema.json"));
+pub(crate) fn validate(schema: &str, documents: &str) -> Option<Result<(), String>> {
+    let file = Path::new(SCHEMAS).join(format!("{schema}.schema.json"));
     let has_validator =
         Command::new("python3").args(["-c", "import jsonschema"]).output().is_ok_and(|ran| ran.status.success());
     if !has_validator {
-        skip("a schema", "Python's jsonschema is not installed (scripts/install-test-tools installs it on Debian)");
+        tell(
+            "skipped: a schema: Python's jsonschema is not installed (scripts/install-test-tools installs it on Debian)",
+        );
         return None;
     }
     let mut python = Command::new("python3")
@@ -39,7 +43,7 @@ fn validate(schema: &str, documents: &str) -> Option<Result<(), String>> {
 }
 
 /// A document in one line.
-fn line(document: &str) -> String {
+pub(crate) fn line(document: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(document).unwrap();
     value.to_string() + "\n"
 }

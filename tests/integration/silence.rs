@@ -115,7 +115,7 @@ fn what_looks_misplaced_or_misspelt_is_found() {
         found(Hooks::new().script("qemud.d/10-check", "exit 1")),
         mistake(
             "qemud.d/10-check",
-            "is called for driver qemud: if qemu is meant, rename it; otherwise add `known_drivers = [\"qemud\"]` to \
+            "is called for driver qemud: did you mean qemu? If so, rename it; otherwise add `known_drivers = [\"qemud\"]` to \
              hookvisor.toml"
         )
     );
@@ -134,7 +134,7 @@ fn a_driver_or_an_operation_that_is_misspelt_does_not_proceed() {
     let hooks = Hooks::new().script("qemu", "exit 0");
     let ran = hooks.call(&["run", "qmeu", "web1", "start"]);
     assert_eq!(ran.status, 2);
-    assert!(ran.stderr.contains("there are no hooks for driver qmeu: is qemu meant?"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("driver qmeu has no hooks: did you mean qemu?"), "{}", ran.stderr);
     let ran = hooks.call(&["run", "qemu", "web1", "prepair"]);
     assert_eq!(ran.status, 125);
     assert!(ran.stderr.contains("driver qemu has no operation \"prepair\""), "{}", ran.stderr);

@@ -2,36 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hookvisor::{Event, Needs};
 
-/// Programs that can run other programs or write files whatever their arguments are.
-const DANGEROUS: [&str; 22] = [
-    "sh",
-    "bash",
-    "dash",
-    "zsh",
-    "ksh",
-    "python",
-    "python3",
-    "perl",
-    "ruby",
-    "node",
-    "awk",
-    "sed",
-    "env",
-    "xargs",
-    "find",
-    "tee",
-    "dd",
-    "sudo",
-    "systemd-run",
-    "nsenter",
-    "chroot",
-    "ssh",
-];
+use super::warnings;
 
 /// How a directory is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -51,6 +27,7 @@ struct Directory {
 /// Everything that has to be granted.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
+    hook: PathBuf,
     directories: BTreeMap<String, Directory>,
     /// Program and arguments, and what asked for them.
     commands: BTreeMap<(String, Vec<String>), BTreeSet<String>>,
@@ -64,6 +41,11 @@ pub(super) struct Learned {
 }
 
 impl Learned {
+    /// Nothing yet, for this hook.
+    pub(super) fn of(hook: PathBuf) -> Self {
+        Self { hook, ..Self::default() }
+    }
+
     /// Adds what a hook used in one run. The event's names take the place of the words that are equal to them.
     pub(super) fn add(&mut self, needs: &Needs, event: &Event) {
         for (path, used) in &needs.files {
@@ -162,24 +144,21 @@ impl Learned {
             }
             text.push('\n');
             comment(&mut text, &directory.reasons);
-            if host == "/" || host == "/etc" || host == "/tmp" || host == "/proc" || host == "/dev" {
-                let _ = writeln!(text, "# warning: {host} contains far more than this hook needs");
+            let writes = directory.access == Access::ReadWrite;
+            let programs = self.commands.keys().map(|(program, _)| program.as_str());
+            if let Some(warning) = warnings::of_directory(host, writes, &self.hook, programs) {
+                let _ = writeln!(text, "# warning: {warning}");
             }
             let _ = writeln!(text, "[[dir]]\nhost = {}", quoted(host));
-            if directory.access == Access::ReadWrite {
+            if writes {
                 text += "access = \"read-write\"\n";
             }
         }
         for ((program, arguments), reasons) in &self.commands {
             text.push('\n');
             comment(&mut text, reasons);
-            let name = Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let base = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-            if DANGEROUS.contains(&name) || DANGEROUS.contains(&base) {
-                let _ = writeln!(
-                    text,
-                    "# warning: {name} can run or write more than its arguments show: grant a program made for this hook instead"
-                );
+            if let Some(warning) = warnings::of_program(program) {
+                let _ = writeln!(text, "# warning: {warning}");
             }
             if arguments.iter().any(|argument| changes(argument)) {
                 text += "# an argument may be another next time: replace it with { regex = \"…\" } or \"*\"\n";
@@ -212,7 +191,7 @@ fn kept(key: &str, grant: &toml::Value, reasons: &BTreeSet<String>) -> anyhow::R
     Ok(text + &toml::to_string(&table)?)
 }
 
-/// A path, in which the event's object stands for itself where it is a whole component.
+/// A path with `{object}` in place of each component that equals the event's object.
 fn with_object(path: &str, object: &str) -> String {
     let named = |component| if component == object && object.len() > 1 { "{object}" } else { component };
     path.split('/').map(named).collect::<Vec<_>>().join("/")
