@@ -105,11 +105,19 @@ impl Runtime {
         Inventory::new(&shared.directory, &shared.hooks(), |driver| shared.limits_of(driver), is_known)
     }
 
-    /// The known driver that this name is probably a typo of; `None` for a known driver. The known drivers are those of
-    /// [`known_drivers`](crate::RuntimeBuilder::known_drivers) and those with a [`Convention`](crate::Convention).
+    /// The driver that this name is probably a typo of; `None` for a known driver. The known drivers are those of
+    /// [`known_drivers`](crate::RuntimeBuilder::known_drivers) and those with a [`Convention`](crate::Convention). A name without
+    /// hooks is also compared with the names in the hooks directory.
     #[must_use]
-    pub fn similar_driver(&self, name: &str) -> Option<&str> {
-        mistakes::similar_driver(name, &self.0.conventions, &self.0.known_drivers)
+    pub fn similar_driver(&self, name: &str) -> Option<String> {
+        let shared = &*self.0;
+        let (conventions, known) = (&shared.conventions, shared.known_drivers.as_slice());
+        if mistakes::is_known(name, conventions, known) {
+            return None;
+        }
+        let similar = mistakes::similar_driver(name, conventions, known).map(str::to_owned);
+        let has_hooks = || !shared.hooks().of_driver(name).is_empty();
+        similar.or_else(|| if has_hooks() { None } else { mistakes::similar_in(&shared.directory, name) })
     }
 }
 

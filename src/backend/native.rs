@@ -25,6 +25,8 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use self::confine::Confinement;
+#[cfg(feature = "compiler")]
+pub(crate) use self::confine::compute_only;
 #[cfg(feature = "wasm")]
 pub(crate) use self::confine::directory_in_memory;
 use self::launcher::Launcher;

@@ -62,7 +62,14 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         super::full::take_over(event.document());
     }
     if let Some(meant) = runtime.similar_driver(event.driver()).filter(|_| runtime.inventory().hooks.is_empty()) {
-        usage_error::<Args>("run", &format!("driver {} has no hooks: did you mean {meant}?", event.driver()));
+        let driver = event.driver();
+        usage_error::<Args>(
+            "run",
+            &format!(
+                "driver {driver} has no hooks: did you mean {meant}? Otherwise add `known_drivers = [\"{driver}\"]` to \
+                 hookvisor.toml"
+            ),
+        );
     }
     let call = runtime.call(&event);
     let call = if args.monitor { call.monitor() } else { call };

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use super::file;
 use super::trust::Trust;
 use super::trusted_toml;
+
+/// The last second that RFC 3339 can write, since 1970.
+const END_OF_9999: Duration = Duration::from_secs(253_402_300_799);
 
 /// Why a hook could not be disabled or enabled. The text is a whole sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,9 +55,11 @@ impl Disabled {
         self
     }
 
-    /// Sets when it is enabled again.
+    /// Sets when it is enabled again: between the years 1970 and 9999.
     #[must_use]
     pub fn until(mut self, until: SystemTime) -> Self {
+        // No other time can be written.
+        let until = until.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + END_OF_9999);
         self.until = Some(humantime::format_rfc3339_seconds(until).to_string());
         self
     }

@@ -112,6 +112,21 @@ pub(super) fn similar_driver<'a>(name: &str, conventions: &'a Conventions, known
     if is_known(name, conventions, known) { None } else { all.find(|meant| is_misspelt(name, meant)) }
 }
 
+/// The driver with hooks in this directory that a name without hooks probably means.
+pub(super) fn similar_in(directory: &Path, name: &str) -> Option<String> {
+    let driver = |entry: fs::DirEntry| {
+        let (path, file) = (entry.path(), entry.file_name());
+        let driver = file.to_str()?;
+        let is_directory = fs::metadata(&path).is_ok_and(|found| found.is_dir());
+        match driver.strip_suffix(".d") {
+            Some(driver) if is_directory => Some(driver.to_owned()),
+            _ => (is_executable(&path) && !is_ignored(&file)).then(|| driver.to_owned()),
+        }
+    };
+    let drivers = fs::read_dir(directory).into_iter().flatten().flatten().filter_map(driver);
+    drivers.filter(|meant| is_misspelt(name, meant)).min()
+}
+
 /// Whether one name could be a typo of the other. Short names, such as lxc and lxd, are too similar to tell.
 fn is_misspelt(name: &str, meant: &str) -> bool {
     let slips = match meant.len() {

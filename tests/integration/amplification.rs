@@ -1,7 +1,9 @@
 //! A guest's request costs the host no more than it costs the guest.
 
 use std::fs;
+use std::thread;
 
+use bytes::Bytes;
 use hookvisor::{Event, Report};
 
 use crate::support::alone::alone;
@@ -46,6 +48,31 @@ fn an_oversized_command_request_is_refused_before_it_is_copied() {
             assert!(stderr(&report).contains("settings do not list this command"), "{target}: {report}");
             assert!(report.hooks[0].notes[0].len() < 2000, "{target}: {report}");
         }
+    });
+}
+
+#[test]
+fn the_document_of_many_calls_is_in_memory_once() {
+    alone("amplification::the_document_of_many_calls_is_in_memory_once", || {
+        const CALLS: usize = 8;
+        const DOCUMENT_KIB: u64 = 32 << 10;
+        let hooks =
+            Hooks::new().copy("test.d/10-module", wasm_probe()).copy("test.d/20-component", wasm_component_probe());
+        // No hook reads its stdin, and all of them run at the same time.
+        let hooks = hooks.script("test.d/30-native", "sleep 0.3");
+        let runtime = hooks.runtime();
+        let document = Bytes::from(vec![b'x'; usize::try_from(DOCUMENT_KIB << 10).unwrap()]);
+        let start =
+            || assert_eq!(runtime.run(&event("sleep=300", "start").with_document(document.clone())).exit_status(), 0);
+        start();
+        let peak = peak_kib_of(|| {
+            thread::scope(|scope| {
+                for _ in 0..CALLS {
+                    scope.spawn(start);
+                }
+            });
+        });
+        assert!(peak < DOCUMENT_KIB, "{peak} KiB");
     });
 }
 

@@ -1,16 +1,20 @@
 //! A hook's file causes the work of compiling: it is checked before, and limited in time and memory.
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use hookvisor::{Cache, Compiler, Limits, Runtime};
+use hookvisor::{Cache, Cancel, Compiler, Limits, Runtime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::alone::alone;
 use crate::support::guests::{module_that_exits, wasm_component_probe, wasm_probe};
 use crate::support::leftovers::{Leftovers, peak_kib_of};
+use crate::support::old_kernel::lose_system_call;
 use crate::support::processes::{children, wait_for_the_end_of, wait_until};
 use crate::support::program::tell;
 use crate::support::{DRIVER, Hooks, event, start};
@@ -258,6 +262,61 @@ fn a_killed_compiler_does_not_crash_the_host() {
             let expected = "the compiler was killed by signal 11 (SIGSEGV) with a limit of 2.0 GiB of memory: ";
             assert!(reason.starts_with(expected), "{reason}");
         });
+    });
+}
+
+/// The kernel's lines about a process or thread.
+fn status(path: &Path) -> String {
+    fs::read_to_string(path.join("status")).unwrap_or_default()
+}
+
+#[test]
+fn a_separate_compiler_is_confined_to_its_streams() {
+    alone("compiling::a_separate_compiler_is_confined_to_its_streams", || {
+        let hooks = hooks_with(functions(ENDLESS, None));
+        let cancel = Cancel::new();
+        thread::scope(|scope| {
+            let builder = Runtime::builder(hooks.path()).compiler(hookvisor()).cancel(&cancel);
+            let runtime = scope.spawn(|| builder.build().unwrap());
+            let mut compilers = Vec::new();
+            wait_until("the compiler", || {
+                compilers = children(std::process::id(), "compile-module");
+                !compilers.is_empty()
+            });
+            let compiler = Path::new("/proc").join(&compilers[0]);
+            let has = |status: &str, line: &str| status.lines().any(|found| found == line);
+            wait_until("its filter", || has(&status(&compiler), "Seccomp:\t2"));
+            // Several threads compile.
+            let threads = || fs::read_dir(compiler.join("task")).into_iter().flatten().flatten();
+            wait_until("its threads", || threads().count() > 1);
+            for thread in threads() {
+                let status = status(&thread.path());
+                assert!(has(&status, "Seccomp:\t2") && has(&status, "NoNewPrivs:\t1"), "{status}");
+                assert!(has(&status, "CapEff:\t0000000000000000"), "{status}");
+            }
+            let descriptors = fs::read_dir(compiler.join("fd")).unwrap().flatten();
+            let mut descriptors: Vec<_> = descriptors.map(|entry| entry.file_name().into_string().unwrap()).collect();
+            descriptors.sort();
+            assert_eq!(descriptors, ["0", "1", "2"]);
+            cancel.cancel();
+            drop(runtime.join().unwrap());
+        });
+    });
+}
+
+/// There the limits and the change of user remain.
+#[test]
+fn a_kernel_that_cannot_confine_the_compiler_compiles_all_the_same() {
+    alone("compiling::a_kernel_that_cannot_confine_the_compiler_compiles_all_the_same", || {
+        let hooks = Hooks::new().copy(DRIVER, wasm_probe());
+        let exit = || {
+            let runtime = Runtime::builder(hooks.path()).compiler(hookvisor()).build().unwrap();
+            (runtime.run(&event("exit=3", "start")).exit_status(), reason(&runtime))
+        };
+        lose_system_call(libc::SYS_landlock_create_ruleset);
+        assert_eq!(exit(), (3, String::new()));
+        lose_system_call(libc::SYS_seccomp);
+        assert_eq!(exit(), (3, String::new()));
     });
 }
 

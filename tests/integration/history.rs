@@ -8,8 +8,8 @@ use std::process::Stdio;
 use hookvisor::{Event, Record, Recorded, RecordedEvent};
 use tempfile::TempDir;
 
-use crate::support::program::{Ran, command, hookvisor, tell};
-use crate::support::{DRIVER, Hooks, event};
+use crate::support::program::{Ran, command, hookvisor};
+use crate::support::{DRIVER, Hooks, event, skip};
 
 impl Hooks {
     fn record(&self) -> PathBuf {
@@ -259,7 +259,7 @@ fn a_full_disk_and_a_limit_on_files_change_no_verdict_and_leave_no_half_entry() 
         .unwrap();
     let stderr = String::from_utf8_lossy(&ran.stderr).into_owned();
     if ran.status.code() == Some(99) || stderr.contains("unshare") {
-        return tell(&format!("skipped: a full disk: no mounts here: {stderr}"));
+        return skip("a full disk", &format!("no mounts here: {}", stderr.trim().replace('\n', "; ")));
     }
     let told = fs::read_to_string(Path::new("/tmp").join(&said)).unwrap();
     fs::remove_file(Path::new("/tmp").join(&said)).unwrap();

@@ -4,17 +4,18 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::Hooks;
 use crate::support::guests::wasm_for;
-use crate::support::program::{Ran, hookvisor, tell};
+use crate::support::program::{Ran, hookvisor};
+use crate::support::{Hooks, skip};
 
 /// Whether processes can be traced here.
 pub(crate) fn can_watch() -> bool {
     let can =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().is_ok_and(|ran| ran.status.success());
     if !can {
-        tell(
-            "skipped: learn: strace is not installed (scripts/install-test-tools installs it on Debian), or may not trace here",
+        skip(
+            "learn",
+            "strace is not installed (scripts/install-test-tools installs it on Debian), or may not trace here",
         );
     }
     can
@@ -141,7 +142,7 @@ fn what_was_learned_confines_the_hook_that_it_was_learned_from() {
         fs::rename(&learned, hooks.path().join("qemu.d/10-hook.toml")).unwrap();
         let runtime = hooks.runtime();
         if let Some(reason) = runtime.inventory().hooks[0].reason.clone() {
-            return tell(&format!("skipped: learn: no hook can be confined here: {reason}"));
+            return skip("learn", &format!("no hook can be confined here: {reason}"));
         }
         for operation in LIFE {
             let event = hookvisor::Event::new("qemu", "web1", operation).unwrap().with_document("<domain/>");
@@ -186,7 +187,7 @@ fn something_new_on_another_path_is_refused_until_the_lines_of_the_notes_are_add
     fs::write(&settings, learned.stdout.replace("DIR", &hooks.path().display().to_string())).unwrap();
     let run = |object: &str| hooks.runtime().run(&hookvisor::Event::new("qemu", object, "prepare").unwrap());
     if let Some(reason) = hooks.runtime().inventory().hooks[0].reason.clone() {
-        return tell(&format!("skipped: learn: no hook can be confined here: {reason}"));
+        return skip("learn", &format!("no hook can be confined here: {reason}"));
     }
     assert_eq!(run("web1").exit_status(), 0, "{}", run("web1"));
     for (status, line) in [(3, "    [[command]]"), (4, "    [[dir]]")] {

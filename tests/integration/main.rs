@@ -25,6 +25,7 @@ mod corpus;
 mod daemon;
 mod disable;
 mod dropin;
+mod edges;
 mod embedding;
 mod env_file;
 mod explain;

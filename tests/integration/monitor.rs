@@ -2,7 +2,7 @@
 
 use hookvisor::{Decision, Event, Mode};
 
-use crate::support::{DRIVER, Hooks, event};
+use crate::support::{DRIVER, Hooks, event, skip};
 
 #[test]
 fn a_monitored_hook_is_reported_but_cannot_veto() {
@@ -96,7 +96,7 @@ fn what_would_be_refused_is_told_with_the_lines_that_allow_it() {
     assert_eq!((report.exit_status(), report.hooks[0].notes.len()), (0, 0), "{:?}", report.hooks[0].notes);
     hooks.file("qemu.d/10-hook.toml", format!("confine = true\n{lines}"), 0o644);
     if let Some(reason) = hooks.runtime().inventory().hooks[0].reason.clone() {
-        return crate::support::program::tell(&format!("skipped: monitor: no hook can be confined here: {reason}"));
+        return skip("monitor", &format!("no hook can be confined here: {reason}"));
     }
     let report = prepared(&hooks, hooks.builder());
     assert_eq!((report.exit_status(), report.hooks[0].notes.len()), (0, 0), "{report}");

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::program::{hookvisor, tell};
-use crate::support::{DRIVER, Hooks};
+use crate::support::program::hookvisor;
+use crate::support::{DRIVER, Hooks, skip};
 
 pub(crate) const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema");
 
@@ -25,9 +25,7 @@ pub(crate) fn validate(schema: &str, documents: &str) -> Option<Result<(), Strin
     let has_validator =
         Command::new("python3").args(["-c", "import jsonschema"]).output().is_ok_and(|ran| ran.status.success());
     if !has_validator {
-        tell(
-            "skipped: a schema: Python's jsonschema is not installed (scripts/install-test-tools installs it on Debian)",
-        );
+        skip("a schema", "Python's jsonschema is not installed (scripts/install-test-tools installs it on Debian)");
         return None;
     }
     let mut python = Command::new("python3")

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
-#[cfg(feature = "wasm")]
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 #[cfg(feature = "wasm")]
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use crate::support::{Hooks, needs_root, skip};
+use hookvisor::Decision;
+
+use crate::support::{Hooks, event, needs_root, skip, wait_until};
 
 const SOMEBODY: u32 = 1234;
 
@@ -57,6 +59,48 @@ fn every_link_of_a_chain_must_be_trusted() {
     let (status, text) = start_and_check(&hooks, hooks.path());
     assert_eq!(status, Some(126), "{text}");
     assert!(text.contains("the directory DIR/.theirs is owned by user 1234, who could change it"), "{text}");
+}
+
+/// The owner of a directory can replace a link in it at any moment, also between the check and the launch.
+#[test]
+fn a_chain_whose_owner_keeps_switching_it_is_never_run() {
+    if !needs_root("a_chain_whose_owner_keeps_switching_it_is_never_run") {
+        return;
+    }
+    let hooks = Hooks::new();
+    let good = hooks.file(".own/good", "#!/bin/sh\nexit 0\n", 0o755);
+    let ran = hooks.path().join(".ran");
+    hooks.file(".own/evil", format!("#!/bin/sh\n: > {}\nexit 0\n", ran.display()), 0o755);
+    let theirs = hooks.path().join(".theirs");
+    fs::create_dir(&theirs).unwrap();
+    symlink(&good, theirs.join("link")).unwrap();
+    symlink(theirs.join("link"), hooks.path().join("test")).unwrap();
+    // Everything is root's when the hooks are loaded.
+    let runtime = hooks.runtime();
+    let start = || runtime.run(&event("web1", "start"));
+    assert_eq!(start().exit_status(), 0);
+
+    chown(&theirs, Some(SOMEBODY), None).unwrap();
+    let switches = "while :; do for file in evil good; do ln -s ../.own/$file new && mv -T new link; done; done";
+    let mut owner = Command::new("/bin/sh");
+    owner.args(["-c", switches]).current_dir(&theirs).uid(SOMEBODY).gid(SOMEBODY);
+    let mut owner = owner.spawn().unwrap();
+    let leads_to = |name: &str| fs::read_link(theirs.join("link")).is_ok_and(|target| target.ends_with(name));
+    for name in ["evil", "good"] {
+        wait_until("the owner switches the link", || leads_to(name));
+    }
+    for turn in 0..200 {
+        let report = start();
+        let why = report.to_string();
+        assert_eq!((report.decision, report.exit_status()), (Decision::Vetoed, 126), "{why}");
+        assert!(why.contains("owned by user 1234"), "{why}");
+        if turn % 10 == 0 {
+            runtime.reload().unwrap();
+        }
+    }
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert!(!ran.exists(), "the owner's file has run");
 }
 
 #[test]
@@ -228,6 +272,18 @@ fn settings_that_a_user_could_have_written_grant_nothing_to_exec() {
     assert_ne!(status, Some(0), "{text}");
     assert!(text.contains("do not list this command"), "{text}");
     assert!(text.contains("are ignored, since users other than root could have written them"), "{text}");
+    // The kernel runs a `.wasm` file by this name.
+    let interpreter = hooks.path().join(".bin/hookvisor-exec");
+    fs::create_dir(interpreter.parent().unwrap()).unwrap();
+    symlink(&program, &interpreter).unwrap();
+    let mut interpreted = Command::new(&interpreter);
+    interpreted.env("HOME", "/nonexistent").uid(SOMEBODY).gid(SOMEBODY).current_dir("/").stdin(Stdio::null());
+    let interpreted =
+        interpreted.arg(hooks.path().join("thing.wasm")).args(["web1", "start", "begin", "run=/bin/true"]);
+    let interpreted = interpreted.output().unwrap();
+    let text = String::from_utf8([interpreted.stdout, interpreted.stderr].concat()).unwrap();
+    assert_ne!(interpreted.status.code(), Some(0), "{text}");
+    assert!(text.contains("do not list this command"), "{text}");
     let (_, text) = exec(&["--trust-grants"]);
     assert!(!text.contains("are ignored") && !text.contains("do not list this command"), "{text}");
 }

@@ -9,6 +9,8 @@
 //! If a step fails, the hook does not run.
 
 pub(super) mod attendant;
+#[cfg(feature = "compiler")]
+mod computing;
 mod connect;
 mod connection;
 mod filter;
@@ -37,6 +39,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
 use seccompiler::BpfProgram;
 
+#[cfg(feature = "compiler")]
+pub(crate) use self::computing::compute_only;
 use self::filter::{Questions, Sockets};
 use self::refusals::Held;
 use self::sealed::sealed_program;

@@ -9,8 +9,7 @@ use super::{TOO_LONG, allowed};
 use crate::support::alone::alone_under;
 use crate::support::guests::wasm_probe;
 use crate::support::leftovers::Leftovers;
-use crate::support::program::tell;
-use crate::support::{Hooks, event, impatient};
+use crate::support::{Hooks, event, impatient, skip};
 
 /// The wall clock jumps by years between two reads.
 const JUMPING: &str = r"
@@ -55,7 +54,7 @@ fn time_limits_hold_while_the_wall_clock_jumps() {
     std::fs::write(&source, JUMPING).unwrap();
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).output();
     match compiled {
-        Err(error) => return tell(&format!("skipped: a clock that jumps: there is no C compiler: {error}")),
+        Err(error) => return skip("a clock that jumps", &format!("there is no C compiler: {error}")),
         Ok(compiled) => assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr)),
     }
     let under_it = |mut test: Command| {

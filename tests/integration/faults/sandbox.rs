@@ -12,8 +12,7 @@ use super::{allowed, as_nobody, sentence, vetoed};
 use crate::support::alone::{alone, alone_under};
 use crate::support::guests::{module_that_exits, wasm_probe};
 use crate::support::leftovers::Leftovers;
-use crate::support::program::tell;
-use crate::support::{DRIVER, Hooks, event};
+use crate::support::{DRIVER, Hooks, event, skip};
 
 #[test]
 fn without_threads_a_sandboxed_hook_vetoes_until_it_is_loaded_again() {
@@ -123,7 +122,7 @@ fn a_full_disk_under_the_cache_costs_only_time() {
     let tried =
         Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none"]).arg(directory.path()).output();
     if !tried.is_ok_and(|tried| tried.status.success()) {
-        return tell("skipped: a full disk under the cache: no file system can be mounted here");
+        return skip("a full disk under the cache", "no file system can be mounted here");
     }
     alone_under("faults::sandbox::a_full_disk_under_the_cache_costs_only_time", on_small_disk, small_disk);
 }

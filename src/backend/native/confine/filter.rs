@@ -332,20 +332,20 @@ fn compile(rules: BTreeMap<i64, Vec<Conditions>>) -> Result<BpfProgram, seccompi
 }
 
 #[cfg(target_arch = "x86_64")]
-const ARCHITECTURE: TargetArch = TargetArch::x86_64;
+pub(super) const ARCHITECTURE: TargetArch = TargetArch::x86_64;
 #[cfg(not(target_arch = "x86_64"))]
-const ARCHITECTURE: TargetArch = TargetArch::aarch64;
+pub(super) const ARCHITECTURE: TargetArch = TargetArch::aarch64;
 
 /// A 32-bit argument and a value.
 #[derive(Clone, Copy)]
-struct Compared(u8, i32);
+pub(super) struct Compared(u8, i32);
 
-fn equal(argument: u8, value: i32) -> Compared {
+pub(super) fn equal(argument: u8, value: i32) -> Compared {
     Compared(argument, value)
 }
 
 impl Compared {
-    fn is(self) -> Result<SeccompCondition, seccompiler::Error> {
+    pub(super) fn is(self) -> Result<SeccompCondition, seccompiler::Error> {
         compare(self.0, SeccompCmpOp::Eq, self.1 as u32 as u64)
     }
 
@@ -358,7 +358,7 @@ fn compare(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompCo
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?)
 }
 
-fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
+pub(super) fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
     compare(argument, SeccompCmpOp::MaskedEq(mask), value)
 }
 

@@ -36,7 +36,8 @@ pub(super) fn run(job: Job<'_>, limits: &Limits, deadline: &Deadline) -> Result<
     let (shared, done) = (Arc::clone(&state), Waker::from(Arc::clone(&waker)));
     let (binary, layer, resources, memory) = (job.binary, job.layer, job.resources, limits.compile_memory);
     let compile = move || {
-        let compiled = catch_unwind(AssertUnwindSafe(|| translate::translate(&binary, layer, resources, Some(memory))));
+        let compiled =
+            catch_unwind(AssertUnwindSafe(|| translate::translate(&binary, layer, resources, Some(memory), 0)));
         let compiled = compiled
             .unwrap_or_else(|_| Err(LaunchError::Host { what: "the compiler failed", why: "it panicked".to_owned() }));
         let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);

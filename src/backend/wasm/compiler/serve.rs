@@ -1,10 +1,11 @@
 //! The separate compiler process. It reads a binary from stdin and writes machine code to stdout.
 //!
-//! Before it reads untrusted input, it gives up root's rights and limits its memory and time. Before it compiles, it
-//! also gives up opening descriptors.
+//! Before it reads untrusted input, it gives up root's rights, limits its memory and time, and keeps only its three
+//! streams: it can no longer open a file, connect, or execute a program.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
@@ -14,6 +15,7 @@ use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 
 use super::job::{Layer, REFUSED, VERSION};
 use super::translate;
+use crate::backend::native::compute_only;
 use crate::backend::wasm::engine::Resources;
 use crate::hook::error::LaunchError;
 
@@ -52,17 +54,20 @@ fn compile(arguments: impl Iterator<Item = OsString>) -> Result<Vec<u8>, LaunchE
     }
     let layer = [Layer::Module, Layer::Component].into_iter().find(|found| found.name() == layer);
     let resources = [Resources::Ample, Resources::Scarce].into_iter().find(|found| found.name() == resources);
-    let (Some(layer), Some(resources), Ok(memory), Ok(seconds)) = (layer, resources, memory.parse(), seconds.parse())
+    let (Some(layer), Some(resources), Ok(memory), Ok(seconds)) =
+        (layer, resources, memory.parse(), seconds.parse::<u64>())
     else {
         return Err(wrong("it does not know these arguments: use the same version of hookvisor"));
     };
-    restrict(memory, seconds).map_err(|errno| LaunchError::Host {
-        what: "could not limit the compiler's process",
-        why: errno.desc().to_owned(),
+    // This reads files. The host stops the process in time; its own limit is for a host that has ended.
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    restrict(memory, seconds.saturating_add(1).saturating_mul(processors as u64)).map_err(|errno| {
+        LaunchError::Host { what: "could not limit the compiler's process", why: errno.desc().to_owned() }
     })?;
+    compute_only();
     let mut binary = Vec::new();
     io::stdin().lock().read_to_end(&mut binary).map_err(|e| wrong(&e.to_string()))?;
-    translate::translate(&binary, layer, resources, None)
+    translate::translate(&binary, layer, resources, None, processors)
 }
 
 fn wrong(why: &str) -> LaunchError {
@@ -70,7 +75,7 @@ fn wrong(why: &str) -> LaunchError {
 }
 
 /// Limits this process permanently.
-fn restrict(memory: u64, seconds: u64) -> Result<(), Errno> {
+fn restrict(memory: u64, processor_seconds: u64) -> Result<(), Errno> {
     if geteuid().is_root() {
         // A user namespace may not map this user.
         let _ = setgroups(&[])
@@ -82,9 +87,7 @@ fn restrict(memory: u64, seconds: u64) -> Result<(), Errno> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     lower(Resource::RLIMIT_CORE, 0)?;
     lower(Resource::RLIMIT_DATA, memory)?;
-    // The host stops the process in time. This limit is for a host that has ended.
-    let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    lower(Resource::RLIMIT_CPU, seconds.saturating_add(1).saturating_mul(processors))
+    lower(Resource::RLIMIT_CPU, processor_seconds)
 }
 
 fn lower(resource: Resource, limit: u64) -> Result<(), Errno> {

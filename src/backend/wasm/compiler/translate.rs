@@ -8,13 +8,14 @@ use crate::backend::wasm::engine::{self, Resources};
 use crate::backend::wasm::error::{no_engine, refused};
 use crate::hook::error::LaunchError;
 
-/// Compiles on all processors, with temporary threads. By default wasmtime would keep its threads. Refuses a binary
-/// whose estimate is above `memory`.
+/// Compiles with this many temporary threads; 0 for one per processor. By default wasmtime would keep its threads.
+/// Refuses a binary whose estimate is above `memory`.
 pub(super) fn translate(
     binary: &[u8],
     layer: Layer,
     resources: Resources,
     memory: Option<u64>,
+    threads: usize,
 ) -> Result<Vec<u8>, LaunchError> {
     let engine = engine::compiler(resources).map_err(|e| no_engine(&e))?;
     inspect::inspect(&engine, binary, layer)?;
@@ -29,6 +30,7 @@ pub(super) fn translate(
         }
     }
     let threads = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
         .build()
         .map_err(|e| LaunchError::Host { what: "could not start the threads that compile it", why: e.to_string() })?;
     let compiled = threads.install(|| match layer {
