@@ -95,7 +95,10 @@ impl Cache {
     /// with only native hooks creates no directory.
     pub fn when_needed(directory: impl Into<PathBuf>) -> Self {
         let user = nix::unistd::geteuid().as_raw();
-        Self { directory: directory.into(), user, usable: Arc::default() }
+        let directory = directory.into();
+        // The check of trust starts at `/`.
+        let directory = std::path::absolute(&directory).unwrap_or(directory);
+        Self { directory, user, usable: Arc::default() }
     }
 
     fn prepare(&self) -> Result<(), CacheError> {

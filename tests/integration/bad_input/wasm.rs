@@ -96,6 +96,17 @@ fn unusable_cache_directories() {
 }
 
 #[test]
+fn a_relative_cache_directory_is_used() {
+    let hooks = Hooks::new();
+    module(&hooks.path().join(DRIVER), FITS);
+    let mut command = hookvisor();
+    command.current_dir(hooks.path()).args(["compile", "--hooks", ".", "--cache", "cache.bak"]);
+    let ran = hooks.ran(&mut command);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert_ne!(fs::read_dir(hooks.path().join("cache.bak")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_module_is_recognized_by_its_magic_number() {
     let hooks = Hooks::new();
     module(&hooks.path().join(DRIVER), FITS);
