@@ -27,6 +27,8 @@
  * fork: a runtime or cancel handle belongs to the process that made it. In a fork, calls with it fail, and it can be freed.
  * Open another one there.
  *
+ * Exit: a process may end during the calls of other threads. Their native hooks run on, or are killed with `end_with_host`.
+ *
  * errno is not changed. The shared library stays loaded after dlclose(), because of the signal handlers.
  *
  * Compatibility: later versions of the library append fields and functions. Programs built with this header run with them.
@@ -219,7 +221,7 @@ typedef struct {
      */
     uint64_t module_bytes;
     /**
-     * Hooks that run at once, over all threads; another one waits for its turn. No bound.
+     * How many hooks run at once, over all threads; others wait. No limit.
      */
     uint64_t max_in_flight;
     /**
@@ -228,8 +230,8 @@ typedef struct {
      */
     int end_with_host;
     /**
-     * The drivers that there are, and NULL after the last; a start of any other driver is vetoed, so that a misspelt name is found.
-     * NULL for any driver.
+     * The known drivers, and NULL after the last. A start of any other driver is vetoed, which catches misspelt names. NULL
+     * accepts any driver.
      */
     const char *const *known_drivers;
     /**
@@ -238,7 +240,7 @@ typedef struct {
      */
     const char *compiler;
     /**
-     * Not 0: holds every native hook to what its settings grant, as `confine = true` there does.
+     * Not 0: confines every native hook to what its settings grant, as `confine = true` there does.
      */
     int confine_all;
     /**
@@ -449,6 +451,25 @@ hookvisor_verdict hookvisor_shutdown(const hookvisor_runtime *runtime,
                                      const hookvisor_call_options *options,
                                      hookvisor_report **report,
                                      hookvisor_error *error);
+
+/**
+ * hookvisor_stopped:
+ * @runtime: an open runtime
+ * @event: the start of the guest that has stopped
+ * @options: options for this call, or NULL
+ * @report: where the report goes, or NULL
+ * @error: where failures go, or NULL
+ *
+ * Tells the hooks that a guest has stopped, as hookvisor_shutdown() does. The operation is the one by which the driver's convention
+ * announces the end of a guest: "stopped", or its `ended_by`. The event's own operation, sub-operation and extra are not used.
+ *
+ * Returns HOOKVISOR_NOTIFIED, or HOOKVISOR_ERROR if no hook was called.
+ */
+hookvisor_verdict hookvisor_stopped(const hookvisor_runtime *runtime,
+                                    const hookvisor_event *event,
+                                    const hookvisor_call_options *options,
+                                    hookvisor_report **report,
+                                    hookvisor_error *error);
 
 /**
  * hookvisor_run:

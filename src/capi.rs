@@ -118,6 +118,29 @@ pub unsafe extern "C" fn hookvisor_shutdown(
     unsafe { ask(runtime, event, options, report, error, Invocation::shutdown) }
 }
 
+/// hookvisor_stopped:
+/// @runtime: an open runtime
+/// @event: the start of the guest that has stopped
+/// @options: options for this call, or NULL
+/// @report: where the report goes, or NULL
+/// @error: where failures go, or NULL
+///
+/// Tells the hooks that a guest has stopped, as hookvisor_shutdown() does. The operation is the one by which the driver's convention
+/// announces the end of a guest: "stopped", or its `ended_by`. The event's own operation, sub-operation and extra are not used.
+///
+/// Returns HOOKVISOR_NOTIFIED, or HOOKVISOR_ERROR if no hook was called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn hookvisor_stopped(
+    runtime: *const Runtime,
+    event: *const Event,
+    options: *const CallOptions,
+    report: *mut *mut Report,
+    error: *mut Error,
+) -> Verdict {
+    // SAFETY: the caller keeps to the beginning of the header.
+    unsafe { ask(runtime, event, options, report, error, |call| call.of_the_end().shutdown()) }
+}
+
 /// hookvisor_run:
 /// @runtime: an open runtime
 /// @event: what is about to happen, or has happened

@@ -35,6 +35,8 @@ pub(super) enum Failure {
     DocumentMissing(usize),
     #[error("`document_length` is {0}, which is more than the address space holds")]
     DocumentTooLarge(usize),
+    #[error("there is not enough memory for a copy of the document ({0} bytes)")]
+    DocumentOutOfMemory(usize),
     #[error("`{name}.size` is {given}: set it to sizeof(hookvisor_{name}), which is {expected} in this version")]
     Size { name: &'static str, given: usize, expected: usize },
     #[error("`{0}` uses fields of a later version of this library: {version} does not have them", version = env!("CARGO_PKG_VERSION"))]

@@ -171,8 +171,12 @@ unsafe fn document(document: *const c_void, length: usize) -> Result<Bytes, Fail
     if length > isize::MAX.cast_unsigned() {
         return Err(Failure::DocumentTooLarge(length));
     }
+    // A document that is too large for the memory must not abort the host.
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(length).map_err(|_| Failure::DocumentOutOfMemory(length))?;
     // SAFETY: it is not NULL, has that many bytes by the caller's promise, and they are no more than a slice can have.
-    Ok(Bytes::copy_from_slice(unsafe { slice::from_raw_parts(document.cast::<u8>(), length) }))
+    copy.extend_from_slice(unsafe { slice::from_raw_parts(document.cast::<u8>(), length) });
+    Ok(copy.into())
 }
 
 /// A builder with these options.

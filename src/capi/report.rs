@@ -15,7 +15,9 @@ pub(super) struct StoredReport {
 }
 
 impl StoredReport {
-    pub(super) fn new(report: Report) -> Self {
+    pub(super) fn new(mut report: Report) -> Self {
+        // C has the event's document already, and it can be large.
+        report.event = report.event.with_document("");
         Self { report, text: OnceLock::new(), json: OnceLock::new(), document: OnceLock::new() }
     }
 
@@ -36,7 +38,7 @@ impl StoredReport {
     }
 
     pub(super) fn document(&self) -> Option<&Text> {
-        self.document.get_or_init(|| Some(Text::new(self.report.document.as_ref()?.to_vec()))).as_ref()
+        self.document.get_or_init(|| Some(Text::of(self.report.document.as_ref()?))).as_ref()
     }
 }
 
@@ -47,6 +49,13 @@ impl Text {
     pub(super) fn new(mut bytes: Vec<u8>) -> Self {
         bytes.push(0);
         Self(bytes.into_boxed_slice())
+    }
+
+    /// A copy with its size from the beginning, since a document can be large.
+    fn of(bytes: &[u8]) -> Self {
+        let mut copy = Vec::with_capacity(bytes.len() + 1);
+        copy.extend_from_slice(bytes);
+        Self::new(copy)
     }
 
     pub(super) fn bytes(&self) -> &[u8] {

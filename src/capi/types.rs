@@ -104,18 +104,18 @@ pub struct Options {
     pub stack_bytes: u64,
     /// Size of a WebAssembly hook's file. 64 MiB.
     pub module_bytes: u64,
-    /// Hooks that run at once, over all threads; another one waits for its turn. No bound.
+    /// How many hooks run at once, over all threads; others wait. No limit.
     pub max_in_flight: u64,
     /// Not 0: native hooks end with this process, also if it is killed. The runtime then has one child process, a small
     /// shell, until it is closed.
     pub end_with_host: c_int,
-    /// The drivers that there are, and NULL after the last; a start of any other driver is vetoed, so that a misspelt name is found.
-    /// NULL for any driver.
+    /// The known drivers, and NULL after the last. A start of any other driver is vetoed, which catches misspelt names. NULL
+    /// accepts any driver.
     pub known_drivers: *const *const c_char,
     /// A program that compiles WebAssembly hooks in a process of its own, with limits on its time and memory: the path of a
     /// `hookvisor` of this library's version. NULL to compile in this process.
     pub compiler: *const c_char,
-    /// Not 0: holds every native hook to what its settings grant, as `confine = true` there does.
+    /// Not 0: confines every native hook to what its settings grant, as `confine = true` there does.
     pub confine_all: c_int,
     /// Not 0: vetoes a start if its driver has no hooks.
     pub require_hooks: c_int,

@@ -86,6 +86,14 @@ impl Invocation {
         self
     }
 
+    /// The call for the end of this event's guest.
+    #[cfg(feature = "capi")]
+    pub(crate) fn of_the_end(mut self) -> Self {
+        let convention = self.runtime.0.conventions.of(self.event.driver());
+        self.event = self.event.with_operation(&convention.ended_by).under(convention);
+        self
+    }
+
     /// See [`Runtime::start`].
     pub fn start(self) -> Verdict {
         Verdict::of(self.run_as(Stage::Start))

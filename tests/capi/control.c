@@ -167,6 +167,14 @@ static void operations_of_ones_own(char **argv)
     event.operation = "destroy";
     CHECK(hookvisor_run(own, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
     CHECK(strstr(error.message, "driver native has no operation \"destroy\"") != NULL);
+    /* The end of a guest is announced by `ended_by`. */
+    hookvisor_report *report;
+    event.operation = "create";
+    event.extra = "of the start";
+    event.object = "arguments";
+    CHECK(hookvisor_stopped(own, &event, NULL, &report, &error) == HOOKVISOR_NOTIFIED && error.message[0] == '\0');
+    CHECK(strstr(hookvisor_report_json(report, NULL), "[\\\"arguments\\\", \\\"delete\\\", \\\"-\\\", \\\"-\\\"]") != NULL);
+    CHECK(hookvisor_report_free(report));
     CHECK(hookvisor_close(own, NULL));
 }
 

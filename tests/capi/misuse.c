@@ -19,6 +19,7 @@ static void refused(const hookvisor_event *event, const char *says)
     CHECK(hookvisor_start(hooks, event, NULL, NULL, NULL) == HOOKVISOR_ERROR);
     CHECK(hookvisor_run(hooks, event, NULL, NULL, NULL) == HOOKVISOR_ERROR);
     CHECK(hookvisor_shutdown(hooks, event, NULL, NULL, NULL) == HOOKVISOR_ERROR);
+    CHECK(hookvisor_stopped(hooks, event, NULL, NULL, NULL) == HOOKVISOR_ERROR);
 }
 
 static void events(void)
@@ -102,6 +103,7 @@ static void no_runtime(const void *handle)
     hookvisor_runtime *runtime = (hookvisor_runtime *)handle;
     CHECK(hookvisor_start(runtime, &event, NULL, NULL, &error) == HOOKVISOR_ERROR && strcmp(error.message, says) == 0);
     CHECK(hookvisor_shutdown(runtime, &event, NULL, NULL, &error) == HOOKVISOR_ERROR && strcmp(error.message, says) == 0);
+    CHECK(hookvisor_stopped(runtime, &event, NULL, NULL, &error) == HOOKVISOR_ERROR && strcmp(error.message, says) == 0);
     CHECK(!hookvisor_reload(runtime, NULL, &error) && strcmp(error.message, says) == 0);
     CHECK(!hookvisor_close(runtime, &error) && strcmp(error.message, says) == 0);
     CHECK(!hookvisor_close(runtime, NULL));

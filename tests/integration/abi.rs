@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use crate::support::capi::{ROOT, succeed, versioned_library};
+use crate::support::capi::{ROOT, library, succeed, symbols, versioned_library};
 
 /// The interface as lines: symbols with their version, prototypes, values of enumerations, fields with offset and size.
 fn interface() -> &'static BTreeSet<String> {
@@ -25,11 +25,7 @@ fn read_interface() -> BTreeSet<String> {
         let prototype = statement.rsplit(['{', '}', '"']).next().unwrap().replace("HOOKVISOR_MUST_USE", "");
         lines.insert(format!("function {}", prototype.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
-    let library = versioned_library().join("libhookvisor.so");
-    let symbols = succeed(Command::new("nm").args(["-D", "--defined-only", "--with-symbol-versions"]).arg(library));
-    let functions =
-        symbols.lines().filter_map(|line| line.split_once(" T ")).map(|(_, symbol)| format!("symbol {symbol}"));
-    lines.extend(functions);
+    lines.extend(symbols(versioned_library()).into_iter().map(|symbol| format!("symbol {symbol}")));
     lines
 }
 
@@ -101,4 +97,10 @@ fn every_function_of_the_header_has_a_version() {
     let (symbols, functions) = (of("symbol "), of("function "));
     assert_eq!(symbols.len(), functions.len(), "{symbols:?} {functions:?}");
     assert!(symbols.iter().all(|symbol| symbol.contains("@@HOOKVISOR_")), "{symbols:?}");
+}
+
+/// What cargo links with `scripts/link-with-versions` is what packages get from `scripts/link-library`.
+#[test]
+fn every_way_to_link_the_library_gives_the_same_versions() {
+    assert_eq!(symbols(library()), symbols(versioned_library()));
 }

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::Hooks;
-use crate::support::capi::{ROOT, Tool, World, library, program, program_of_one_piece, succeed};
+use crate::support::capi::{
+    ROOT, Tool, World, library, program, program_of_one_piece, succeed, symbols, versioned_library,
+};
+use crate::support::processes::wait_for_the_end_of;
 use crate::support::program::{Ran, command};
 use crate::support::skip;
 
@@ -24,6 +27,37 @@ fn a_c_program_gets_the_right_answers() {
 #[test]
 fn a_fork_does_not_wait_for_threads_that_it_does_not_have() {
     World::of_native_hooks().run(Tool::None, &program("forks", Tool::None), VERSION);
+}
+
+/// The process ends while a hook runs in another thread. Hooks, their children and the guardian end with it.
+#[test]
+fn a_program_that_exits_during_a_call_leaves_nothing() {
+    let hangs = "dir=${0%/*}/..; sleep 3600 & echo $! > \"$dir/child.bak\"\n\
+                 cat /proc/$PPID/task/*/children > \"$dir/children.bak\"; echo $$ > \"$dir/pid.bak\"; wait";
+    let world = World::of_both_kinds().script("hangs.d/10-hangs", hangs);
+    let tools = [Tool::None, Tool::Sanitizers].into_iter().filter(|tool| *tool == Tool::None || tool.works());
+    for tool in tools {
+        let program = program("exits", tool);
+        for how in ["exit", "_exit", "return"] {
+            world.run_to(7, tool, &program, &[how, "wasm", "sleep=600000"]);
+            let pid = world.path().join("pid.bak");
+            world.run_to(7, tool, &program, &[how, "hangs", "web1", pid.to_str().unwrap()]);
+            let left = ["pid", "child", "children"]
+                .map(|name| fs::read_to_string(world.path().join(format!("{name}.bak"))).unwrap());
+            let left = left.join(" ");
+            assert!(left.split_whitespace().count() >= 4, "the guardian is missing: {left}");
+            left.split_whitespace().for_each(wait_for_the_end_of);
+            fs::remove_file(pid).unwrap();
+        }
+    }
+}
+
+/// One GiB in slow tests: it is taken, with one copy that ends with the call. Without memory for it, it is refused.
+#[test]
+fn a_large_document_is_copied_once_or_refused() {
+    let size = if std::env::var_os("HOOKVISOR_SLOW_TESTS").is_some() { 1_u64 << 30 } else { 256 << 20 };
+    let world = World::of_both_kinds().script("counts.d/10-counts", "test \"$(wc -c)\" = \"$1\"");
+    world.run(Tool::None, &program("large", Tool::None), &size.to_string());
 }
 
 /// Both kinds of hooks: the sanitizers understand switched stacks.
@@ -81,7 +115,9 @@ fn the_header_compiles_as_cpp() {
 fn nothing_else_is_exported_and_everything_is_declared() {
     let listing =
         succeed(Command::new("nm").args(["-D", "--defined-only", "-P"]).arg(library().join("libhookvisor.so")));
-    let mut exported: Vec<&str> = listing.lines().filter_map(|line| line.split(' ').next()).collect();
+    // The version itself is an absolute symbol.
+    let functions = listing.lines().filter(|line| !line.contains(" A "));
+    let mut exported: Vec<&str> = functions.filter_map(|line| line.split([' ', '@']).next()).collect();
     exported.sort_unstable();
     let header = fs::read_to_string(Path::new(ROOT).join("include/hookvisor.h")).unwrap();
     let before_parentheses =
@@ -165,6 +201,8 @@ fn what_cargo_c_installs_is_complete() {
     let at = prefix.path().display();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cargo-c");
     let mut cargo = Command::new(env!("CARGO"));
+    let linker = format!("CARGO_TARGET_{}_UNKNOWN_LINUX_GNU_LINKER", std::env::consts::ARCH.to_uppercase());
+    cargo.env(linker, format!("{ROOT}/scripts/link-with-versions"));
     cargo.current_dir(ROOT).args(["cinstall", "--debug", "--locked", "--no-default-features", "--libdir", "lib"]);
     succeed(cargo.arg(format!("--prefix={at}")).arg("--target-dir").arg(target));
     let script = format!(
@@ -173,5 +211,6 @@ fn what_cargo_c_installs_is_complete() {
     );
     succeed(Command::new("sh").args(["-c", &script]));
     let libraries = prefix.path().join("lib");
+    assert_eq!(symbols(&libraries), symbols(versioned_library()));
     embedded(|directory| ran(command(prefix.path().join("embed")).arg(directory).env("LD_LIBRARY_PATH", &libraries)));
 }

@@ -7,6 +7,7 @@ import logging
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import hookvisor
 from hookvisor import Cancel, Event, HookvisorError, Runtime, Veto
+from hookvisor._calls import Call, _running
 
 PATIENCE = 60
 IS_SLOW = os.environ.get("HOOKVISOR_SLOW_TESTS") == "1"
@@ -126,6 +128,33 @@ class Calls(Hooks):
             runtime.run(Event("mydaemon", "web1", "begin"))
         with self.assertRaisesRegex(HookvisorError, "line 2: unknown field `open`"):
             self.runtime(conventions="[convention.mydaemon]\nopen = true")
+
+    def test_a_guest_s_end_is_the_operation_of_its_convention(self) -> None:
+        self.script('echo "$2 $3 $(cat)" >> "${0%/*}/log"')
+        runtime = self.runtime(
+            conventions="""
+            [convention.mydaemon]
+            closed = true
+            ended_by = "delete"
+            [convention.mydaemon.operations]
+            start = "start"
+            delete = { stage = "shutdown", sub_operation = "end" }
+            """
+        )
+        with runtime.admit(start(document="{}")) as guest:
+            pass
+        self.assertEqual(guest.end.decision, "notified")
+        self.assertEqual(guest.end.text, b"")
+
+        async def in_a_task() -> None:
+            async with await runtime.admit_async(start(document="{}")):
+                pass
+
+        asyncio.run(in_a_task())
+        lost = runtime.adopt(start(document="{}"))
+        del lost
+        gc.collect()
+        self.assertEqual(self.log(), "start - {}\ndelete end {}\n" * 2 + "delete end {}\n")
 
     def test_limits_and_cancellation(self) -> None:
         self.script(WAITS)
@@ -245,10 +274,35 @@ class Misuse(Hooks):
         self.assertEqual(runtime.start(start("asks")).decision, "proceed")
         self.assertEqual(seen, ["proceed"])
 
-    def test_a_large_document(self) -> None:
+    def test_a_large_document_is_copied_once(self) -> None:
+        size = 1 << 30 if IS_SLOW else 256 << 20
+        self.script('test "$(wc -c)" = "$1"')
+        process = self.python(
+            "import resource, sys; from hookvisor import *\n"
+            f"document = b'x' * {size}\n"
+            "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "runtime, before = Runtime(sys.argv[1]), peak()\n"
+            f"report = runtime.start(Event('mydaemon', '{size}', 'start', document=document))\n"
+            "print(peak() - before)\n"
+        )
+        grown, error = process.communicate(timeout=5 * PATIENCE)
+        self.assertEqual(error, "")
+        self.assertLess(int(grown), (size >> 10) + (64 << 10))
+
+    def test_no_memory_for_a_document(self) -> None:
         self.script("exit 0")
-        document = bytes(1 << 30 if IS_SLOW else 64 << 20)
-        self.assertEqual(self.runtime().start(start(document=document)).decision, "proceed")
+        process = self.python(
+            "import re, resource, sys; from hookvisor import *\n"
+            "runtime, document = Runtime(sys.argv[1]), bytes(256 << 20)\n"
+            "size = int(re.search(r'VmSize:\\s+(\\d+)', open('/proc/self/status').read())[1]) << 10\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20), -1))\n"
+            "try: runtime.start(Event('mydaemon', 'web1', 'start', document=document))\n"
+            "except HookvisorError as error: print(error)\n"
+            "print(runtime.start(Event('mydaemon', 'web1', 'start')).decision)\n"
+        )
+        said, error = process.communicate(timeout=PATIENCE)
+        self.assertEqual(error, "")
+        self.assertEqual(said, "there is not enough memory for a copy of the document (268435456 bytes)\nproceed\n")
 
 
 class Ends(Hooks):
@@ -322,9 +376,15 @@ class Load(Hooks):
         runtime = self.runtime(max_in_flight=16)
         calls = 500 if IS_SLOW else 100
 
+        # Large enough to show in the process's memory if it were kept.
+        document = bytes(100_000)
+
+        def event(number: int) -> Event:
+            return start("no" if number % 4 == 0 else "yes", document=document)
+
         def ask(number: int) -> bool:
             try:
-                with runtime.admit(start("no" if number % 4 == 0 else "yes")):
+                with runtime.admit(event(number)):
                     return True
             except Veto:
                 return False
@@ -332,7 +392,7 @@ class Load(Hooks):
         async def ask_all() -> "list[bool]":
             async def ask_one(number: int) -> bool:
                 try:
-                    async with await runtime.admit_async(start("no" if number % 4 == 0 else "yes")):
+                    async with await runtime.admit_async(event(number)):
                         return True
                 except Veto:
                     return False
@@ -340,16 +400,28 @@ class Load(Hooks):
             return await asyncio.gather(*(ask_one(number) for number in range(calls)))
 
         expected = [number % 4 != 0 for number in range(calls)]
+
+        def ask_in_threads_and_tasks() -> None:
+            with ThreadPoolExecutor(32) as pool:
+                self.assertEqual(list(pool.map(ask, range(calls))), expected)
+            self.assertEqual(asyncio.run(ask_all()), expected)
+
+        def left() -> "tuple[int, ...]":
+            gc.collect()
+            objects = sum(isinstance(thing, (Call, hookvisor.Guest, hookvisor.Report)) for thing in gc.get_objects())
+            return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), objects, len(_running)
+
+        def resident_kib() -> int:
+            return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+
         ask(1)
-
-        def left() -> "tuple[int, int]":
-            return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
-
         before = left()
-        with ThreadPoolExecutor(32) as pool:
-            self.assertEqual(list(pool.map(ask, range(calls))), expected)
-        self.assertEqual(asyncio.run(ask_all()), expected)
+        ask_in_threads_and_tasks()
+        kib = resident_kib()
+        ask_in_threads_and_tasks()
         wait_until(lambda: all(now <= then for now, then in zip(left(), before)))
+        # The documents of one round have more than twice as much.
+        self.assertLess(resident_kib() - kib, 8 << 10)
 
 
 if __name__ == "__main__":

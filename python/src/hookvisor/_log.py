@@ -15,7 +15,7 @@ def log_to(logger: "Optional[logging.Logger]") -> None:
     """Passes what hookvisor logs to this logger; None ends that.
 
     Each record has the attributes `driver`, `object`, `operation`, `hook`, `exit_status` and `duration_us`, None where they do
-    not apply. The logger's level at this moment is the one that holds.
+    not apply. The logger's level at the time of this call applies.
     """
     global _function
     if logger is None:

@@ -100,6 +100,7 @@ def _load() -> ctypes.CDLL:
         "open": (c_void_p, [c_char_p, POINTER(Options), POINTER(Error)]),
         "start": (c_int, call),
         "shutdown": (c_int, call),
+        "stopped": (c_int, call),
         "run": (c_int, call),
         "reload": (c_bool, [c_void_p, POINTER(c_void_p), POINTER(Error)]),
         "inventory": (c_void_p, [c_void_p, POINTER(Error)]),

@@ -67,9 +67,9 @@ class Runtime:
     """The hooks of a directory, ready to be called. Many threads and tasks may use it at once.
 
     Times are in seconds, sizes in bytes. An argument that is None has the library's default: a hook may run for 90 seconds.
-    `conventions` says what the operations of your own drivers mean: the `[convention.NAME]` tables of hookvisor.toml.
+    `conventions` defines the operations of your own drivers: the `[convention.NAME]` tables of hookvisor.toml.
     `end_with_host` ends native hooks if this process is killed. `known_drivers` and `require_hooks` veto starts of any other driver,
-    and of one without hooks. `confine_all` holds every native hook to what its settings grant. `compiler` is a `hookvisor` program of
+    and of one without hooks. `confine_all` confines every native hook to what its settings grant. `compiler` is a `hookvisor` program of
     the same version that compiles WebAssembly hooks in a process of its own.
 
     Raises HookvisorError if the directory cannot be read or others may write to it. A hook that cannot be called vetoes.
@@ -146,7 +146,7 @@ class Runtime:
         grace: Optional[float] = None,
         cancel: Optional[Cancel] = None,
     ) -> "Guest":
-        """Asks as `start` does, and returns the guest, whose end is to be announced: by `with`, or by `stopped`."""
+        """Asks as `start` does, and returns the guest. The end of a `with` block, or `stopped`, announces its end."""
         call = self._call(library.hookvisor_start, event, within, timeout, grace, cancel)
         try:
             report = call.wait()
@@ -221,12 +221,12 @@ class Runtime:
         grace: Optional[float] = None,
         cancel: Optional[Cancel] = None,
     ) -> Report:
-        """As `shutdown`, without blocking the event loop. It goes on if the task is cancelled: every hook is told."""
+        """As `shutdown`, without blocking the event loop. If the task is cancelled, the hooks still run to their end."""
         call = self._call(library.hookvisor_shutdown, event, within, timeout, grace, cancel)
         return await _awaited(call)
 
     def adopt(self, event: Event) -> "Guest":
-        """The guest of an earlier process, whose end is to be announced."""
+        """The handle of a guest that an earlier process started. No hook is called before it stops."""
         return Guest(self, event, None)
 
     def reload(self) -> "dict[str, Any]":
@@ -265,6 +265,10 @@ class Runtime:
         if self._handle is None:
             raise HookvisorError("the runtime is closed")
         return self._handle
+
+    def _end_of(self, event: Event) -> "Call[Report]":
+        """The call for the end of a guest, by the event of its start."""
+        return self._call(library.hookvisor_stopped, event, None, None, None, None)
 
     def _call(
         self,
@@ -337,7 +341,7 @@ async def _all_of(done: asyncio.Event) -> None:
 
 
 def _taken(verdict: int, report: Optional[int], error: _native.Error) -> Report:
-    """What the library answered. The report is freed."""
+    """The report of a call. Frees the library's own."""
     if report is None:
         raise HookvisorError(error.text())
     try:
@@ -362,7 +366,7 @@ def _inventory(text: Optional[int]) -> "dict[str, Any]":
 
 class Guest:
     """A guest that was allowed to start. Its end is announced to the hooks once: at the end of a `with` block, by `stopped`, or
-    when the guest is garbage.
+    when the object is garbage-collected.
 
     `report` is what the hooks answered to its start, None for an adopted guest. `end` is the report of its end, once announced.
     """
@@ -375,15 +379,18 @@ class Guest:
         self._teller = weakref.finalize(self, _tell, runtime, event)
 
     def stopped(self, event: Optional[Event] = None) -> Report:
-        """Tells the hooks that the guest has stopped: by the operation `stopped`, or by an event of your own."""
+        """Tells the hooks that the guest has stopped, by an event of your own or by the operation of the driver's convention.
+
+        That operation is `stopped`, or the convention's `ended_by`.
+        """
         self.detach()
-        self.end = self.runtime.shutdown(event or self.event.then("stopped"))
+        self.end = self.runtime.shutdown(event) if event else self.runtime._end_of(self.event).wait()
         return self.end
 
     async def stopped_async(self, event: Optional[Event] = None) -> Report:
         """As `stopped`, without blocking the event loop."""
         self.detach()
-        self.end = await self.runtime.shutdown_async(event or self.event.then("stopped"))
+        self.end = await (self.runtime.shutdown_async(event) if event else _awaited(self.runtime._end_of(self.event)))
         return self.end
 
     def detach(self) -> Event:
@@ -418,6 +425,6 @@ class Guest:
 
 def _tell(runtime: Runtime, event: Event) -> None:
     try:
-        runtime.shutdown(event.then("stopped"))
+        runtime._end_of(event).wait()
     except HookvisorError:
         pass  # The runtime is closed: nobody can be told.

@@ -23,13 +23,14 @@ pub(crate) fn library() -> &'static Path {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(ROOT).args(["rustc", "--quiet", "--locked", "--lib", "--features", "capi"]);
-        succeed(cargo.args(["--crate-type", "staticlib,cdylib", "--target-dir"]).arg(target));
+        cargo.args(["--crate-type", "staticlib,cdylib", "--target-dir"]).arg(target);
+        succeed(cargo.arg("--").arg(format!("-Clinker={ROOT}/scripts/link-with-versions")));
         target.join("debug")
     });
     &LIBRARY
 }
 
-/// The directory with the shared library that has symbol versions. Linked when first needed.
+/// The directory with the shared library of the packages, linked when first needed.
 pub(crate) fn versioned_library() -> &'static Path {
     static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("versioned");
@@ -38,6 +39,17 @@ pub(crate) fn versioned_library() -> &'static Path {
         directory
     });
     &LIBRARY
+}
+
+/// The functions of the shared library in this directory, with their versions.
+pub(crate) fn symbols(directory: &Path) -> Vec<String> {
+    let mut nm = Command::new("nm");
+    let listing =
+        succeed(nm.args(["-D", "--defined-only", "--with-symbol-versions"]).arg(directory.join("libhookvisor.so")));
+    let functions = listing.lines().filter_map(|line| line.split_once(" T "));
+    let mut symbols: Vec<String> = functions.map(|(_, symbol)| symbol.to_owned()).collect();
+    symbols.sort();
+    symbols
 }
 
 /// Runs a command that must succeed, and returns its output.
@@ -159,12 +171,27 @@ impl World {
         Self { hooks, kinds: "both" }
     }
 
+    /// Adds a shell hook.
+    pub(crate) fn script(self, name: &str, body: &str) -> Self {
+        Self { hooks: self.hooks.script(name, body), ..self }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.hooks.path()
+    }
+
     /// Runs a program, which must find everything right, and so must its tool.
     pub(crate) fn run(&self, tool: Tool, program: &Path, last: &str) {
+        self.run_to(0, tool, program, &[last]);
+    }
+
+    /// Runs a program with further arguments, which must end with this status and say nothing.
+    pub(crate) fn run_to(&self, expected: i32, tool: Tool, program: &Path, arguments: &[&str]) {
         let hooks = self.hooks.path().to_str().unwrap();
-        let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
-        let (status, said) = run(tool, program, &[hooks, cache, self.kinds, last]);
+        let common = [hooks, concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"), self.kinds];
+        let (status, said) = run(tool, program, &[&common, arguments].concat());
         let said: String = said.split_inclusive('\n').filter(|line| !is_of_valgrind_itself(line)).collect();
-        assert_eq!((status, said.as_str()), (Some(0), ""), "{} with {tool:?}, {}", program.display(), self.kinds);
+        let what = format!("{} {arguments:?} with {tool:?}, {}", program.display(), self.kinds);
+        assert_eq!((status, said.as_str()), (Some(expected), ""), "{what}");
     }
 }
