@@ -232,7 +232,7 @@ fn a_misspelt_driver_of_an_unknown_daemon_does_not_proceed() {
     let ran = hooks.call(&["run", "mydeamon", "web1", "start"]);
     assert_eq!(ran.status, 2);
     let why =
-        "there are no hooks for driver mydeamon: is mydaemon meant? Otherwise add `known_drivers = [\"mydeamon\"]`";
+        "driver mydeamon has no hooks: did you mean mydaemon? Otherwise add `known_drivers = [\"mydeamon\"]`";
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
     // The same name for a directory of hooks.
     let hooks_in_directory = Hooks::new().script("mydaemon.d/10", "exit 9");
