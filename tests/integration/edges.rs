@@ -231,8 +231,7 @@ fn a_misspelt_driver_of_an_unknown_daemon_does_not_proceed() {
     assert_eq!(hooks.call(&["run", "mydaemon", "web1", "start"]).status, 0);
     let ran = hooks.call(&["run", "mydeamon", "web1", "start"]);
     assert_eq!(ran.status, 2);
-    let why =
-        "driver mydeamon has no hooks: did you mean mydaemon? Otherwise add `known_drivers = [\"mydeamon\"]`";
+    let why = "driver mydeamon has no hooks: did you mean mydaemon? Otherwise add `known_drivers = [\"mydeamon\"]`";
     assert!(ran.stderr.contains(why), "{}", ran.stderr);
     // The same name for a directory of hooks.
     let hooks_in_directory = Hooks::new().script("mydaemon.d/10", "exit 9");
@@ -247,7 +246,12 @@ fn a_misspelt_driver_of_an_unknown_daemon_does_not_proceed() {
     assert_eq!(configured("known_drivers = ['mydeamon']").status, 0);
     for line in ["known_drivers = ['mydaemon']", "require_hooks = true"] {
         let ran = configured(line);
-        assert!(ran.status == 2 && ran.stderr.contains("is mydaemon meant?"), "{line}: {} {}", ran.status, ran.stderr);
+        assert!(
+            ran.status == 2 && ran.stderr.contains("did you mean mydaemon?"),
+            "{line}: {} {}",
+            ran.status,
+            ran.stderr
+        );
     }
     // A name that resembles no other may be a daemon without hooks.
     assert_eq!(start(&Hooks::new()).exit_status(), 0);
