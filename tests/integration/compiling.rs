@@ -323,11 +323,19 @@ fn a_kernel_that_cannot_confine_the_compiler_compiles_all_the_same() {
 #[test]
 #[ignore = "a measurement"]
 fn the_cost_of_compiling_in_a_separate_process() {
+    cost("confined");
+    // For this thread alone.
+    lose_system_call(libc::SYS_landlock_create_ruleset);
+    lose_system_call(libc::SYS_seccomp);
+    cost("not confined");
+}
+
+fn cost(confined: &str) {
     let small = module_that_exits(0);
     for (what, module) in [("a module of 100 bytes", small), ("the probe", std::fs::read(wasm_probe()).unwrap())] {
         let hooks = hooks_with(module);
         let median = |compiler: Option<Compiler>| {
-            let mut times: Vec<Duration> = (0..11)
+            let mut times: Vec<Duration> = (0..21)
                 .map(|_| {
                     let began = Instant::now();
                     let builder = Runtime::builder(hooks.path());
@@ -341,7 +349,7 @@ fn the_cost_of_compiling_in_a_separate_process() {
             times[times.len() / 2]
         };
         tell(&format!(
-            "{what}: {:?} in the host, {:?} in a process of its own",
+            "{what}: {:?} in the host, {:?} in a process of its own ({confined})",
             median(None),
             median(Some(hookvisor()))
         ));

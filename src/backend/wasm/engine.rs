@@ -39,7 +39,6 @@ pub(super) enum Resources {
     Ample,
     /// The address space (`ulimit -v`) or file size (`ulimit -f`) is limited. A memory takes what it uses, and each
     /// access is checked.
-    /// access is checked.
     Scarce,
 }
 

@@ -8,7 +8,6 @@ use nix::errno::Errno;
 /// Denies what Linux 5.8 does not have, and Linux 6.1 has in part: close_range (5.9), signals to a process group by
 /// pidfd (6.9), and the exit status of a reaped child (6.15).
 ///
-/// Applies to this thread and to everything that it starts.
 /// For this thread from now on, and for all that it starts.
 pub(crate) fn become_linux_5_8() {
     const NUMBER: u32 = offset_of!(libc::seccomp_data, nr) as u32;
