@@ -33,6 +33,8 @@
 //!
 //! For each native hook, this can come on top:
 //! - up to 2 s for a process that SIGKILL does not end at once, or that a debugger holds,
+//! - up to 2 s for the commands of a confined hook that are still running when it ends,
+//! - 1 s when it starts, if the host forks another process at that moment,
 //! - [`Limits::leak_wait`] for background processes that keep its stdout or stderr open, and 500 ms for each of the two to find
 //!   their names,
 //! - with [`RuntimeBuilder::max_in_flight`], the wait for a free slot: as long as the hook's timeout, so the time can double. The

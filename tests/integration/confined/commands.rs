@@ -113,3 +113,27 @@ fn ends_with_the_hook() {
     assert!(notes.contains("/usr/bin/sleep was still running when the hook ended"), "{notes}");
     Leftovers::assert_none_since(&before, "confined hooks");
 }
+
+/// The time after the hook's end does not grow with the number of its commands.
+#[test]
+fn commands_that_ignore_sigterm_end_together_after_the_hook() {
+    alone("confined::commands::commands_that_ignore_sigterm_end_together_after_the_hook", || {
+        const COMMANDS: usize = 24;
+        let world = World::new();
+        let files = world.at("granted");
+        let stubborn = format!("trap \"\" TERM; : > {}/up.$0; while :; do sleep 1; done", files.display());
+        let script = format!(
+            "#!/bin/bash\nfor i in {{1..{COMMANDS}}}; do sh -c '{stubborn}' $i < /dev/null > /dev/null 2>&1 & done\n\
+             until set -- $WORLD/granted/up.*; [ $# -eq {COMMANDS} ]; do :; done\n: > $WORLD/granted/ended\nexit 1\n"
+        );
+        let before = Leftovers::before();
+        let report = world.run(&script, &command("/usr/bin/sh", "['-c', '*', '*']"));
+        let ended = std::fs::metadata(files.join("ended")).unwrap().modified().unwrap();
+        let after = ended.elapsed().unwrap();
+        assert_eq!(report.exit_status(), 1, "{report}");
+        assert_eq!(report.hooks[0].notes, ["/usr/bin/sh was still running when the hook ended, and was ended"]);
+        // Half a second for all of them. For each of them in turn it would be 12 s.
+        assert!(after < Duration::from_secs(6), "{after:?}");
+        Leftovers::assert_none_since(&before, "stubborn commands");
+    });
+}

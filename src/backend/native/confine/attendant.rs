@@ -7,7 +7,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
@@ -85,6 +85,14 @@ pub(crate) struct Service<'a> {
     pub(crate) group: Pid,
 }
 
+/// Waits until all of them have ended, for [`END_WAIT`] at most.
+fn wait_for_ends(commands: &[&mut Running]) {
+    let until = Instant::now() + END_WAIT;
+    for command in commands {
+        command.child.process().wait_for_end(until.saturating_duration_since(Instant::now()));
+    }
+}
+
 impl<'a> Attendant<'a> {
     pub(crate) fn new(service: Service<'a>) -> Self {
         let Service { listener, starter, broker, grace, covered, executes, addresses, trust, group } = service;
@@ -156,17 +164,23 @@ impl<'a> Attendant<'a> {
     /// Ends the commands that are still running after the hook. Returns notes for the report.
     pub(crate) fn finish(mut self) -> Vec<String> {
         self.signal(Signal::SIGTERM);
-        for connection in std::mem::take(&mut self.connections) {
-            if let Some(mut command) = connection.command {
-                let program = command.program.display();
-                self.broker.note(format!("{program} was still running when the hook ended, and was ended"));
-                if !command.child.process().wait_for_end(END_WAIT) {
-                    command.child.process().signal_group(Signal::SIGKILL);
-                    command.child.process().wait_for_end(END_WAIT);
-                }
-                command.guard = None;
-                command.child.reap(REAP_WAIT);
+        let mut connections = std::mem::take(&mut self.connections);
+        let mut commands: Vec<_> =
+            connections.iter_mut().filter_map(|connection| connection.command.as_mut()).collect();
+        // Together, so that the time does not grow with their number.
+        wait_for_ends(&commands);
+        for command in &commands {
+            let program = command.program.display();
+            self.broker.note(format!("{program} was still running when the hook ended, and was ended"));
+            if !command.child.process().wait_for_end(Duration::ZERO) {
+                command.child.process().signal_group(Signal::SIGKILL);
             }
+        }
+        wait_for_ends(&commands);
+        let until = Instant::now() + REAP_WAIT;
+        for command in &mut commands {
+            command.guard = None;
+            command.child.reap(until.saturating_duration_since(Instant::now()));
         }
         self.broker.into_notes()
     }

@@ -10,7 +10,7 @@ use super::request::{self, Reply, Request};
 use crate::backend::native::guard::GuardedGroup;
 use crate::backend::native::process::{Child, Reaped};
 
-/// How long a debugger may keep a command that has ended from being reaped.
+/// How long a debugger may keep commands that have ended from being reaped.
 pub(super) const REAP_WAIT: Duration = Duration::from_secs(1);
 /// How long commands may take to end once the hook has ended.
 pub(super) const END_WAIT: Duration = Duration::from_millis(500);
