@@ -247,6 +247,10 @@ typedef struct {
      * Not 0: vetoes a start if its driver has no hooks.
      */
     int require_hooks;
+    /**
+     * Where hooks with `state = true` have a directory each; NULL for `/var/lib/hookvisor/state`.
+     */
+    const char *state_directory;
 } hookvisor_options;
 
 /**

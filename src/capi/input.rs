@@ -212,6 +212,9 @@ pub(super) unsafe fn configure(
             builder = builder.require_hooks();
         }
         builder = builder.confine_all(options.confine_all != 0);
+        if !options.state_directory.is_null() {
+            builder = builder.state_directory(path("options.state_directory", options.state_directory)?);
+        }
         builder = builder.known_drivers(strings("options.known_drivers", options.known_drivers)?);
         if !options.compiler.is_null() {
             builder = with_compiler(builder, path("options.compiler", options.compiler)?)?;

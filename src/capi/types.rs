@@ -119,6 +119,8 @@ pub struct Options {
     pub confine_all: c_int,
     /// Not 0: vetoes a start if its driver has no hooks.
     pub require_hooks: c_int,
+    /// Where hooks with `state = true` have a directory each; NULL for `/var/lib/hookvisor/state`.
+    pub state_directory: *const c_char,
 }
 
 /// Options for one call. Fields that are zero have the runtime's value.

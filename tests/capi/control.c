@@ -222,6 +222,22 @@ static void confined(char **argv)
     CHECK(remove(path) == 0);
 }
 
+/* A hook whose own directory cannot be created does not run. */
+static void kept(char **argv)
+{
+    hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .state_directory = "/proc/hookvisor"};
+    hookvisor_error error;
+    hookvisor_event event = event_of("native", "exit=0", "start");
+    char path[4096];
+    CHECK((size_t)snprintf(path, sizeof path, "%s/native.d/10-probe.toml", argv[1]) < sizeof path);
+    FILE *settings = fopen(path, "w");
+    CHECK(settings != NULL && fputs("confine = true\nstate = true\n", settings) >= 0 && fclose(settings) == 0);
+    hookvisor_runtime *keeping = open_hooks(argv, options);
+    CHECK(hookvisor_start(keeping, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
+    CHECK(strstr(error.message, "directory /proc/hookvisor") != NULL && hookvisor_close(keeping, NULL));
+    CHECK(remove(path) == 0);
+}
+
 /* A compiler that is not there compiles nothing, and so the hook vetoes. */
 static void compiled(char **argv)
 {
@@ -260,6 +276,7 @@ int main(int argc, char **argv)
     operations_of_ones_own(argv);
     drivers(argv);
     confined(argv);
+    kept(argv);
     if (number_of_kinds(argc, argv) == 2)
         compiled(argv);
     older_program(argv);

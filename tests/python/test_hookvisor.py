@@ -199,6 +199,15 @@ class Calls(Hooks):
         with self.assertRaisesRegex(Veto, "every hook is confined here"):
             self.runtime(confine_all=True).start(start())
 
+    def test_a_hook_keeps_files_in_its_own_directory(self) -> None:
+        self.script('[ -e "$HOOKVISOR_STATE/kept" ] || : > "$HOOKVISOR_STATE/kept"').with_suffix(".toml").write_text(
+            "confine = true\nstate = true\n"
+        )
+        state = self.path / "state"
+        self.assertEqual(self.runtime(state_directory=state).start(start()).decision, "proceed")
+        [kept] = state.glob("*/kept")
+        self.assertEqual(kept.parent.stat().st_mode & 0o777, 0o700)
+
     def test_a_compiler_that_is_not_there(self) -> None:
         module = self.path / "mydaemon"
         module.write_bytes(b"\0asm\1\0\0\0")

@@ -51,6 +51,7 @@ class Options(Sized):
         ("compiler", c_char_p),
         ("confine_all", c_int),
         ("require_hooks", c_int),
+        ("state_directory", c_char_p),
     ]
 
 

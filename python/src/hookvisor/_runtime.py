@@ -70,7 +70,8 @@ class Runtime:
     `conventions` defines the operations of your own drivers: the `[convention.NAME]` tables of hookvisor.toml.
     `end_with_host` ends native hooks if this process is killed. `known_drivers` and `require_hooks` veto starts of any other driver,
     and of one without hooks. `confine_all` confines every native hook to what its settings grant. `compiler` is a `hookvisor` program of
-    the same version that compiles WebAssembly hooks in a process of its own.
+    the same version that compiles WebAssembly hooks in a process of its own. Hooks with `state = true` have a directory each in
+    `state_directory`.
 
     Raises HookvisorError if the directory cannot be read or others may write to it. A hook that cannot be called vetoes.
     """
@@ -96,6 +97,7 @@ class Runtime:
         compiler: Optional[_Path] = None,
         confine_all: bool = False,
         require_hooks: bool = False,
+        state_directory: Optional[_Path] = None,
     ) -> None:
         options = _native.Options(
             cache=_path("cache", cache),
@@ -114,6 +116,7 @@ class Runtime:
             compiler=_path("compiler", compiler),
             confine_all=confine_all,
             require_hooks=require_hooks,
+            state_directory=_path("state_directory", state_directory),
         )
         self._cancel = cancel
         error = _native.Error()
