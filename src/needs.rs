@@ -1,7 +1,11 @@
 //! What a hook uses of the host, as a watched run shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// After an address that is used by UDP.
+pub(crate) const UDP: &str = " (UDP)";
 
 /// What a hook used of the host in one run, beyond what every hook may use. See [`Exec::learn`](crate::Exec::learn).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,7 +15,7 @@ pub struct Needs {
     pub files: BTreeMap<String, FileUse>,
     /// The commands that it ran: program and arguments.
     pub commands: BTreeSet<(String, Vec<String>)>,
-    /// The addresses that it connected to, each with its port.
+    /// The addresses that it connected to, each with its port, and with ` (UDP)` if it sent datagrams there.
     pub connections: BTreeSet<String>,
     /// What no setting can grant, and what to do instead.
     pub not_grantable: BTreeSet<String>,
@@ -25,6 +29,18 @@ pub struct FileUse {
     pub writes: bool,
     /// Whether it is a directory that was opened itself.
     pub is_directory: bool,
+}
+
+impl FileUse {
+    /// The directory to grant for this use of `path`: the one that was opened itself, or the one that contains the file.
+    pub fn directory<'a>(&self, path: &'a str) -> &'a str {
+        if self.is_directory { path } else { directory_of(path) }
+    }
+}
+
+/// The directory that contains a file. `/` contains itself.
+pub(crate) fn directory_of(path: &str) -> &str {
+    Path::new(path).parent().and_then(Path::to_str).unwrap_or(path)
 }
 
 impl Needs {

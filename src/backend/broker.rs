@@ -127,9 +127,7 @@ impl Broker {
     /// Adds a note about a refused connection.
     pub(crate) fn refuse_connection(&mut self, to: &Address) {
         let file = self.settings_file.display();
-        self.note(format!(
-            "it was refused a connection to {to}; to allow it, add to {file}:\n    [[connect]]\n    to = \"{to}\""
-        ));
+        self.note(format!("it was refused a connection to {to}; to allow it, add to {file}:{}", to.lines_to_grant()));
     }
 
     /// Adds a note to the report, unless it is already there or there are too many.

@@ -89,20 +89,11 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
         secret::open(&granted.file, trust)?;
     }
     for ConnectGrant { to } in &settings.connections {
-        match (to, kind) {
-            (Address::Udp(_), Kind::Native) => {
-                return grants(format!(
-                    "a connection to {to}, which only a WebAssembly component can have: Linux cannot hold a process to \
-                     the addresses that it sends datagrams to"
-                ));
-            }
-            (Address::Unix(_), Kind::Wasm) => {
-                return grants(format!(
-                    "a connection to {to}, which only a confined native hook can have: WebAssembly hooks have no Unix \
-                     sockets"
-                ));
-            }
-            _ => {}
+        if matches!(to, Address::Unix(_)) && kind == Kind::Wasm {
+            return grants(format!(
+                "a connection to {to}, which only a confined native hook can have: WASI has no Unix sockets; grant a program \
+                 that connects to it as a [[command]]"
+            ));
         }
     }
     for command in &settings.commands {

@@ -176,7 +176,7 @@ static void never_reads(void) {
 
 // More shims at once than the runtime serves. Each ends.
 static void many_shims(void) {
-    enum { MANY = 300 };
+    enum { MANY = 1000 };
     int ran = 0, refused = 0, status;
     for (int i = 0; i < MANY; i++) {
         pid_t child = fork();

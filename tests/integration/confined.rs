@@ -4,6 +4,7 @@ mod commands;
 mod compiled;
 #[cfg(feature = "compiler")]
 mod connect;
+mod dbus;
 #[cfg(feature = "compiler")]
 mod detach;
 mod hostile;
@@ -15,6 +16,7 @@ mod settings;
 mod state;
 #[cfg(feature = "compiler")]
 mod stdin;
+mod udp;
 
 use std::fs;
 use std::net::TcpListener;

@@ -21,6 +21,7 @@ const TESTS: &[&str] = &[
     "faults::stopped::",
     "kernels::the_machine_runs",
     "confined::a_shell_is_held",
+    "confined::udp::a_shell_sends",
     "confined::files_are_reached_as_granted",
     "confined::settings::grants_may_be",
     "confined::without_user_notification",

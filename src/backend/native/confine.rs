@@ -8,19 +8,25 @@
 //! The parent prepares everything before it creates the process. The child applies it step by step ([`super::spawn`]).
 //! If a step fails, the hook does not run.
 
+mod address;
 pub(super) mod attendant;
+mod bpf;
 #[cfg(feature = "compiler")]
 mod computing;
 mod connect;
 mod connection;
+mod datagrams;
 mod filter;
 mod kernel;
 mod memory;
 pub(super) mod needs;
+mod performed;
+pub(super) mod reach;
 mod refusals;
 mod request;
 mod rules;
 mod sealed;
+mod send;
 mod support;
 
 use std::ffi::{CStr, CString, OsStr, c_long};
@@ -48,7 +54,7 @@ use self::support::{SHIM, Support};
 use super::error::{c_string, host_error};
 use super::spawn::{Confined, Restriction, above_assigned};
 use crate::backend::broker::Broker;
-use crate::backend::{Call, grants};
+use crate::backend::{Call, Completion, grants};
 use crate::hook::error::LaunchError;
 use crate::hook::file::OpenError;
 use crate::hook::kind::Kind;
@@ -69,6 +75,7 @@ pub(super) struct Confinement {
     settings: Arc<Settings>,
     settings_file: Arc<Path>,
     state: StateRoot,
+    sockets: Sockets,
     filter: BpfProgram,
     /// User and group.
     user: Option<(u32, u32)>,
@@ -95,8 +102,11 @@ impl Confinement {
             needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
         check_commands(settings, &executes).map_err(refused)?;
         let connects = |kind: fn(&Address) -> bool| settings.connections.iter().any(|connection| kind(&connection.to));
-        let tcp = connects(|to| matches!(to, Address::Tcp(_)));
-        let sockets = Sockets { tcp, unix: connects(|to| matches!(to, Address::Unix(_))) };
+        let sockets = Sockets {
+            tcp: connects(|to| matches!(to, Address::Tcp(_))),
+            udp: connects(|to| matches!(to, Address::Udp(_))),
+            unix: connects(|to| matches!(to, Address::Unix(_))),
+        };
         let filter = filter::base(support, sockets)
             .map_err(|error| LaunchError::Host { what: "could not create a seccomp filter", why: error.to_string() })?;
         let mut covered = Vec::new();
@@ -111,7 +121,7 @@ impl Confinement {
             Shim::new()?;
         }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, trust, settings, settings_file, state, filter, user, covered })
+        Ok(Self { support, trust, settings, settings_file, state, sockets, filter, user, covered })
     }
 
     /// Decides about the commands of one call.
@@ -119,16 +129,17 @@ impl Confinement {
         Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call)
     }
 
-    /// What the hook says that it was refused, with the lines that would allow it. `known` are the notes of the call so far.
+    /// What the hook says that it was refused, with the lines that would allow it.
     pub(super) fn refusals(
         &self,
         call: &Call<'_>,
         executes: &[PathBuf],
-        stderr: &[u8],
-        known: &[String],
+        state: Option<&State>,
+        ended: &Completion,
     ) -> Vec<String> {
         let (settings, settings_file, names) = (&*self.settings, &*self.settings_file, call.names());
-        Held { hook: call.path, settings, settings_file, executes, names }.notes(stderr, known)
+        let own = state.map(|state| state.path.as_path());
+        Held { hook: call.path, settings, settings_file, executes, own, names }.notes(&ended.stderr.bytes, &ended.notes)
     }
 
     /// The addresses that it may connect to.
@@ -196,7 +207,8 @@ impl Confinement {
         let ruleset = rules::ruleset(self.support, granted, executes, shim_file)?;
         let questions = Questions {
             broker: shim.is_some(),
-            connect: !self.settings.connections.is_empty(),
+            connect: self.sockets != Sockets::default(),
+            datagrams: self.sockets.udp,
             signals: !self.support.signals(),
             first_program: program.as_ptr().expose_provenance() as u64,
         };

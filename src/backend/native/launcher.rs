@@ -207,7 +207,7 @@ impl Launcher {
         let group = guard.map(|guard| guard.group(child.process().pid()));
         let mut ended = Supervisor::new((child, group), pipes, cancel_events, attendant, call).run();
         if let Some(confinement) = confinement {
-            ended.notes.extend(confinement.refusals(call, &executes, &ended.stderr.bytes, &ended.notes));
+            ended.notes.extend(confinement.refusals(call, &executes, state.as_ref(), &ended));
         }
         Ok(ended)
     }

@@ -28,7 +28,7 @@ use nix::unistd::pipe2;
 use seccompiler::sock_filter;
 
 use self::child::{ERROR_FD, Step};
-pub(super) use self::restrict::Restriction;
+pub(super) use self::restrict::{LISTENER_FLAG, Restriction};
 use super::process::Child;
 
 /// What to start, and what it gets.
@@ -50,9 +50,9 @@ pub(super) struct Launch<'a> {
 pub(super) struct Confined<'a> {
     /// In this order.
     pub(super) restrictions: Vec<Restriction<'a>>,
-    /// System calls. This is last, since it refuses what the other steps do.
+    /// System calls. This is last, since it refuses what the other steps do: also to send with [`LISTENER_FLAG`].
     pub(super) filter: &'a [sock_filter],
-    /// The system calls that the runtime is asked about.
+    /// The system calls that the runtime is asked about. It must let pass what is sent with [`LISTENER_FLAG`].
     pub(super) gate: &'a [sock_filter],
     /// A socket for the descriptor that answers these questions. Like all descriptors here, its number is
     /// [`above_assigned`].
@@ -115,8 +115,9 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
                 Step::Keep { from: send_on.as_raw_fd(), to: SEND_FD },
                 Step::CloseFrom(SEND_FD + 1),
                 Step::UnblockSignals,
-                Step::Restrict(Restriction::Filter(filter)),
                 Step::Restrict(Restriction::AskingFilter { program: gate, send_on: SEND_FD }),
+                // Afterwards, since it refuses what the step before does.
+                Step::Restrict(Restriction::Filter(filter)),
             ]);
         }
     }

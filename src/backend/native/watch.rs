@@ -12,17 +12,18 @@ use std::sync::Arc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::confine::needs;
+use super::confine::reach::Reach;
 use super::error::host_error;
 use super::launcher::Launcher;
 use crate::backend::broker::Broker;
 use crate::backend::{Call, Completion, grants};
 use crate::hook::error::LaunchError;
 use crate::hook::kind::Kind;
-use crate::hook::settings::grants::{Access, Address, lines_to_grant_directory};
+use crate::hook::settings::grants::{Address, lines_to_grant_directory};
 use crate::hook::settings::{self, Settings, with_variables};
 use crate::hook::state::{self, StateRoot};
 use crate::hook::trust::Trust;
-use crate::needs::{FileUse, Needs, Watch};
+use crate::needs::{Needs, UDP, Watch};
 
 const STRACE: &str = "strace";
 const NO_STRACE: &str = "strace is not installed";
@@ -65,28 +66,12 @@ impl Monitored {
     fn refused(&self, call: &Call<'_>, needs: &Needs) -> Vec<String> {
         let mut broker = Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
         let file = self.settings_file.display();
-        let granted: Vec<(PathBuf, Access)> = self
-            .settings
-            .directories
-            .iter()
-            .flat_map(|directory| {
-                let places = directory.places(call.names()).unwrap_or_default();
-                places.into_iter().map(|place| (place, directory.access))
-            })
-            .collect();
-        let own = own_directory(call).map(|path| (path.to_owned(), Access::ReadWrite));
-        let granted: Vec<_> = granted.into_iter().chain(own).collect();
+        let reach = Reach::of(&self.settings, call.names(), own_directory(call), &[]);
         for (path, used) in &needs.files {
-            if !is_granted(&granted, Path::new(path), *used) {
-                let directory = if used.is_directory {
-                    Some(path.as_str())
-                } else {
-                    Path::new(path).parent().and_then(Path::to_str)
-                };
-                let (what, lines) = (
-                    if used.writes { "write" } else { "read" },
-                    lines_to_grant_directory(directory.unwrap_or("/"), used.writes),
-                );
+            let may = reach.of_file(Path::new(path));
+            let (what, is_granted) = if used.writes { ("write", may.write) } else { ("read", may.read) };
+            if !is_granted {
+                let lines = lines_to_grant_directory(used.directory(path), used.writes);
                 broker.note(format!("confined, it could not {what} {path:?}; to allow it, add to {file}:{lines}"));
             }
         }
@@ -95,9 +80,10 @@ impl Monitored {
             let _decision = broker.decide(program, arguments);
         }
         for to in &needs.connections {
-            let address = match to.parse() {
-                Ok(address) => Address::Tcp(address),
-                Err(_) => Address::Unix(to.into()),
+            let address = match (to.parse(), to.strip_suffix(UDP).map(str::parse)) {
+                (Ok(address), _) => Address::Tcp(address),
+                (_, Some(Ok(address))) => Address::Udp(address),
+                _ => Address::Unix(to.into()),
             };
             if !self.settings.connections.iter().any(|granted| granted.to.is(&address)) {
                 broker.refuse_connection(&address);
@@ -108,19 +94,6 @@ impl Monitored {
         }
         broker.into_notes()
     }
-}
-
-/// Whether a directory or file among the granted ones allows this use.
-fn is_granted(granted: &[(PathBuf, Access)], path: &Path, used: FileUse) -> bool {
-    let allows = |access: Access| match access {
-        Access::Read => !used.writes,
-        Access::Write => used.writes,
-        Access::ReadWrite => true,
-    };
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let is_below =
-        |place: &Path| path.starts_with(place) || place.canonicalize().is_ok_and(|place| real.starts_with(place));
-    granted.iter().any(|(place, access)| allows(*access) && is_below(place))
 }
 
 type Environment = Vec<(String, String)>;

@@ -17,7 +17,7 @@ use crate::hook::file::{self, OpenError};
 use crate::hook::settings::Settings;
 use crate::hook::settings::grants::{Access, Address, ConnectGrant};
 use crate::hook::trust::Trust;
-use crate::needs::Watch;
+use crate::needs::{UDP, Watch};
 
 /// Refuses the directory of a process in procfs.
 pub(super) fn check(settings: &Settings, trust: Trust) -> Result<(), LaunchError> {
@@ -42,7 +42,7 @@ pub(super) fn apply(
     let mut count = 0;
     let granted: Arc<[Address]> = settings.connections.iter().map(|ConnectGrant { to }| to.clone()).collect();
     let any = |is: fn(&Address) -> bool| granted.iter().any(is);
-    wasi.allow_udp(any(|to| matches!(to, Address::Udp(_))));
+    wasi.allow_udp(call.watch.is_some() || any(|to| matches!(to, Address::Udp(_))));
     wasi.allow_tcp(call.watch.is_some() || any(|to| matches!(to, Address::Tcp(_))));
     for directory in &settings.directories {
         let rights = match directory.access {
@@ -79,9 +79,14 @@ fn is_used(
     address: SocketAddr,
     use_: SocketAddrUse,
 ) -> Pin<Box<dyn Future<Output = bool> + Send + Sync>> {
-    if matches!(use_, SocketAddrUse::TcpConnect) {
+    let protocol = match use_ {
+        SocketAddrUse::TcpConnect => Some(""),
+        SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => Some(UDP),
+        _ => None,
+    };
+    if let Some(protocol) = protocol {
         watch.add(|needs| {
-            needs.connections.insert(address.to_string());
+            needs.connections.insert(format!("{address}{protocol}"));
         });
         return Box::pin(async { true });
     }

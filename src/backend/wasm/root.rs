@@ -10,7 +10,7 @@ use std::path::Path;
 
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::needs::Watch;
+use crate::needs::{self, Watch};
 
 /// A directory of the kernel's that is always empty.
 const EMPTY: &str = "/proc/tty/ldisc";
@@ -108,8 +108,8 @@ impl Root {
 /// The directory that would have to be granted for this path below the root.
 fn directory_of(path: &str) -> String {
     let path = format!("/{}", path.trim_matches('/'));
-    match Path::new(&path).parent().and_then(Path::to_str) {
-        Some("/") | None => path,
-        Some(parent) => parent.to_owned(),
+    match needs::directory_of(&path) {
+        "/" => path,
+        parent => parent.to_owned(),
     }
 }

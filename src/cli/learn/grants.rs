@@ -9,6 +9,9 @@ use hookvisor::{Event, Needs};
 
 use super::warnings;
 
+/// After an address that is used by UDP ([`Needs::connections`]).
+const UDP: &str = " (UDP)";
+
 /// How a directory is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum Access {
@@ -49,8 +52,7 @@ impl Learned {
     /// Adds what a hook used in one run. The event's names take the place of the words that are equal to them.
     pub(super) fn add(&mut self, needs: &Needs, event: &Event) {
         for (path, used) in &needs.files {
-            let parent = Path::new(path).parent().filter(|_| !used.is_directory).and_then(Path::to_str);
-            let directory = with_object(parent.unwrap_or(path), event.object());
+            let directory = with_object(used.directory(path), event.object());
             let directory = self.directories.entry(directory).or_default();
             let (access, verb) = if used.writes { (Access::ReadWrite, "writes") } else { (Access::Read, "reads") };
             directory.access = directory.access.max(access);
@@ -118,9 +120,14 @@ impl Learned {
                 let (Some(program), Some(texts)) = (word("program"), texts) else { return false };
                 self.commands.entry((program.to_owned(), texts)).or_default().extend(reasons.iter().cloned());
             }
-            "connect" if has_only(&["to"]) => {
+            "connect" if has_only(&["to", "protocol"]) => {
+                let suffix = match word("protocol") {
+                    None => "",
+                    Some("udp") => UDP,
+                    Some(_) => return false,
+                };
                 let Some(to) = word("to") else { return false };
-                self.connections.insert(to.to_owned());
+                self.connections.insert(format!("{to}{suffix}"));
             }
             _ => return false,
         }
@@ -167,7 +174,11 @@ impl Learned {
             let _ = writeln!(text, "[[command]]\nprogram = {}\nargs = [{}]", quoted(program), arguments.join(", "));
         }
         for to in &self.connections {
-            let _ = write!(text, "\n[[connect]]\nto = {}\n", quoted(to));
+            let (address, protocol) = match to.strip_suffix(UDP) {
+                Some(address) => (address, "protocol = \"udp\"\n"),
+                None => (to.as_str(), ""),
+            };
+            let _ = write!(text, "\n[[connect]]\nto = {}\n{protocol}", quoted(address));
         }
         for (_, grant) in &self.kept {
             text.push('\n');
@@ -254,7 +265,7 @@ mod tests {
         learned.directory("/sys/kernel/mm/hugepages/sub", Access::Read, "reads /sys/kernel/mm/hugepages/sub/nr");
         learned.command("/bin/sh", &["-c", "echo {object} 0000:01:00.0"]);
         learned.command("/usr/bin/logger", &["{operation}"]);
-        learned.connections.insert("127.0.0.1:9090".to_owned());
+        learned.connections.extend(["127.0.0.1:9090", "127.0.0.1:53 (UDP)"].map(str::to_owned));
         learned.not_grantable.insert("mount: run a command that does it".to_owned());
         learned
     }
@@ -290,6 +301,10 @@ args = ["-c", "echo {object} 0000:01:00.0"]
 [[command]]
 program = "/usr/bin/logger"
 args = ["{operation}"]
+
+[[connect]]
+to = "127.0.0.1:53"
+protocol = "udp"
 
 [[connect]]
 to = "127.0.0.1:9090"

@@ -15,7 +15,7 @@ use crate::support::leftovers::Leftovers;
 use crate::support::{DRIVER, skip, stderr};
 
 /// A program of `tests/confined`, or `None` where there is no compiler for it.
-fn compiled(name: &str, options: &[&str]) -> Option<(TempDir, PathBuf)> {
+pub(super) fn compiled(name: &str, options: &[&str]) -> Option<(TempDir, PathBuf)> {
     let directory = TempDir::with_prefix("compiled-").unwrap();
     let program = directory.path().join(name);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/confined").join(format!("{name}.c"));
@@ -35,7 +35,7 @@ fn compiled(name: &str, options: &[&str]) -> Option<(TempDir, PathBuf)> {
 }
 
 /// A hook that is this program.
-fn install(world: &World, program: &Path, grants: &str) {
+pub(super) fn install(world: &World, program: &Path, grants: &str) {
     world.hook("", grants);
     world.hooks.file(DRIVER, fs::read(program).unwrap(), 0o755);
 }
@@ -127,4 +127,25 @@ fn a_static_program_reaches_its_commands() {
     install(&world, &program, &command("/usr/bin/id", "['-u']"));
     let report = world.hooks.runtime().run(&crate::support::event("web1", "start"));
     assert_eq!((report.exit_status(), stderr(&report).as_str()), (40, "0\n"), "{report}");
+}
+
+/// Its entry point and system calls are written for each architecture.
+#[test]
+fn the_shim_compiles_for_each_architecture() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = TempDir::with_prefix("shim-").unwrap();
+    let rustc = || Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    for target in ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"] {
+        let library = rustc().args(["--print", "target-libdir", "--target", target]).output().unwrap().stdout;
+        let library = String::from_utf8(library).unwrap();
+        if !Path::new(library.trim()).is_dir() {
+            skip(&format!("the shim for {target}"), &format!("`rustup target add {target}` was not run"));
+            continue;
+        }
+        let options = ["--edition=2024", "--crate-type=bin", "-Cpanic=abort", "--emit=obj", "--target", target];
+        let mut compile = rustc();
+        compile.args(options).arg("--out-dir").arg(output.path()).arg(root.join("src/backend/native/confine/shim.rs"));
+        let compiled = compile.output().unwrap();
+        assert!(compiled.status.success(), "{target}: {}", String::from_utf8_lossy(&compiled.stderr));
+    }
 }

@@ -11,7 +11,7 @@ use crate::support::leftovers::Leftovers;
 use crate::support::stderr;
 
 /// Makes each attempt and prints the result: `allowed`, or the name of the error.
-const PREAMBLE: &str = r#"#!/usr/bin/python3
+pub(super) const PREAMBLE: &str = r#"#!/usr/bin/python3
 import array, ctypes, errno, os, signal, socket, subprocess, sys, time
 libc = ctypes.CDLL(None, use_errno=True)
 W = os.environ['WORLD']
@@ -144,6 +144,8 @@ const ATTEMPTS: &[(&str, &str, &str)] = &[
         "EACCES",
     ),
     ("a program by the loader", "ran('/lib64/ld-linux-x86-64.so.2', '/usr/bin/id')", "exit 127"),
+    ("a granted file by the loader", "ran('/lib64/ld-linux-x86-64.so.2', G + '/cat', W + '/read/file')", "exit 0"),
+    ("which is confined too", "ran('/lib64/ld-linux-x86-64.so.2', G + '/cat', W + '/secret')", "exit 1"),
     ("a granted program", "ran('/usr/bin/true')", "exit 0"),
     ("a granted program with arguments", "ran('/usr/bin/true', 'x')", "exit 126"),
     (
@@ -183,6 +185,7 @@ fn attempts() {
     for listener in [local.set_nonblocking(true), remote.set_nonblocking(true)] {
         listener.unwrap();
     }
+    std::fs::copy("/usr/bin/cat", world.at("granted/cat")).unwrap();
     let mut script = PREAMBLE.to_owned();
     for (name, body, _) in ATTEMPTS {
         script += &format!("attempt({name:?}, lambda: {body})\n");
@@ -205,6 +208,58 @@ fn attempts() {
     assert!(local.accept().is_err() && remote.accept().is_err());
     world.assert_unchanged();
     Leftovers::assert_none_since(&before, "a hostile hook");
+}
+
+/// Attempts of a shell, which has no other program. `allowed` or `refused`.
+const SHELL_ATTEMPTS: &[(&str, &str, &str)] = &[
+    ("read outside", "read -r line < $WORLD/secret", "refused"),
+    ("write outside", "echo > $WORLD/new", "refused"),
+    ("append outside", "echo >> $WORLD/secret", "refused"),
+    ("write what may be read", "echo > $WORLD/read/file", "refused"),
+    ("read and write what may be read", "exec 7<> $WORLD/read/file", "refused"),
+    ("read what may be read", "read -r line < $WORLD/read/file || [ \"$line\" ]", "allowed"),
+    ("write what may be written", "echo > $WORLD/granted/new", "allowed"),
+    ("list outside", "files=($WORLD/*); [ -e \"${files[0]}\" ]", "refused"),
+    ("a script outside", ". $WORLD/secret", "refused"),
+    ("by dot dot", "cd $WORLD/granted && read -r line < ../secret", "refused"),
+    ("by the directory", "cd $WORLD/granted && cd -P .. && read -r line < secret", "refused"),
+    ("TCP", "exec 7<> /dev/tcp/127.0.0.1/1", "refused"),
+    ("UDP", "exec 7<> /dev/udp/127.0.0.1/1", "refused"),
+    ("signal the runtime", "kill -9 $PPID", "refused"),
+    ("signal init", "kill -0 1", "refused"),
+    ("environment of the runtime", "read -r line < /proc/$PPID/environ", "refused"),
+    ("memory of the runtime", "exec 7<> /proc/$PPID/mem", "refused"),
+    ("sysctl", "echo x > /proc/sys/kernel/hostname", "refused"),
+    ("kernel log", "echo x > /dev/kmsg", "refused"),
+    ("a program", "/usr/bin/id", "refused"),
+    ("a program in its place", "(exec /usr/bin/id)", "refused"),
+    ("a program by name", "rm -rf $WORLD/read", "refused"),
+    ("a program under another name", "(exec -a true /usr/bin/id)", "refused"),
+    ("a program through the granted one", "/usr/bin/true; /usr/bin/../bin/id", "refused"),
+    ("a program with its own interpreter", "echo '#!/usr/bin/id' > $WORLD/granted/x; $WORLD/granted/x", "refused"),
+    ("a hashed program", "hash -p /usr/bin/id nothing; nothing || command -p id", "refused"),
+    ("a built-in from a file", "enable -f $WORLD/granted/new x", "refused"),
+    ("more descriptors", "ulimit -n unlimited", "refused"),
+    ("core files", "ulimit -c unlimited", "refused"),
+    ("another shell", "/bin/bash -c 'read -r line < $WORLD/secret'", "refused"),
+    ("a granted program", "/usr/bin/true", "allowed"),
+];
+
+#[test]
+fn no_attempt_of_a_shell_gets_out() {
+    let world = World::new();
+    let mut script = "#!/bin/bash\ntry() { (eval \"$2\") > /dev/null 2>&1 && echo \"$1: allowed\" >&2 || echo \"$1: refused\" >&2; }\n".to_owned();
+    for (name, body, _) in SHELL_ATTEMPTS {
+        script += &format!("try '{name}' '{}'\n", body.replace('\'', "'\\''"));
+    }
+    let grants = format!("files = 100\n{}", command("/usr/bin/true", "[]"));
+    let report = world.run(&(script + "exit 3\n"), &grants);
+    let said = stderr(&report);
+    let expected: Vec<String> =
+        SHELL_ATTEMPTS.iter().map(|(name, _, expected)| format!("{name}: {expected}")).collect();
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected, "{report}");
+    assert_eq!(report.hooks[0].termination, Termination::Exited(3), "{report}");
+    world.assert_unchanged();
 }
 
 #[test]
@@ -236,6 +291,10 @@ attempt('fast open', lambda: socket.socket().sendto(b'x', 0x20000000, ('127.0.0.
 attempt('datagram', lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
 attempt('listen', lambda: socket.socket().listen())
 attempt('bind', lambda: socket.socket().bind(('127.0.0.1', 0)))
+attempt('source route', lambda: socket.socket().setsockopt(0, 4, b'\\x83\\x07\\x04\\x7f\\x00\\x00\\x02\\x00'))
+attempt('routing header', lambda: socket.socket(socket.AF_INET6).setsockopt(41, 57, bytes(24)))
+attempt('other options', lambda: (s := socket.socket(), s.setsockopt(6, 1, 1), s.setsockopt(0, 1, 16)) and None)
+attempt('dissolve', lambda: call(42, socket.socket().fileno(), bytes(16), 16))
 attempt('local', lambda: socket.socket(socket.AF_UNIX))
 attempt('bad address', lambda: call(42, socket.socket().fileno(), 0, 16))
 attempt('no socket', lambda: call(42, 0, (ctypes.c_char * 16)(2, 0, {high}, {low}, 127, 0, 0, 1), 16))
@@ -247,7 +306,8 @@ sys.exit(1)
     let report = world.run(&script, &grants);
     let said = stderr(&report);
     let expected = "granted: allowed\nmapped: allowed\nother port: EACCES\nother address: EACCES\nnonblocking: EINPROGRESS\n\
-                    fast open: EPERM\ndatagram: EPERM\nlisten: EPERM\nbind: EPERM\nlocal: EPERM\nbad address: EFAULT\n\
+                    fast open: EPERM\ndatagram: EPERM\nlisten: EPERM\nbind: EPERM\nsource route: EPERM\n\
+                    routing header: EPERM\nother options: allowed\ndissolve: EAFNOSUPPORT\nlocal: EPERM\nbad address: EFAULT\n\
                     no socket: ENOTSOCK\n";
     assert_eq!(said, expected, "{report}");
     other.set_nonblocking(true).unwrap();

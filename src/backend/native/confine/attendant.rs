@@ -2,39 +2,30 @@
 //!
 //! Part of the hook's poll loop, so it never blocks. Whatever a hook sends, it gets only what its settings grant.
 
-use std::ffi::{CStr, OsStr};
+mod questions;
+
+use std::ffi::CStr;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::Signal;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::Pid;
 
-use super::connect::{self, Connected, Pending};
 use super::connection::{Connection, END_WAIT, REAP_WAIT, Running, Waiting};
-use super::kernel::{self, Answer, Question};
-use super::memory::Memory;
+use super::performed::Pending;
 use super::request::{self, Message, Reply, Request};
 use super::sealed::sealed_file;
 use crate::backend::broker::{Broker, Granted};
 use crate::backend::native::detach::Detached;
 use crate::backend::native::guard::GuardedGroup;
 use crate::backend::native::process::Child;
-use crate::backend::native::stat::Stat;
 use crate::hook::error::LaunchError;
 use crate::hook::settings::grants::{Address, LONGEST_STDIN};
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
-
-/// The maximum number of commands of one hook that run at once.
-const MOST_COMMANDS: usize = 64;
-/// Where the C library looks up users and groups before it reads the files itself. Its refusal is not reported.
-const NAME_SERVICE: &str = "/var/run/nscd/socket";
 
 /// Starts a command outside the hook's confinement.
 pub(crate) trait StartCommand {
@@ -110,7 +101,7 @@ impl<'a> Attendant<'a> {
             fds.push(readable(connection.socket.as_fd()));
             fds.extend(connection.command.iter().map(|command| readable(command.child.process().pidfd())));
         }
-        fds.extend(self.pending.iter().map(|pending| PollFd::new(pending.socket.as_fd(), PollFlags::POLLOUT)));
+        fds.extend(self.pending.iter().map(|pending| PollFd::new(pending.call.socket(), PollFlags::POLLOUT)));
         fds
     }
 
@@ -137,9 +128,16 @@ impl<'a> Attendant<'a> {
             }
         }
         for pending in std::mem::take(&mut self.pending) {
-            match (ready.next(), &self.listener) {
-                (Some(ready), Some(listener)) if !ready.is_empty() => pending.finish(listener.as_fd()),
-                _ => self.pending.push(pending),
+            match (ready.next(), self.listener.take()) {
+                (Some(ready), Some(listener)) if !ready.is_empty() => {
+                    let Pending { id, call } = pending;
+                    self.performed(listener.as_fd(), id, Ok(call.finish(id)));
+                    self.listener = Some(listener);
+                }
+                (_, listener) => {
+                    self.listener = listener;
+                    self.pending.push(pending);
+                }
             }
         }
         if asked.contains(PollFlags::POLLIN) {
@@ -302,103 +300,6 @@ impl<'a> Attendant<'a> {
         }
         let wanted = place(executed)?;
         self.covered.iter().find(|covered| place(covered).as_ref() == Some(&wanted)).cloned()
-    }
-
-    fn answer(&mut self) {
-        let Some(listener) = self.listener.take() else { return };
-        // Its process may have ended meanwhile.
-        if let Ok(question) = kernel::next_question(listener.as_fd()) {
-            match question.number {
-                libc::SYS_socket => self.open_connection(listener.as_fd(), &question),
-                libc::SYS_connect => self.connect(listener.as_fd(), &question),
-                libc::SYS_kill | libc::SYS_tgkill => {
-                    let answer = if self.is_own(&question) { Answer::Continue } else { Answer::Error(Errno::EPERM) };
-                    kernel::answer(listener.as_fd(), question.id, answer);
-                }
-                _ => {
-                    self.look_at_program(&question);
-                    kernel::answer(listener.as_fd(), question.id, Answer::Continue);
-                }
-            }
-        }
-        self.listener = Some(listener);
-    }
-
-    /// Gives the process a connection for requesting a command.
-    fn open_connection(&mut self, listener: BorrowedFd<'_>, question: &Question) {
-        let pair = || {
-            if self.connections.len() >= MOST_COMMANDS {
-                return Err(Errno::EAGAIN);
-            }
-            let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-            kernel::answer_with(listener, question.id, theirs.as_fd())?;
-            Ok(ours)
-        };
-        match pair() {
-            Ok(socket) => self.connections.push(Connection { socket, waiting: None, command: None }),
-            Err(errno) => {
-                if errno == Errno::EAGAIN {
-                    self.broker.note(format!("it asked for more than {MOST_COMMANDS} commands at once"));
-                }
-                kernel::answer(listener, question.id, Answer::Error(errno));
-            }
-        }
-    }
-
-    fn connect(&mut self, listener: BorrowedFd<'_>, question: &Question) {
-        let is_granted = |address: &Address| self.addresses.iter().any(|granted| granted.is(address));
-        let answer = match connect::begin(listener, question, self.trust, is_granted) {
-            Connected::Done(answer) => answer,
-            Connected::Later(pending) => return self.pending.push(pending),
-            Connected::Refused(address) => {
-                if address != Address::Unix(NAME_SERVICE.into()) {
-                    self.broker.refuse_connection(&address);
-                }
-                Answer::Error(Errno::EACCES)
-            }
-        };
-        kernel::answer(listener, question.id, answer);
-    }
-
-    /// Whether a signal goes to the hook's own process group, if the kernel does not check that.
-    fn is_own(&self, question: &Question) -> bool {
-        let to = (question.arguments[0] & 0xffff_ffff) as u32;
-        let group_of = |process: Pid| Stat::of(process).map(|stat| stat.group);
-        let group = match to.cast_signed() {
-            0 => group_of(question.thread),
-            to @ 1.. => group_of(Pid::from_raw(to)),
-            -1 => None,
-            to => Some(Pid::from_raw(-to)),
-        };
-        group == Some(self.group)
-    }
-
-    /// Notes a program that the hook executes without a grant. The kernel refuses it in any case.
-    fn look_at_program(&mut self, question: &Question) {
-        let [path, arguments, ..] = question.arguments;
-        let Some(memory) = Memory::of(question.thread) else { return };
-        let Some(path) = memory.text(path).map(PathBuf::from) else { return };
-        let path = match path.is_absolute() {
-            true => path,
-            false => match fs::read_link(format!("/proc/{}/cwd", question.thread)) {
-                Ok(directory) => directory.join(path),
-                Err(_) => return,
-            },
-        };
-        let Ok(found) = fs::canonicalize(&path) else { return };
-        let is_program = fs::metadata(&found).is_ok_and(|f| f.is_file() && f.permissions().mode() & 0o111 != 0);
-        let is_allowed = self.executes.contains(&found) || self.as_granted(&path).is_some();
-        if !is_program || is_allowed {
-            return;
-        }
-        // Another name of a covered program leads to the shim, which makes its own request.
-        if self.covered.iter().any(|covered| fs::canonicalize(covered).is_ok_and(|covered| covered == found)) {
-            return;
-        }
-        let arguments = memory.texts(arguments).unwrap_or_default();
-        let arguments: Vec<String> =
-            arguments.iter().skip(1).map(|argument| OsStr::to_string_lossy(argument).into_owned()).collect();
-        self.broker.refuse(&place(&path).unwrap_or(path).to_string_lossy(), &arguments);
     }
 }
 

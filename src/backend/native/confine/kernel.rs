@@ -1,13 +1,14 @@
 //! The system calls for confining and serving a hook that nix lacks, each behind a safe function.
 #![expect(unsafe_code, reason = "system calls that nix does not have")]
 
-use std::ffi::{CStr, c_int, c_long};
+use std::ffi::{CStr, c_int, c_long, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::{mem, ptr};
 
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 use nix::unistd::Pid;
+use seccompiler::sock_filter;
 
 /// The version of Landlock's interface; 0 or less without Landlock.
 pub(super) fn landlock_abi() -> i32 {
@@ -40,7 +41,7 @@ pub(super) struct Question {
 /// The result of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    Success,
+    Value(i64),
     Error(Errno),
     /// The kernel performs the call as it is then: memory that was examined may have changed.
     Continue,
@@ -65,12 +66,12 @@ pub(super) fn next_question(listener: BorrowedFd<'_>) -> Result<Question, Errno>
 /// Answers a question. If the process has ended, there is nothing to answer.
 pub(super) fn answer(listener: BorrowedFd<'_>, id: u64, answer: Answer) {
     const CONTINUE: u32 = 1;
-    let (error, flags) = match answer {
-        Answer::Success => (0, 0),
-        Answer::Error(errno) => (-(errno as i32), 0),
-        Answer::Continue => (0, CONTINUE),
+    let (value, error, flags) = match answer {
+        Answer::Value(value) => (value, 0, 0),
+        Answer::Error(errno) => (0, -(errno as i32), 0),
+        Answer::Continue => (0, 0, CONTINUE),
     };
-    respond(listener, id, 0, error, flags);
+    respond(listener, id, value, error, flags);
 }
 
 fn respond(listener: BorrowedFd<'_>, id: u64, val: i64, error: i32, flags: u32) {
@@ -80,7 +81,13 @@ fn respond(listener: BorrowedFd<'_>, id: u64, val: i64, error: i32, flags: u32) 
 }
 
 /// Answers a question with a descriptor, which becomes the result of the system call.
-pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+/// `closes`: the descriptor is closed when the process executes a program.
+pub(super) fn answer_with(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    descriptor: BorrowedFd<'_>,
+    closes: bool,
+) -> Result<(), Errno> {
     // In two steps: with SECCOMP_ADDFD_FLAG_SEND, a signal to this thread could make the process take 0 for the
     // descriptor.
     let given = libc::seccomp_notif_addfd {
@@ -88,7 +95,7 @@ pub(super) fn answer_with(listener: BorrowedFd<'_>, id: u64, descriptor: Borrowe
         flags: 0,
         srcfd: descriptor.as_raw_fd().cast_unsigned(),
         newfd: 0,
-        newfd_flags: libc::O_CLOEXEC.cast_unsigned(),
+        newfd_flags: if closes { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
     };
     // SAFETY: the structure is as large as the request's number says.
     let number = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const given) };
@@ -128,6 +135,36 @@ pub(super) fn descriptor_of(process: Pid, number: c_int) -> Result<OwnedFd, Errn
         let got = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0);
         Ok(OwnedFd::from_raw_fd(Errno::result(got)? as c_int))
     }
+}
+
+/// A number that a socket has for this option of level SOL_SOCKET.
+pub(super) fn socket_option(socket: BorrowedFd<'_>, name: c_int) -> Result<c_int, Errno> {
+    let mut value: c_int = 0;
+    let mut length = size_of_val(&value) as libc::socklen_t;
+    let to = (&raw mut value).cast();
+    // SAFETY: the call writes no more than this length.
+    let got = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, to, &raw mut length) };
+    Errno::result(got).map(|_| value)
+}
+
+/// Sets the program that decides what a socket receives. It cannot be removed.
+pub(super) fn set_socket_filter(socket: BorrowedFd<'_>, program: &[sock_filter]) -> Result<(), Errno> {
+    #[repr(C)]
+    struct Program {
+        length: u16,
+        instructions: *const sock_filter,
+    }
+    let set = |name: c_int, value: *const c_void, size: usize| {
+        // SAFETY: the value has this size, and what it points to outlives the call. The kernel copies it.
+        let set =
+            unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value, size as libc::socklen_t) };
+        Errno::result(set).map(drop)
+    };
+    let length = u16::try_from(program.len()).map_err(|_| Errno::ENOMEM)?;
+    let program = Program { length, instructions: program.as_ptr() };
+    let locked: c_int = 1;
+    set(libc::SO_ATTACH_FILTER, (&raw const program).cast(), size_of_val(&program))?;
+    set(libc::SO_LOCK_FILTER, (&raw const locked).cast(), size_of_val(&locked))
 }
 
 /// Creates a file in a directory that everybody can execute.

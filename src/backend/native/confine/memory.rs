@@ -19,7 +19,19 @@ pub(super) struct Memory(File);
 
 impl Memory {
     pub(super) fn of(thread: Pid) -> Option<Self> {
-        File::open(format!("/proc/{thread}/mem")).ok().map(Self)
+        File::options().read(true).write(true).open(format!("/proc/{thread}/mem")).ok().map(Self)
+    }
+
+    /// Numbers of 64 bits.
+    pub(super) fn words<const N: usize>(&self, at: u64) -> Option<[u64; N]> {
+        let mut words = [[0; 8]; N];
+        self.bytes(at, words.as_flattened_mut())?;
+        Some(words.map(u64::from_ne_bytes))
+    }
+
+    /// Writes to an address.
+    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Option<()> {
+        self.0.write_all_at(bytes, at).ok()
     }
 
     /// Bytes at an address.
@@ -52,9 +64,8 @@ impl Memory {
     pub(super) fn texts(&self, at: u64) -> Option<Vec<OsString>> {
         let mut texts = Vec::new();
         for number in 0..MOST as u64 {
-            let mut pointer = [0; 8];
-            self.bytes(at.checked_add(8 * number)?, &mut pointer)?;
-            match u64::from_ne_bytes(pointer) {
+            let [pointer] = self.words(at.checked_add(8 * number)?)?;
+            match pointer {
                 0 => return Some(texts),
                 pointer => texts.push(self.text(pointer)?),
             }

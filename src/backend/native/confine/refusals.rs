@@ -6,9 +6,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::needs;
+use super::reach::{May, Reach};
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{Access, Names, lines_to_grant_directory};
+use crate::hook::settings::grants::{Names, lines_to_grant_directory};
 
 const NO_ACCESS: [&str; 2] = ["Permission denied", "permission denied"];
 const NOT_PERMITTED: &str = "Operation not permitted";
@@ -23,6 +23,8 @@ pub(super) struct Held<'a> {
     pub(super) settings: &'a Settings,
     pub(super) settings_file: &'a Path,
     pub(super) executes: &'a [PathBuf],
+    /// Its own directory.
+    pub(super) own: Option<&'a Path>,
     pub(super) names: Names<'a>,
 }
 
@@ -82,7 +84,8 @@ impl Held<'_> {
             // Opening a file that is missing is refused only where it would be made.
             Err(_) => (path.parent()?.canonicalize().ok()?.join(path.file_name()?), Wanted::Write),
         };
-        let (reads, writes) = self.may(&found);
+        let reach = Reach::of(self.settings, self.names, self.own, self.executes);
+        let May { read: reads, write: writes } = reach.of_file(&found);
         let is_granted = match wanted {
             Wanted::Read => reads,
             Wanted::Write => writes,
@@ -107,22 +110,6 @@ impl Held<'_> {
         host.parent()?;
         let (file, lines) = (self.settings_file.display(), lines_to_grant_directory(host.to_str()?, false));
         Some(format!("it was refused {shown}; to allow it, add to {file}:{lines}\n    access = {access}"))
-    }
-
-    /// Whether the hook may read and write a file.
-    fn may(&self, file: &Path) -> (bool, bool) {
-        let is_below = |place: &Path| place.canonicalize().is_ok_and(|place| file.starts_with(place));
-        let mut reads = self.executes.iter().any(|path| is_below(path));
-        reads |= needs::READ.iter().chain(&needs::DEVICES).any(|path| is_below(Path::new(path)));
-        let mut writes = needs::DEVICES.iter().any(|path| is_below(Path::new(path)));
-        for directory in &self.settings.directories {
-            let places = directory.places(self.names).unwrap_or_default();
-            if places.iter().any(|place| is_below(place)) {
-                reads |= directory.access != Access::Write;
-                writes |= directory.access != Access::Read;
-            }
-        }
-        (reads, writes)
     }
 }
 

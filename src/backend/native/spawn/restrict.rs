@@ -58,6 +58,10 @@ impl Restriction<'_> {
     }
 }
 
+/// The flag with which a filter's descriptor is sent. The kernel ignores it. The filter itself lets it pass, as nobody
+/// could answer a question yet.
+pub(crate) const LISTENER_FLAG: c_int = libc::MSG_RST;
+
 /// Linux's `struct sock_fprog`.
 #[repr(C)]
 struct FilterProgram {
@@ -72,6 +76,10 @@ struct Limit {
     hard: u64,
 }
 
+/// A directory that every system has.
+const BELOW_ROOT: &CStr = c"/proc";
+/// How deep the root of a chroot may be below its mount.
+const DEEPEST_ROOT: usize = 256;
 const MOVE_MOUNT_F_EMPTY_PATH: c_long = 4;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 /// NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each locked, and KEEP_CAPS locked in its current state.
@@ -88,8 +96,11 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
         match *restriction {
             Restriction::MountNamespace => {
                 call(libc::SYS_unshare, [libc::CLONE_NEWNS.into(), 0, 0, 0, 0, 0])?;
-                let flags = (libc::MS_REC | libc::MS_SLAVE).cast_signed() as c_long;
-                call(libc::SYS_mount, [0, address(c"/".as_ptr()), 0, flags, 0, 0]).map(drop)
+                match receive_mounts_only(c"/") {
+                    // The root of a chroot is a directory on another mount.
+                    Err(libc::EINVAL) => receive_mounts_only_outside_chroot(),
+                    done => done,
+                }
             }
             Restriction::Attach { mount, directory } => {
                 let (from, to) = (address(c"".as_ptr()), address(directory.as_ptr()));
@@ -136,6 +147,44 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
     }
 }
 
+/// Mounts of this namespace are not passed on to others. `at` must be a mount point.
+///
+/// # Safety
+/// As for [`apply`].
+unsafe fn receive_mounts_only(at: &CStr) -> Result<(), c_int> {
+    let flags = (libc::MS_REC | libc::MS_SLAVE).cast_signed() as c_long;
+    // SAFETY: the call gets a text that ends with a NUL byte, and numbers.
+    unsafe { call(libc::SYS_mount, [0, address(at.as_ptr()), 0, flags, 0, 0]).map(drop) }
+}
+
+/// The same for the mount that contains the root directory. Enters the root directory.
+///
+/// # Safety
+/// As for [`apply`].
+unsafe fn receive_mounts_only_outside_chroot() -> Result<(), c_int> {
+    let path = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).into();
+    // SAFETY: each call gets texts that end with a NUL byte, and numbers. The root and working directories are this process's
+    // own.
+    unsafe {
+        let root = call(libc::SYS_openat, [libc::AT_FDCWD.into(), address(c"/".as_ptr()), path, 0, 0, 0])?;
+        // With another root, `..` leads out of the present one.
+        call(libc::SYS_fchdir, [root, 0, 0, 0, 0, 0])?;
+        call(libc::SYS_chroot, [address(BELOW_ROOT.as_ptr()), 0, 0, 0, 0, 0])?;
+        let mut done = Err(libc::EINVAL);
+        for _ in 0..DEEPEST_ROOT {
+            call(libc::SYS_chdir, [address(c"..".as_ptr()), 0, 0, 0, 0, 0])?;
+            done = receive_mounts_only(c".");
+            if done != Err(libc::EINVAL) {
+                break;
+            }
+        }
+        call(libc::SYS_fchdir, [root, 0, 0, 0, 0, 0])?;
+        call(libc::SYS_chroot, [address(c".".as_ptr()), 0, 0, 0, 0, 0])?;
+        call(libc::SYS_close, [root, 0, 0, 0, 0, 0])?;
+        done
+    }
+}
+
 /// # Safety
 /// As for [`apply`].
 unsafe fn install(program: &[sock_filter], flags: c_long) -> Result<c_long, c_int> {
@@ -171,7 +220,7 @@ unsafe fn send(socket: c_int, descriptor: c_int) -> Result<(), c_int> {
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut rights).cast();
         message.msg_controllen = size_of::<Rights>() as _;
-        let flags = libc::MSG_NOSIGNAL.into();
+        let flags = (libc::MSG_NOSIGNAL | LISTENER_FLAG).into();
         call(libc::SYS_sendmsg, [socket.into(), address(&raw const message), flags, 0, 0, 0]).map(drop)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::backend::native::confine::needs::always_allowed;
-use crate::needs::Needs;
+use crate::needs::{Needs, UDP};
 
 /// strace options, besides `-y -f -qq -s 4096`: the traced calls.
 pub(super) const CALLS: &str = "trace=%file,%process,%network,kill,ptrace,setns,unshare,init_module,finit_module,bpf";
@@ -17,6 +17,8 @@ struct TracedCall<'a> {
     arguments: Vec<&'a str>,
     /// The result, without the name of an error.
     result: &'a str,
+    /// What the result is, if it is a descriptor.
+    described: &'a str,
     failed: bool,
 }
 
@@ -40,6 +42,7 @@ pub(super) fn read(trace: &str, hook: &Path, own: &[PathBuf]) -> Needs {
         foreign: BTreeSet::new(),
         first: true,
         cwd: BTreeMap::new(),
+        datagrams: Datagrams::default(),
     };
     calls.iter().for_each(|call| reader.take(call));
     reader.needs
@@ -55,6 +58,16 @@ struct Reader<'a> {
     /// Whether the hook has not started yet.
     first: bool,
     cwd: BTreeMap<u32, String>,
+    datagrams: Datagrams,
+}
+
+/// UDP sockets.
+#[derive(Default)]
+struct Datagrams {
+    /// The address that each is connected to.
+    connected: BTreeMap<String, Option<String>>,
+    /// The addresses that something was sent to.
+    used: BTreeSet<String>,
 }
 
 impl Reader<'_> {
@@ -76,7 +89,14 @@ impl Reader<'_> {
             "renameat" | "renameat2" | "linkat" => [1, 3].into_iter().for_each(|at| self.change(call, at)),
             "symlink" => self.change(call, 1),
             "symlinkat" => self.change(call, 2),
+            "socket" if call.arguments.first().is_some_and(|family| family.starts_with("AF_INET")) => {
+                if call.arguments.get(1).is_some_and(|kind| kind.contains("SOCK_DGRAM")) {
+                    self.datagrams.connected.insert(call.described.to_owned(), None);
+                }
+            }
             "connect" => self.connect(call),
+            "sendto" | "sendmsg" | "sendmmsg" => self.send(call),
+            "getsockname" => self.look_up(call),
             "chmod" | "fchmodat" | "chown" | "lchown" | "fchownat" | "utimensat" | "setxattr" => {
                 let at = usize::from(call.name.ends_with("at"));
                 let what =
@@ -167,11 +187,40 @@ impl Reader<'_> {
             }
             return;
         }
-        let port = between(address, "port=htons(", ")");
-        let host = between(address, "inet_addr(\"", "\"").map(str::to_owned);
-        let host = host.or_else(|| between(address, "inet_pton(AF_INET6, \"", "\"").map(|host| format!("[{host}]")));
-        if let (Some(host), Some(port)) = (host, port) {
-            self.needs.connections.insert(format!("{host}:{port}"));
+        let Some(address) = internet_address(address) else { return };
+        match self.datagrams.connected.get_mut(socket(call)) {
+            Some(connected) => {
+                let address = format!("{address}{UDP}");
+                *connected = Some(address.clone());
+                self.needs.connections.insert(address);
+            }
+            None => {
+                self.needs.connections.insert(address);
+            }
+        }
+    }
+
+    /// A datagram, with an address or to the one that the socket is connected to.
+    fn send(&mut self, call: &TracedCall<'_>) {
+        let Some(connected) = self.datagrams.connected.get(socket(call)) else { return };
+        let named = match call.name {
+            "sendto" => call.arguments.get(4).copied(),
+            _ => call.arguments.get(1).and_then(|message| between(message, "msg_name={", "}")),
+        };
+        let named = named.and_then(internet_address).map(|address| format!("{address}{UDP}"));
+        if let Some(address) = named.or_else(|| connected.clone()) {
+            self.datagrams.used.insert(address.clone());
+            self.needs.connections.insert(address);
+        }
+    }
+
+    /// The C library connects a UDP socket to each address of a host in order to see which source address it would have. It
+    /// sends nothing.
+    fn look_up(&mut self, call: &TracedCall<'_>) {
+        if let Some(Some(address)) = self.datagrams.connected.get(socket(call))
+            && !self.datagrams.used.contains(address)
+        {
+            self.needs.connections.remove(address);
         }
     }
 
@@ -192,6 +241,19 @@ impl Reader<'_> {
     fn working_directory(&self, pid: u32) -> Option<String> {
         self.cwd.get(&pid).cloned().or_else(|| self.working_directory(*self.parents.get(&pid)?))
     }
+}
+
+/// The socket that a call is about.
+fn socket<'a>(call: &TracedCall<'a>) -> &'a str {
+    call.arguments.first().and_then(|descriptor| between(descriptor, "<", ">")).unwrap_or_default()
+}
+
+/// The address and port of a `struct sockaddr`.
+fn internet_address(text: &str) -> Option<String> {
+    let port = between(text, "port=htons(", ")")?;
+    let host = between(text, "inet_addr(\"", "\"").map(str::to_owned);
+    let host = host.or_else(|| between(text, "inet_pton(AF_INET6, \"", "\"").map(|host| format!("[{host}]")))?;
+    Some(format!("{host}:{port}"))
 }
 
 fn is_fork(name: &str) -> bool {
@@ -228,6 +290,7 @@ fn parse(line: &str) -> Option<TracedCall<'_>> {
         name,
         arguments,
         result: value,
+        described: between(result, "<", ">").unwrap_or_default(),
         failed: value.starts_with('-') || value == "?",
     })
 }
@@ -316,10 +379,9 @@ mod tests {
     #[test]
     fn a_line_is_parsed_whatever_its_strings_contain() {
         let line = r#"7 openat(AT_FDCWD</a,b>, "/x\",(\303\244\n", O_RDONLY|O_CLOEXEC) = 3</x>"#;
-        let call =
-            parse(line).unwrap_or_else(|| TracedCall { pid: 0, name: "", arguments: vec![], result: "", failed: true });
-        assert_eq!((call.pid, call.name, call.result, call.failed), (7, "openat", "3", false));
-        assert_eq!(call.arguments.len(), 3);
+        let arguments = vec!["AT_FDCWD</a,b>", r#""/x\",(\303\244\n""#, "O_RDONLY|O_CLOEXEC"];
+        let call = TracedCall { pid: 7, name: "openat", arguments, result: "3", described: "/x", failed: false };
+        assert_eq!(parse(line).as_ref(), Some(&call));
         assert_eq!(strings(call.arguments[1]), ["/x\",(ä\n"]);
         assert_eq!(strings(r#"["ls", "", "-l"]"#), ["ls", "", "-l"]);
         let failed = parse(r#"7 execve("/bin/x", ["x"], 0x7f /* 3 vars */) = -1 ENOENT (No such file)"#);
@@ -348,5 +410,32 @@ mod tests {
             needs.commands.iter().map(|(program, args)| (program.as_str(), args.join(" "))).collect();
         assert_eq!(commands, [("/bin/ls", "/srv".to_owned())]);
         assert_eq!(needs.connections.into_iter().collect::<Vec<_>>(), ["127.0.0.1:9090"]);
+    }
+
+    #[test]
+    fn datagrams_count_where_they_are_sent_and_not_where_a_name_is_looked_up() {
+        let to =
+            |port: u16| format!("{{sa_family=AF_INET, sin_port=htons({port}), sin_addr=inet_addr(\"127.0.0.1\")}}");
+        let sockets = (1..6)
+            .map(|inode| format!("1 socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, IPPROTO_IP) = 3<socket:[{inode}]>\n"));
+        let trace = format!(
+            "1 execve(\"/h\", [\"/h\"], 0x7f) = 0\n{}1 connect(3<socket:[1]>, {}, 16) = 0\n\
+             1 connect(3<socket:[2]>, {}, 16) = 0\n1 getsockname(3<socket:[2]>, {}, [28 => 16]) = 0\n\
+             1 sendto(3<socket:[3]>, \"port=htons(9)\", 1, 0, {}, 16) = 1\n\
+             1 sendmsg(3<socket:[4]>, {{msg_name={}, msg_namelen=16, msg_iovlen=1}}, 0) = 1\n\
+             1 connect(3<socket:[5]>, {}, 16) = 0\n1 sendmmsg(3<socket:[5]>, [{{msg_hdr={{msg_name=NULL}}}}], 1, 0) = 1\n\
+             1 getsockname(3<socket:[5]>, {}, [28 => 16]) = 0\n",
+            sockets.collect::<String>(),
+            to(1),
+            to(2),
+            to(4000),
+            to(3),
+            to(4),
+            to(5),
+            to(4001)
+        );
+        let needs = read(&trace, Path::new("/h"), &[]);
+        let expected = [1, 3, 4, 5].map(|port| format!("127.0.0.1:{port} (UDP)"));
+        assert_eq!(needs.connections.into_iter().collect::<Vec<_>>(), expected);
     }
 }

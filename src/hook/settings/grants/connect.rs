@@ -19,7 +19,6 @@ pub(crate) struct ConnectGrant {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(SocketAddr),
-    /// WebAssembly components only.
     Udp(SocketAddr),
     /// A stream socket by its path. Confined hooks only.
     Unix(PathBuf),
@@ -30,8 +29,17 @@ impl Address {
     pub(crate) fn is(&self, other: &Self) -> bool {
         let plain = |address: &SocketAddr| (address.ip().to_canonical(), address.port());
         match (self, other) {
-            (Self::Tcp(one), Self::Tcp(other)) => plain(one) == plain(other),
+            (Self::Tcp(one), Self::Tcp(other)) | (Self::Udp(one), Self::Udp(other)) => plain(one) == plain(other),
             (one, other) => one == other,
+        }
+    }
+
+    /// The lines that grant it, each after a line break.
+    pub(crate) fn lines_to_grant(&self) -> String {
+        let to = |to: &dyn fmt::Display| format!("\n    [[connect]]\n    to = \"{to}\"");
+        match self {
+            Self::Udp(address) => to(address) + "\n    protocol = \"udp\"",
+            Self::Tcp(_) | Self::Unix(_) => to(self),
         }
     }
 }
