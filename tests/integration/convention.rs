@@ -226,6 +226,10 @@ fn an_invalid_convention_is_refused_with_its_place() {
 fn the_example_in_rust_and_in_toml_says_the_same() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(root.join("examples/convention.toml")).unwrap();
+    let source = fs::read_to_string(root.join("examples/convention.rs")).unwrap();
+    let (_, source) = source.split_once("    let convention = ").unwrap();
+    let (source, _) = source.split_once(".build()").unwrap();
+    assert!(text.lines().count() <= 20 && source.lines().count() <= 20, "a convention takes twenty lines");
     let of_toml = config(&text).unwrap();
     assert_eq!(of_toml.hooks, Path::new("/etc/vmm/hooks"));
     let said = format!("{:?}", of_toml.conventions);

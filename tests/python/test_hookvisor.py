@@ -218,14 +218,18 @@ class Calls(Hooks):
     def test_the_log_goes_to_logging(self) -> None:
         self.script("exit 3")
         logger = logging.getLogger("test")
-        logger.setLevel(logging.INFO)
-        with self.assertLogs(logger, logging.INFO) as logs:
+        logger.setLevel(logging.DEBUG)
+        with self.assertLogs(logger, logging.DEBUG) as logs:
             hookvisor.log_to(logger)
             self.addCleanup(hookvisor.log_to, None)
             with self.assertRaises(Veto):
                 self.runtime().start(start())
-        ended = [record for record in logs.records if getattr(record, "exit_status", None) == 3]
-        self.assertEqual((ended[0].driver, ended[0].object, ended[0].operation), ("mydaemon", "web1", "start"))
+        topics = [record.topic for record in logs.records if record.topic]
+        self.assertEqual(topics, ["started", "ended", "vetoed"])
+        ended = next(record for record in logs.records if record.topic == "ended")
+        self.assertEqual((ended.driver, ended.object, ended.operation), ("mydaemon", "web1", "start"))
+        self.assertEqual((ended.hook, ended.exit_status), (str(self.path / "mydaemon"), 3))
+        self.assertGreater(ended.duration_us, 0)
 
 
 class Misuse(Hooks):

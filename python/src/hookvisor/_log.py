@@ -8,14 +8,17 @@ from ._native import Error, LogFunction, library
 from ._report import HookvisorError
 
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG}
+# What a record is about, by the numbers of hookvisor_log_topic.
+_TOPICS = {1: "started", 2: "slow", 3: "ended", 4: "vetoed", 5: "broken", 6: "guest"}
 _function: Any = LogFunction()
 
 
 def log_to(logger: "Optional[logging.Logger]") -> None:
     """Passes what hookvisor logs to this logger; None ends that.
 
-    Each record has the attributes `driver`, `object`, `operation`, `hook`, `exit_status` and `duration_us`, None where they do
-    not apply. The logger's level at the time of this call applies.
+    Each record has the attributes `topic`, `driver`, `object`, `operation`, `hook`, `exit_status` and `duration_us`, None where
+    they do not apply. `topic` is "started" (at DEBUG) and "ended" for each call of a hook, "slow" for one that takes long, "vetoed"
+    for a start, "broken" for a hook that cannot be called, and "guest" for a line that a WebAssembly hook logs. The logger's level at the time of this call applies.
     """
     global _function
     if logger is None:
@@ -43,7 +46,8 @@ class _Bridge:
 
         extra = {name: text(getattr(record, name)) for name in ("driver", "object", "operation", "hook")}
         numbers = {name: None if getattr(record, name) < 0 else getattr(record, name) for name in ("exit_status", "duration_us")}
-        self._logger.log(_LEVELS[record.level], "%s", text(record.message), extra={**extra, **numbers})
+        topic = _TOPICS.get(record.topic)
+        self._logger.log(_LEVELS[record.level], "%s", text(record.message), extra={"topic": topic, **extra, **numbers})
 
 
 atexit.register(log_to, None)
