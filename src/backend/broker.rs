@@ -91,7 +91,7 @@ impl Broker {
     /// Adds a note about a detached command.
     pub(crate) fn note_left(&mut self, program: &Path, time: Duration) {
         let time = humantime::format_duration(time);
-        self.note(format!("it left {} running, for {time} at most (`detach`)", program.display()));
+        self.note(format!("it left {} running for up to {time} (`detach`)", program.display()));
     }
 
     /// The grants that allow a program with these arguments.

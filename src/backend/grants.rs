@@ -70,7 +70,7 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
         }
         if kind == Kind::Wasm && directory.is_pattern() && directory.is_renamed() {
             return grants(format!(
-                "the directory {host}, which can be several, with one name for the guest: remove `guest`"
+                "the directories that {host} matches, but `guest` is one name for all of them: remove `guest`"
             ));
         }
         // Its path is known only at the call.

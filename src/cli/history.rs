@@ -135,7 +135,7 @@ fn recorded(config: &ConfigArgs) -> anyhow::Result<Record> {
         bail!("{} has `enabled = false` in [history]: nothing is recorded", config.file.display());
     };
     if let Some(error) = error {
-        complain(format!("hookvisor: {error}\nhookvisor: this is {}\n", record.path().display()).as_bytes());
+        complain(format!("hookvisor: {error}\nhookvisor: showing {}\n", record.path().display()).as_bytes());
     }
     Ok(record)
 }

@@ -106,7 +106,7 @@ fn what_would_be_refused_is_told_with_the_lines_that_allow_it() {
 fn without_strace_the_hook_runs_and_a_note_says_that_nothing_is_known() {
     let hooks = monitored("confine = 'monitor'\n");
     let report = prepared(&hooks, hooks.builder().search_path("/nonexistent"));
-    let note = "what `confine` would have refused is not known: strace is not installed: run `apt install strace`";
+    let note = "hookvisor could not watch what `confine = true` would refuse: strace is not installed: run `apt install strace`";
     assert_eq!(report.hooks[0].notes, [note]);
     assert_eq!(report.exit_status(), 0, "{report}");
 }

@@ -118,7 +118,7 @@ impl Launcher {
         };
         let Watched { completion, needs } = self.trace(call, &strace)?;
         let used = needs
-            .ok_or_else(|| LaunchError::Refused(format!("it ran, and what it used is not known: {NO_TRACING}")))?;
+            .ok_or_else(|| LaunchError::Refused(format!("it ran, but hookvisor could not watch it: {NO_TRACING}")))?;
         watch.add(|needs| *needs = used);
         if let Some(own) = own_directory(call) {
             watch.add(|needs| needs.files.retain(|path, _| !Path::new(path).starts_with(own)));
@@ -139,7 +139,7 @@ impl Launcher {
     /// Runs a hook unconfined, and notes what its settings would have refused. If it cannot be watched, a note says so.
     pub(super) fn run_monitored(&self, call: &Call<'_>, monitored: &Monitored) -> Result<Completion, LaunchError> {
         let unwatched = |mut completion: Completion, why: &str| {
-            completion.notes.push(format!("what `confine` would have refused is not known: {why}"));
+            completion.notes.push(format!("hookvisor could not watch what `confine = true` would refuse: {why}"));
             completion
         };
         let Some(strace) = self.find(STRACE) else {

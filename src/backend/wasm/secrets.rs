@@ -39,7 +39,7 @@ pub(super) fn apply(
     }
     let unusable = |why: String| {
         refused(format!(
-            "its settings have `secret`: no directory in memory could be made for it (as root, it can): {why}"
+            "its settings have `secret`, for which hookvisor needs root: a directory in memory could not be created: {why}"
         ))
     };
     let directory = directory_in_memory(&files).map_err(|error| unusable(error.to_string()))?;

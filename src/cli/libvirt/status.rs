@@ -174,11 +174,11 @@ fn problems(site: &Site) -> Vec<String> {
     problems.extend(programs.into_iter().filter_map(|program| program_fault(site, program)));
     for moved in site.state.moved().filter(|moved| !site.at(&moved.to).exists()) {
         let (from, to) = (site.at(&moved.from), site.at(&moved.to));
-        problems.push(format!("{}, which install moved to {}, is gone from there", from.display(), to.display()));
+        problems.push(format!("{} is gone: install moved {} there", to.display(), from.display()));
     }
     for path in mirror::unreachable(site) {
         problems.push(format!(
-            "{} is newer than the install, and the moved hooks do not find it next to themselves: run `hookvisor libvirt install`",
+            "{} is newer than the install, so the moved hooks do not find it next to themselves: run `hookvisor libvirt install`",
             path.display()
         ));
     }

@@ -131,7 +131,10 @@ fn commands_that_ignore_sigterm_end_together_after_the_hook() {
         let ended = std::fs::metadata(files.join("ended")).unwrap().modified().unwrap();
         let after = ended.elapsed().unwrap();
         assert_eq!(report.exit_status(), 1, "{report}");
-        assert_eq!(report.hooks[0].notes, ["/usr/bin/sh was still running when the hook ended, and was ended"]);
+        assert_eq!(
+            report.hooks[0].notes,
+            ["/usr/bin/sh was still running when the hook ended, so hookvisor stopped it"]
+        );
         // Half a second for all of them. For each of them in turn it would be 12 s.
         assert!(after < Duration::from_secs(6), "{after:?}");
         Leftovers::assert_none_since(&before, "stubborn commands");

@@ -56,7 +56,7 @@ fn both(time: &str, command: impl Fn(&Path) -> String) -> Vec<(World, Report)> {
 fn a_command_that_is_left_is_noted_and_holds_nothing_of_the_hook() {
     let command = |world: &Path| format!("sleep 0.5; pwd > {}/granted/done", world.display());
     for (world, report) in both("10min", command) {
-        assert_eq!(report.hooks[0].notes, ["it left /usr/bin/sh running, for 10m at most (`detach`)"], "{report}");
+        assert_eq!(report.hooks[0].notes, ["it left /usr/bin/sh running for up to 10m (`detach`)"], "{report}");
         wait_until("the command is done", || fs::read_to_string(world.at("granted/done")).is_ok_and(|t| t == "/\n"));
     }
 }

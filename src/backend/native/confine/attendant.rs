@@ -169,7 +169,7 @@ impl<'a> Attendant<'a> {
         wait_for_ends(&commands);
         for command in &commands {
             let program = command.program.display();
-            self.broker.note(format!("{program} was still running when the hook ended, and was ended"));
+            self.broker.note(format!("{program} was still running when the hook ended, so hookvisor stopped it"));
             if !command.child.process().wait_for_end(Duration::ZERO) {
                 command.child.process().signal_group(Signal::SIGKILL);
             }

@@ -100,7 +100,7 @@ impl Reader<'_> {
             "chmod" | "fchmodat" | "chown" | "lchown" | "fchownat" | "utimensat" | "setxattr" => {
                 let at = usize::from(call.name.ends_with("at"));
                 let what =
-                    format!("{} of {}: change it with a command, such as install(1)", call.name, self.path(call, at));
+                    format!("{} of {}: use a command for it, such as install(1)", call.name, self.path(call, at));
                 self.needs.not_grantable.insert(what);
             }
             "mount" | "umount2" | "ptrace" | "setns" | "unshare" | "init_module" | "finit_module" | "bpf" => {

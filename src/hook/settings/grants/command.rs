@@ -132,7 +132,7 @@ impl fmt::Display for CommandGrant {
             write!(f, ", {rule}")?;
         }
         match self.detach {
-            Some(time) => write!(f, ", left running for {} at most", humantime::format_duration(time)),
+            Some(time) => write!(f, ", left running for up to {}", humantime::format_duration(time)),
             None => Ok(()),
         }
     }
@@ -235,7 +235,7 @@ mod tests {
             let command = toml::from_str::<CommandGrant>(&format!("program = '/bin/x'\n{more}"));
             command.map_or_else(|error| error.message().to_owned(), |command| command.to_string())
         };
-        assert_eq!(said("detach = true\ntimeout = '5min'"), "run /bin/x, left running for 5m at most");
+        assert_eq!(said("detach = true\ntimeout = '5min'"), "run /bin/x, left running for up to 5m");
         assert_eq!(said("detach = false"), "run /bin/x");
         assert!(said("detach = true").ends_with("add, for example, timeout = \"5min\""));
         assert!(said("timeout = '5s'").starts_with("`timeout` is for a command with `detach = true`"));
