@@ -126,6 +126,23 @@ fn times_beyond_the_clock_in_settings_and_options_are_no_limit() {
     }
 }
 
+#[cfg(feature = "compiler")]
+#[test]
+fn a_guest_that_sleeps_beyond_the_clock_times_out() {
+    use crate::support::guests::{wasm_component_probe, wasm_probe};
+    use crate::support::impatient;
+
+    for probe in [wasm_probe(), wasm_component_probe()] {
+        let hooks = Hooks::new().copy(DRIVER, probe);
+        let sleeps = event(&format!("sleep={}", u64::MAX), "start");
+        assert_eq!(hooks.impatient_runtime().run(&sleeps).exit_status(), 124);
+        // Without a limit, it ends by itself.
+        hooks.file("test.toml", "timeout = '300000000000y'\n", 0o644);
+        let report = hooks.runtime().call(&event("sleep=50;exit=1", "start")).limits(impatient()).run();
+        assert_eq!(report.exit_status(), 1, "{report}");
+    }
+}
+
 /// A user whom nothing else belongs to.
 const SOMEBODY: u32 = 1234;
 
