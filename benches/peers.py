@@ -1,6 +1,7 @@
 """The sandboxed hook by other WebAssembly runtimes, by their own best path: compiled once, a new instance for each call.
 
-Prints a line for each package that is installed (pip install wasmtime extism): its name, a tab, a call's median in seconds.
+Prints a line for each package (pip install wasmtime extism): its name, a tab, and a call's median in seconds or why there is
+none.
 """
 import os
 import statistics
@@ -80,5 +81,5 @@ def by_extism():
 for name, measure in [("wasmtime by its Python package", by_wasmtime), ("Extism by its Python package", by_extism)]:
     try:
         print(f"{name}\t{measure()}", flush=True)
-    except Exception as error:  # One that is not installed, or takes no such hook, has no row.
-        print(f"{name}: {error}", file=sys.stderr)
+    except Exception as error:  # It is not installed, or takes no such hook.
+        print(f"{name}\t{' '.join(str(error).split())}", flush=True)

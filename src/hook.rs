@@ -22,4 +22,4 @@ pub(crate) mod state;
 pub(crate) mod trust;
 pub(crate) mod trusted_toml;
 pub(crate) mod untrusted;
-mod walk;
+pub(crate) mod walk;

@@ -1,11 +1,12 @@
 //! Measures the cost of a hook, and what it is compared with, in one run.
 //!
-//! `cargo bench --bench hooks`, or `cargo bench --bench hooks -- --quick`; see `benches/README.md` for how to read it.
+//! `cargo bench --bench hooks -- [--quick] [PART OF A CASE'S NAME]`; see `benches/README.md` for how to read it.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark stops at its first error, and prints")]
 
 mod chart;
 mod commands;
+mod confined;
 mod measure;
 mod table;
 
@@ -25,6 +26,8 @@ use crate::measure::{Case, Measured, target_directory};
 const SCRIPT: &str = "echo 'guest web2 has no owner' >&2\nexit 1\n";
 /// A hook that reads its document.
 const READER: &str = "#!/bin/sh\nexec cat > /dev/null\n";
+/// Below the build directory: where `scripts/bench-peers` installs what hookvisor is compared with.
+const PEERS: &str = "bench/peers/bin";
 const SIZES: [(usize, &str); 3] = [(1_000, "1 kB"), (1_000_000, "1 MB"), (50_000_000, "50 MB")];
 
 /// Hooks directories, each with one driver.
@@ -86,12 +89,15 @@ fn event(extra: &str, document: Vec<u8>) -> Event {
 
 /// A guest built with the SDK (`tests/guests/sdk`). The event's extra argument selects what it does.
 fn guest(root: &Path) -> PathBuf {
-    let target = target_directory();
+    let target = target_directory().join("bench/guest");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--profile", "guest", "--package", "sdk", "--target", "wasm32-wasip1"])
         .arg("--target-dir")
         .arg(&target)
         .current_dir(root)
+        .env_remove("RUSTFLAGS")
+        // As `hookvisor new` sets up a hook.
+        .env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", "-Clink-arg=--initial-memory=1572864")
         .status();
     assert!(built.unwrap().success(), "scripts/wasm-targets provides the target");
     target.join("wasm32-wasip1/guest/sdk.wasm")
@@ -127,48 +133,23 @@ fn in_process(measured: &mut Measured, hooks: &Hooks) {
 fn native(measured: &mut Measured, hooks: &Hooks) {
     let dash = hooks.script("sh");
     let (runtime, hook, event) = (Runtime::open(&dash).unwrap(), dash.join("qemu.d/00"), hooks.event("read"));
-    let confined = hooks.with("confined", &[fs::read(&hook).unwrap()]);
-    fs::write(confined.join("qemu.d/00.toml"), "confine = true\n").unwrap();
-    let confined = Runtime::open(confined).unwrap();
-    let mut cases: Vec<Case<'_>> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("dash by std's Command", Box::new(|| by_std(&hook, &["web2", "start", "begin", "read"], &hooks.document))),
         ("dash by hookvisor", Box::new(|| drop(black_box(runtime.run(&event))))),
     ];
-    // If this kernel cannot confine, the hook does not run.
-    if confined.run(&event).exit_status() == 1 {
-        cases.push(("dash, confined", Box::new(|| drop(black_box(confined.run(&event))))));
-    }
     measured.in_turns(1000, cases);
-    commands_of_a_script(measured, hooks);
     let reader = Runtime::open(hooks.with("reader", &[READER.into()])).unwrap();
     for (size, name) in SIZES {
-        let event = event_of(size);
+        let event = self::event("read", vec![b' '; size]);
         let name = format!("dash, {name} read");
         measured.in_turns(50, vec![(&name, Box::new(|| drop(black_box(reader.run(&event)))))]);
     }
 }
 
-/// A script that runs one program: by itself, and by way of the runtime.
-fn commands_of_a_script(measured: &mut Measured, hooks: &Hooks) {
-    const SCRIPT: &[u8] = b"#!/bin/sh\n/usr/bin/true\nexit 1\n";
-    let [direct, brokered] = ["direct", "brokered"].map(|name| hooks.with(name, &[SCRIPT.into()]));
-    let settings = "confine = true\n[[command]]\nprogram = \"/usr/bin/true\"\n";
-    fs::write(brokered.join("qemu.d/00.toml"), settings).unwrap();
-    let [direct, brokered] = [direct, brokered].map(|hooks| Runtime::open(hooks).unwrap());
-    let event = hooks.event("read");
-    let mut cases: Vec<Case<'_>> = vec![("dash, one command", Box::new(|| drop(black_box(direct.run(&event)))))];
-    let report = brokered.run(&event);
-    if report.exit_status() == 1 && report.hooks.iter().all(|hook| hook.notes.is_empty()) {
-        cases.push(("dash, confined, one command", Box::new(|| drop(black_box(brokered.run(&event))))));
-    }
-    measured.in_turns(1000, cases);
-}
-
-fn event_of(size: usize) -> Event {
-    event("read", vec![b' '; size])
-}
-
 fn loading(measured: &mut Measured, hooks: &Hooks) {
+    if !measured.wants(&["load ten wasm hooks, cached", "load ten wasm hooks, compile"]) {
+        return;
+    }
     let (ten, cache) = (hooks.ten_wasm(), hooks.cache());
     let cached = || drop(black_box(Runtime::builder(&ten).cache(Cache::open(&cache).unwrap()).build().unwrap()));
     cached();
@@ -176,25 +157,36 @@ fn loading(measured: &mut Measured, hooks: &Hooks) {
     measured.in_turns(3, vec![("load ten wasm hooks, compile", Box::new(|| drop(Runtime::open(&ten).unwrap())))]);
 }
 
-/// The same sandboxed hook in other runtimes, inside a Python host, if their packages are installed.
+/// The same sandboxed hook in other runtimes, inside a Python host.
 fn peers(measured: &mut Measured, hooks: &Hooks) {
+    const NAMES: [&str; 2] = ["wasmtime by its Python package", "Extism by its Python package"];
+    if !measured.wants(&NAMES) {
+        return;
+    }
     let (root, wasm) = (Path::new(env!("CARGO_MANIFEST_DIR")), hooks.wasm().join("qemu.d/00"));
-    let mut command = Command::new("python3");
+    let installed = target_directory().join(PEERS).join("python3");
+    let python = if installed.exists() { installed } else { "python3".into() };
+    let mut command = Command::new(python);
     command.arg(root.join("benches/peers.py")).args([&wasm, &root.join("examples/web2.xml")]);
-    let Ok(output) = command.output() else { return };
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        if let Some((name, Ok(median))) = line.split_once('\t').map(|(name, median)| (name, median.parse())) {
-            measured.other(name, median);
+    let printed = command.output().map(|output| output.stdout).unwrap_or_default();
+    let printed = String::from_utf8_lossy(&printed);
+    for name in NAMES {
+        let value = printed.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t'));
+        match value.map(|value| value.parse().map_err(|_| value)) {
+            Some(Ok(median)) => measured.other(name, median),
+            Some(Err(why)) => measured.leave_out(name, why),
+            None => measured.leave_out(name, "there is no python3"),
         }
     }
 }
 
-/// Prints the table. A full run also saves it with a chart next to the benchmarks, a quick run below `target`.
+/// Prints the table. A full run also saves it with a chart next to the benchmarks, any other run below `target`.
 fn report(measured: &Measured) {
-    let table = table::table(&measured.cases);
+    let table = table::table(measured);
     println!("\n{table}");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let directory = if measured.is_quick { target_directory().join("bench") } else { root.join("benches") };
+    let is_whole = !measured.is_quick && measured.only.is_none();
+    let directory = if is_whole { root.join("benches") } else { target_directory().join("bench") };
     fs::create_dir_all(&directory).unwrap();
     let made = "Made by `cargo bench --bench hooks`, all in one run. See README.md for how to read it.";
     fs::write(directory.join("results.md"), format!("# Results\n\n{made}\n\n{table}")).unwrap();
@@ -206,13 +198,14 @@ fn main() {
     let (mut measured, hooks) = (Measured::new(), Hooks::new());
     in_process(&mut measured, &hooks);
     native(&mut measured, &hooks);
+    confined::measure(&mut measured, &hooks);
     loading(&mut measured, &hooks);
     commands::measure(&mut measured, &hooks);
     peers(&mut measured, &hooks);
     measured.finish();
     report(&measured);
     // The host's cases run in a separate process, which starts small.
-    if !measured.is_quick {
+    if !measured.is_quick && measured.only.is_none() {
         let host = Command::new(env!("CARGO")).args(["bench", "--quiet", "--bench", "host"]).status();
         assert!(host.unwrap().success(), "the cases of a host");
     }

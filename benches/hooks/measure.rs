@@ -28,7 +28,11 @@ pub(crate) struct Measured {
     criterion: Criterion,
     /// `--quick`: a tenth of the turns, for a run of one minute.
     pub(crate) is_quick: bool,
+    /// Measure only the cases with this in their names, and those that they are compared with.
+    pub(crate) only: Option<String>,
     pub(crate) cases: BTreeMap<String, Seen>,
+    /// Cases that could not be measured, each with the reason.
+    pub(crate) left_out: Vec<(String, String)>,
 }
 
 impl Measured {
@@ -42,11 +46,27 @@ impl Measured {
             .sample_size(if is_quick { 10 } else { 50 })
             .without_plots()
             .configure_from_args();
-        Self { criterion, is_quick, cases: BTreeMap::new() }
+        let only = std::env::args().skip(1).rfind(|argument| !argument.starts_with('-'));
+        Self { criterion, is_quick, only, cases: BTreeMap::new(), left_out: Vec::new() }
+    }
+
+    /// Whether to measure any of these cases.
+    pub(crate) fn wants(&self, names: &[&str]) -> bool {
+        self.only.as_ref().is_none_or(|only| names.iter().any(|name| name.contains(only.as_str())))
+    }
+
+    /// Names a case that cannot be measured here.
+    pub(crate) fn leave_out(&mut self, name: &str, why: &str) {
+        if self.wants(&[name]) {
+            self.left_out.push((name.to_owned(), why.to_owned()));
+        }
     }
 
     /// A case that takes microseconds.
     pub(crate) fn case(&mut self, name: &str, mut run: impl FnMut()) {
+        if !self.wants(&[name]) {
+            return;
+        }
         self.criterion.bench_function(name, |bencher| bencher.iter(&mut run));
         // Criterion skips what the command line did not select.
         let Some(median) = median(name) else { return };
@@ -57,11 +77,24 @@ impl Measured {
 
     /// Cases to compare, each once per turn, so that a disturbance affects all of them.
     pub(crate) fn in_turns(&mut self, count: usize, mut cases: Vec<Case<'_>>) {
+        if !self.wants(&cases.iter().map(|(name, _)| *name).collect::<Vec<_>>()) {
+            return;
+        }
         let count = if self.is_quick { count.div_ceil(10) } else { count };
         turns(count.div_ceil(10), &mut cases);
         let seen = turns(count, &mut cases);
         for ((name, _), seen) in cases.iter().zip(seen) {
             self.cases.extend(seen.map(|seen| ((*name).to_owned(), seen)));
+        }
+    }
+
+    /// What one case takes more than another.
+    pub(crate) fn difference(&mut self, name: &str, more: &str, less: &str) {
+        if let (Some(more), Some(less)) = (self.cases.get(more), self.cases.get(less)) {
+            let fast = more.fast.zip(less.fast).map(|(more, less)| more - less);
+            let (faults, switches) = (more.faults - less.faults, more.switches - less.switches);
+            let seen = Seen { median: more.median - less.median, fast, faults, switches };
+            self.cases.insert(name.to_owned(), seen);
         }
     }
 

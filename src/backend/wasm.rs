@@ -133,6 +133,7 @@ impl Backend for Wasm {
         };
         Ok(Box::new(WasmHook {
             sandbox,
+            names_files: program.can_name_files(),
             program,
             memory,
             settings: Arc::new(settings.clone()),

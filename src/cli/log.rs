@@ -6,18 +6,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::time::SystemTime;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use hookvisor::{LogConfig, LogLevel, LogTo, printable_block, printable_line};
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, layer};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, registry};
 
@@ -62,23 +59,18 @@ fn to_configured(log: &LogConfig) -> anyhow::Result<()> {
         LogLevel::Debug => Level::DEBUG,
         _ => Level::INFO,
     };
-    let ours = filter_fn(move |m| *m.level() <= level && m.target().starts_with("hookvisor") && m.target() != VETOED);
+    let ours =
+        move |m: &Metadata<'_>| *m.level() <= level && m.target().starts_with("hookvisor") && m.target() != VETOED;
     match &log.to {
         LogTo::File(path) => {
             let file = append_to(path).with_context(|| format!("the log {} could not be opened", path.display()))?;
-            install(
-                layer().event_format(Style::Line).with_writer(Arc::new(file)).with_filter(ours).and_then(unrecorded()),
-            );
+            Lines(vec![Output { wanted: Box::new(ours), style: Style::Line, to: Box::new(file) }, unrecorded()]).init();
         }
         LogTo::Journal => {
             let journal = tracing_journald::layer().context("the journal could not be reached")?;
-            install(
-                journal
-                    .with_syslog_identifier("hookvisor".to_owned())
-                    .with_field_prefix(None)
-                    .with_filter(ours)
-                    .and_then(unrecorded()),
-            );
+            let journal = journal.with_syslog_identifier("hookvisor".to_owned()).with_field_prefix(None);
+            let unrecorded = Lines(vec![unrecorded()]).with_filter(filter_fn(is_of_record));
+            registry().with(journal.with_filter(filter_fn(ours)).and_then(unrecorded)).init();
         }
         _ => stderr(Some(level), None),
     }
@@ -86,9 +78,12 @@ fn to_configured(log: &LogConfig) -> anyhow::Result<()> {
 }
 
 /// Also prints errors from writing the record on standard error, wherever the log goes.
-fn unrecorded() -> impl Layer<Registry> + Send + Sync {
-    let wanted = filter_fn(|metadata| metadata.target() == RECORD);
-    layer().event_format(Style::Message).with_writer(io::stderr).with_filter(wanted)
+fn unrecorded() -> Output {
+    Output { wanted: Box::new(is_of_record), style: Style::Message, to: Box::new(io::stderr()) }
+}
+
+fn is_of_record(metadata: &Metadata<'_>) -> bool {
+    metadata.target() == RECORD
 }
 
 fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
@@ -105,7 +100,7 @@ fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
                 (None, None) => false,
             }
     };
-    install(layer().event_format(Style::Message).with_writer(io::stderr).with_filter(filter_fn(wanted)));
+    Lines(vec![Output { wanted: Box::new(wanted), style: Style::Message, to: Box::new(io::stderr()) }]).init();
 }
 
 /// Whether the event's report does not contain this warning. Slow hooks are mentioned only on a terminal.
@@ -127,14 +122,79 @@ fn level(asked: OsString) -> Option<Level> {
     level
 }
 
-fn install(log: impl Layer<Registry> + Send + Sync) {
-    registry().with(log).init();
-}
-
 /// Opens a log that several processes share: each line is one appending write. A FIFO without a reader is an error; opening
 /// it must not block.
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)
+}
+
+/// Writes events as lines. It ignores spans, which no line shows, so it costs a short run less than a registry of spans.
+struct Lines(Vec<Output>);
+
+/// A place for some of the events.
+struct Output {
+    wanted: Box<dyn Fn(&Metadata<'_>) -> bool + Send + Sync>,
+    style: Style,
+    to: Box<dyn WriteShared + Send + Sync>,
+}
+
+/// Writes at any time, from any thread. A line is one call.
+trait WriteShared {
+    fn write(&self, line: &[u8]) -> io::Result<()>;
+}
+
+impl<W> WriteShared for W
+where
+    for<'a> &'a W: io::Write,
+{
+    fn write(&self, line: &[u8]) -> io::Result<()> {
+        io::Write::write_all(&mut &*self, line)
+    }
+}
+
+impl Lines {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.iter().any(|output| (output.wanted)(metadata))
+    }
+
+    fn write(&self, event: &Event<'_>) {
+        let mut text = EventText::default();
+        event.record(&mut text);
+        for output in self.0.iter().filter(|output| (output.wanted)(event.metadata())) {
+            let line = output.style.line(&text, *event.metadata().level());
+            if let Err(error) = output.to.write(line.as_bytes()) {
+                complain(format!("hookvisor: the log could not be written: {error}\n{line}").as_bytes());
+            }
+        }
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.write(event);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        self.write(event);
+    }
 }
 
 /// The format of a log line.
@@ -146,23 +206,15 @@ enum Style {
     Line,
 }
 
-impl<S, N> FormatEvent<S, N> for Style
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, _context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut text = EventText::default();
-        event.record(&mut text);
+impl Style {
+    fn line(self, text: &EventText, level: Level) -> String {
         match self {
-            Self::Message => write!(writer, "hookvisor: {}", printable_block(text.message.as_bytes()))?,
+            Self::Message => format!("hookvisor: {}\n", printable_block(text.message.as_bytes())),
             Self::Line => {
-                SystemTime.format_time(&mut writer)?;
-                write!(writer, " {}{} ", event.metadata().level(), text.fields)?;
-                writer.write_str(&printable_line(text.message.trim_end()))?;
+                let time = humantime::format_rfc3339_micros(SystemTime::now());
+                format!("{time} {level}{} {}\n", text.fields, printable_line(text.message.trim_end()))
             }
         }
-        writeln!(writer)
     }
 }
 
@@ -192,7 +244,7 @@ impl Visit for EventText {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::io::{Read, Seek};
 
     use super::*;
 
@@ -205,34 +257,23 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_one_line_whatever_the_hook_wrote() {
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&written);
-        let log = layer().event_format(Style::Line).with_writer(move || Sink(Arc::clone(&sink)));
-        tracing::subscriber::with_default(registry().with(log), || {
+    fn a_call_is_one_line_whatever_the_hook_wrote() -> io::Result<()> {
+        let written = tempfile::tempfile()?;
+        let output = Output { wanted: Box::new(|_| true), style: Style::Line, to: Box::new(written.try_clone()?) };
+        tracing::subscriber::with_default(Lines(vec![output]), || {
             let (driver, object, status) = ("qemu", "web 1", 1_u8);
             tracing::warn!(
                 { hookvisor.driver = driver, hookvisor.object = object, hookvisor.status = status },
                 "Hook script execution failed: one\ntwo \u{1b}[31mred √\n"
             );
         });
-        let written = written.lock().map(|w| String::from_utf8_lossy(&w).into_owned()).unwrap_or_default();
-        let after_the_time = written.split_once(' ').map(|(_, rest)| rest);
+        let mut text = String::new();
+        (&written).rewind()?;
+        (&written).read_to_string(&mut text)?;
+        let after_the_time = text.split_once(' ').map(|(_, rest)| rest);
         let expected =
             "WARN driver=qemu object=\"web 1\" status=1 Hook script execution failed: one\\ntwo \\u{1b}[31mred √\n";
         assert_eq!(after_the_time, Some(expected));
-    }
-
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().map(|mut w| w.extend_from_slice(bytes)).map_err(|_| io::ErrorKind::Other)?;
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+        Ok(())
     }
 }

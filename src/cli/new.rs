@@ -29,8 +29,9 @@ pub(super) struct Args {
 }
 
 /// Each file's path and template.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("new/manifest.toml")),
+    (".cargo/config.toml", include_str!("new/cargo.toml")),
     (".gitignore", include_str!("new/gitignore")),
     ("src/main.rs", include_str!("new/main.rs")),
     ("{{name}}.toml", include_str!("new/settings.toml")),

@@ -11,8 +11,8 @@ use super::file::open_trusted;
 use super::identity::Identity;
 use super::trust::Trust;
 
-/// How much of a file is read at once.
-const PIECE: usize = 16 << 10;
+/// How much of a large file is read at once.
+const PIECE: u64 = 16 << 10;
 
 /// The digest of a hook's file. The file is read again only if it has changed.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl FileDigest {
         match &*known {
             Some((of, digest)) if *of == identity => Some(digest.clone()),
             _ => {
-                let digest = hexadecimal(&digest(file).ok()?);
+                let digest = hexadecimal(&digest(file, found.len()).ok()?);
                 *known = Some((identity, digest.clone()));
                 Some(digest)
             }
@@ -35,9 +35,10 @@ impl FileDigest {
     }
 }
 
-fn digest(mut file: impl Read) -> io::Result<Vec<u8>> {
+fn digest(mut file: impl Read, size: u64) -> io::Result<Vec<u8>> {
     let mut digest = Sha256::new();
-    let mut piece = vec![0; PIECE];
+    // Each page of the buffer costs a page fault, so it is small for a script.
+    let mut piece = vec![0; size.clamp(1, PIECE) as usize];
     loop {
         match file.read(&mut piece) {
             Ok(0) => return Ok(digest.finalize().to_vec()),

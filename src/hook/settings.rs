@@ -142,11 +142,15 @@ impl Settings {
         self.secrets.clear();
     }
 
-    /// The variables that the settings add to the hook's environment. `env_file` is read each time.
-    pub(crate) fn environment(&self, trust: Trust) -> Result<Cow<'_, [(String, String)]>, LaunchError> {
+    /// The variables that the settings add to the hook's environment. `env_file` is read each time. Only then is the rule
+    /// needed, which costs a system call.
+    pub(crate) fn environment(
+        &self,
+        trust: impl FnOnce() -> Trust,
+    ) -> Result<Cow<'_, [(String, String)]>, LaunchError> {
         let Some(path) = &self.env_file else { return Ok(Cow::Borrowed(&self.env)) };
         let refused = |why| LaunchError::Refused(format!("its `env_file` {}: {why}", path.display()));
-        let mut environment = env_file::read(path, trust).map_err(refused)?;
+        let mut environment = env_file::read(path, trust()).map_err(refused)?;
         if let Some((name, _)) = self.env.iter().find(|(name, _)| environment.iter().any(|(other, _)| name == other)) {
             return Err(refused(format!("{name} is in `env` too: remove one of the two")));
         }

@@ -9,11 +9,11 @@ use super::fault::{self, Fault, Place, Problem};
 
 /// The ownership rule for files and their parent directories. It applies to every file that decides which code runs or what
 /// it may access.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Trust(Option<Owners>);
 
 /// Users who may own a trusted file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Owners {
     user: u32,
     /// The user id under which the host's root appears.

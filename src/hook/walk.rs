@@ -1,10 +1,13 @@
 //! Opens a file component by component, and checks everything on its path that decides which file it is.
 
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -14,6 +17,8 @@ use super::trust::Trust;
 
 /// How many symbolic links the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// How many directories a [`OneLook`] keeps open.
+const MOST_REACHED: usize = 64;
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Opens the file for reading. A FIFO does not block. The last component is no link any more.
 const READ: OFlags =
@@ -58,7 +63,41 @@ pub(super) fn faults(path: &Path, trust: Trust) -> Vec<Fault> {
 /// An open directory on the path, and its path without links.
 struct Standing {
     directory: File,
+    found: Metadata,
     path: PathBuf,
+    /// `None` for the root.
+    parent: Option<Rc<Standing>>,
+}
+
+thread_local! {
+    /// The directories that walks reached without a fault, while a [`OneLook`] exists.
+    static REACHED: RefCell<Option<Vec<(Trust, Rc<Standing>)>>> = const { RefCell::new(None) };
+}
+
+/// While this exists, the walks of this thread open each directory once. They still examine it each time.
+///
+/// For a short time only: a walk does not see that root has put another directory in the place of such a directory.
+pub(crate) struct OneLook {
+    is_outermost: bool,
+    _of_this_thread: PhantomData<Rc<()>>,
+}
+
+impl OneLook {
+    pub(crate) fn begin() -> Self {
+        let is_outermost = REACHED.with_borrow(Option::is_none);
+        if is_outermost {
+            REACHED.set(Some(Vec::new()));
+        }
+        Self { is_outermost, _of_this_thread: PhantomData }
+    }
+}
+
+impl Drop for OneLook {
+    fn drop(&mut self) {
+        if self.is_outermost {
+            REACHED.set(None);
+        }
+    }
 }
 
 struct Walk {
@@ -70,21 +109,16 @@ struct Walk {
 impl Walk {
     /// Opens the file at the path. After a fault, the file is untrusted, so it is opened without reading.
     fn open(&mut self, path: &Path) -> io::Result<File> {
-        let root = rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?;
-        let mut places = vec![Standing { directory: root.into(), path: "/".into() }];
         let mut pending = components(path);
+        let mut here = self.start(&mut pending)?;
         let mut links = 0;
         while let Some(next) = pending.pop() {
-            let Some(here) = places.last() else { return Err(Errno::NOENT.into()) };
             if next == ".." {
-                if places.len() > 1 {
-                    places.pop();
-                }
+                here = here.parent.clone().unwrap_or(here);
                 continue;
             }
             if self.way != Way::Links {
-                let found = here.directory.metadata()?;
-                self.add(Place::Directory, &here.path, self.trust.problems_of_way(&here.directory, &found));
+                self.add(Place::Directory, &here.path, self.trust.problems_of_way(&here.directory, &here.found));
             }
             let path = here.path.join(&next);
             let opened = self.look(&here.directory, &next)?;
@@ -97,12 +131,13 @@ impl Walk {
                 self.add(Place::Link, &path, self.trust.problems_of_owner(&found));
                 let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                if target.is_absolute() {
-                    places.truncate(1);
-                }
                 pending.extend(components(&target));
+                if target.is_absolute() {
+                    here = self.start(&mut pending)?;
+                }
             } else if found.is_dir() {
-                places.push(Standing { directory: opened, path });
+                here = Rc::new(Standing { directory: opened, found, path, parent: Some(here) });
+                self.remember(&here);
             } else if pending.is_empty() {
                 let file = if self.faults.is_empty() {
                     rustix::fs::openat(&here.directory, next.as_os_str(), READ, Mode::empty())?.into()
@@ -114,9 +149,45 @@ impl Walk {
                 return Err(Errno::NOTDIR.into());
             }
         }
-        let Some(end) = places.pop() else { return Err(Errno::NOENT.into()) };
-        let directory = if self.faults.is_empty() { read_directory(&end.directory)? } else { end.directory };
-        self.arrived(Place::Directory, &end.path, directory)
+        let directory =
+            if self.faults.is_empty() { read_directory(&here.directory)? } else { here.directory.try_clone()? };
+        self.arrived(Place::Directory, &here.path, directory)
+    }
+
+    /// Where to begin: at the root, or at the deepest directory of the path that an earlier walk has reached. Removes
+    /// its components.
+    fn start(&self, pending: &mut Vec<OsString>) -> io::Result<Rc<Standing>> {
+        let depth = |place: &Standing| place.path.components().count() - 1;
+        let leads_to = |place: &Standing| {
+            let names = place.path.components().skip(1).map(Component::as_os_str);
+            depth(place) <= pending.len() && names.zip(pending.iter().rev()).all(|(one, other)| one == other)
+        };
+        let reached = REACHED.with_borrow(|reached| {
+            let of_rule = reached.iter().flatten().filter(|(trust, place)| *trust == self.trust && leads_to(place));
+            of_rule.map(|(_, place)| Rc::clone(place)).max_by_key(|place| depth(place))
+        });
+        if let Some(place) = reached.filter(|_| self.can_use_reached()) {
+            pending.truncate(pending.len() - depth(&place));
+            return Ok(place);
+        }
+        let directory = File::from(rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?);
+        let found = directory.metadata()?;
+        Ok(Rc::new(Standing { directory, found, path: "/".into(), parent: None }))
+    }
+
+    /// Walks of [`Way::Links`] do not examine directories, and after a fault the path has to be told.
+    fn can_use_reached(&self) -> bool {
+        self.way != Way::Links && self.faults.is_empty()
+    }
+
+    fn remember(&self, place: &Rc<Standing>) {
+        if self.can_use_reached() {
+            REACHED.with_borrow_mut(|reached| {
+                if let Some(reached) = reached.as_mut().filter(|reached| reached.len() < MOST_REACHED) {
+                    reached.push((self.trust, Rc::clone(place)));
+                }
+            });
+        }
     }
 
     /// Opens a name with O_PATH. After a fault, another user's file system could block the caller, so it is not
@@ -168,4 +239,51 @@ fn components(path: &Path) -> Vec<OsString> {
         .collect();
     names.reverse();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn content(path: &Path) -> io::Result<String> {
+        let mut text = String::new();
+        let opened = open(path, Trust::not_enforced(), Way::Whole);
+        let mut file = opened.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn one_look_follows_the_same_paths_and_ends_with_its_guard() -> io::Result<()> {
+        let root = tempfile::tempdir()?;
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(at("a/b"))?;
+        fs::write(at("a/file"), "a")?;
+        fs::write(at("a/b/file"), "b")?;
+        symlink(at("a/b"), at("absolute"))?;
+        symlink("a/b", at("relative"))?;
+        let paths = ["a/file", "a/b/file", "a/b/../file", "absolute/file", "relative/../file", "a/../a/b/file"];
+        let apart: Vec<String> = paths.iter().map(|path| content(&at(path))).collect::<Result<_, _>>()?;
+        assert_eq!(apart, ["a", "b", "a", "b", "a", "b"]);
+
+        let look = OneLook::begin();
+        for _ in 0..2 {
+            let together: Vec<String> = paths.iter().map(|path| content(&at(path))).collect::<Result<_, _>>()?;
+            assert_eq!(together, apart);
+        }
+        drop(OneLook::begin());
+        assert!(REACHED.with_borrow(Option::is_some), "an inner one ends nothing");
+        drop(look);
+        assert!(REACHED.with_borrow(Option::is_none));
+
+        fs::rename(at("a"), at("old"))?;
+        fs::create_dir(at("a"))?;
+        fs::write(at("a/file"), "new")?;
+        assert_eq!(content(&at("a/file"))?, "new");
+        Ok(())
+    }
 }

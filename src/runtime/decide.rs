@@ -165,7 +165,7 @@ pub(super) fn hook(
         };
     }
     let _in_flight = observe::started(&hook.path);
-    let environment = hook.settings.environment(Trust::of_this_process());
+    let environment = hook.settings.environment(Trust::of_this_process);
     let call = Call {
         path: &hook.path,
         hook: &hook.path,

@@ -115,7 +115,7 @@ impl Exec {
         let hook = self.load();
         match hook.loaded {
             Loaded::Broken(why) => Err(why),
-            Loaded::Ready(_) | Loaded::Skipped(_) => hook.settings.environment(Trust::of_this_process()).map(|_| ()),
+            Loaded::Ready(_) | Loaded::Skipped(_) => hook.settings.environment(Trust::of_this_process).map(|_| ()),
         }
     }
 

@@ -105,7 +105,7 @@ impl Loader<'_> {
     fn check_environment(&self, settings: &Settings) -> Result<(), LaunchError> {
         match self.calls {
             Calls::One => Ok(()),
-            Calls::Many => settings.environment(self.trust).map(|_| ()),
+            Calls::Many => settings.environment(|| self.trust).map(|_| ()),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::hook::file;
 use crate::hook::first;
 use crate::hook::skipped::Skipped;
 use crate::hook::trust::Trust;
+use crate::hook::walk::OneLook;
 use crate::limits::Limits;
 use crate::printable::printable_line;
 use crate::record::Record;
@@ -69,6 +70,7 @@ impl Shared {
 
     /// Loads the hooks directory. `None` if it changed meanwhile: the result could mix the old and the new contents.
     fn load(&self) -> Result<Option<HookSet>, LoadError> {
+        let _one_look = OneLook::begin();
         let only = self.only_driver.as_deref();
         let mut findings = match discovery::find(&self.directory, only, self.trust) {
             Err(_) if self.refused.is_some() => Findings::default(),

@@ -1,12 +1,14 @@
 //! The three pipes between the host and a hook.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::{Buf, Bytes};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
 
 use super::error::host_error;
 use crate::capture::Capture;
@@ -99,16 +101,18 @@ impl OutputReader {
 
     /// Reads up to one buffer, and returns the number of bytes.
     pub(super) fn read(&mut self, buffer: &mut Vec<u8>) -> usize {
-        buffer.resize(READ_AT_ONCE, 0);
-        while let Some(pipe) = &mut self.pipe {
-            match pipe.read(buffer) {
+        buffer.clear();
+        buffer.reserve_exact(READ_AT_ONCE);
+        while let Some(pipe) = &self.pipe {
+            // Pages that nothing is read into are never touched.
+            match rustix::io::read(pipe, spare_capacity(buffer)) {
                 Ok(0) => self.pipe = None,
                 Ok(n) => {
-                    self.capture.push(&buffer[..n]);
+                    self.capture.push(buffer);
                     return n;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return 0,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return 0,
                 Err(_) => self.pipe = None,
             }
         }

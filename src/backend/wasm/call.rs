@@ -41,6 +41,8 @@ pub(super) struct WasmHook {
     pub(super) sha256: String,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) program: Linked,
+    /// Whether the program can name a file.
+    pub(super) names_files: bool,
     /// The limit for all its memories together, in bytes.
     pub(super) memory: usize,
     pub(super) settings: Arc<Settings>,
@@ -134,7 +136,8 @@ impl WasmHook {
         let secrets = secrets::apply(&self.settings.secrets, self.trust, &mut wasi)?;
         directories += usize::from(secrets.is_some());
         let has_root = self.settings.directories.iter().any(|directory| directory.guest(&directory.host) == "/");
-        let root = if has_root { None } else { Root::add(&mut wasi, directories, call.watch.as_ref()) };
+        let needs_root = self.names_files && !has_root;
+        let root = if needs_root { Root::add(&mut wasi, directories, call.watch.as_ref()) } else { None };
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(DESCRIPTORS);
         let launcher = Arc::clone(&self.launcher);

@@ -4,9 +4,10 @@
 //! directory `/` too: an empty one in which nothing can be opened. A guest that is learnt from has the host's.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
@@ -24,8 +25,9 @@ pub(super) const NO_ENTRY: i32 = 44;
 pub(super) struct Root {
     /// A module's descriptor, until it may be another's.
     pub(super) descriptor: Option<u32>,
-    /// Device and inode.
-    identity: (u64, u64),
+    /// The host's directory, and its device and inode once they are needed.
+    host: &'static str,
+    identity: OnceLock<Option<(u64, u64)>>,
     /// The last directory that the guest wanted to use, and whether it wanted to change something there.
     wanted: Option<(String, bool)>,
     learning: Option<Learning>,
@@ -44,11 +46,11 @@ impl Root {
             Some(_) => (ROOT, FsPerms::ReadWrite),
             None => (EMPTY, FsPerms::ReadOnly),
         };
-        let found = std::fs::metadata(host).ok()?;
         wasi.preopened_dir(host, ROOT, rights).ok()?;
         Some(Self {
             descriptor: u32::try_from(FIRST + others).ok(),
-            identity: (found.dev(), found.ino()),
+            host,
+            identity: OnceLock::new(),
             wanted: None,
             learning: watch.map(|watch| Learning { watch: watch.clone(), opened: HashMap::new() }),
         })
@@ -56,7 +58,9 @@ impl Root {
 
     /// Whether a component's open directory is this one.
     pub(super) fn is(&self, directory: &File) -> bool {
-        directory.metadata().is_ok_and(|found| (found.dev(), found.ino()) == self.identity)
+        let identity = |found: Metadata| (found.dev(), found.ino());
+        let own = self.identity.get_or_init(|| fs::metadata(self.host).ok().map(identity));
+        own.is_some() && directory.metadata().ok().map(identity) == *own
     }
 
     /// Whether a path below this directory is refused.

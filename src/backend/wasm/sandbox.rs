@@ -41,6 +41,19 @@ pub(super) enum Linked {
     Component(CommandPre<StoreData>),
 }
 
+impl Linked {
+    /// Whether the program can name a file. A module that imports no function for that needs no directories.
+    pub(super) fn can_name_files(&self) -> bool {
+        match self {
+            Self::Module(module) => {
+                let mut names = module.module().imports().map(|import| import.name());
+                names.any(|name| name.starts_with("path_") || name == "fd_readdir")
+            }
+            Self::Component(_) => true,
+        }
+    }
+}
+
 impl Sandbox {
     pub(super) fn new(limits: &Limits, calls: Calls) -> Result<Self, LaunchError> {
         let resources = Resources::of_this_process();
