@@ -74,9 +74,9 @@ thread_local! {
     static REACHED: RefCell<Option<Vec<(Trust, Rc<Standing>)>>> = const { RefCell::new(None) };
 }
 
-/// While this exists, the walks of this thread open each directory once. They still examine it each time.
+/// While this exists, the walks of this thread open each directory once, and judge it by what they found then.
 ///
-/// For a short time only: a walk does not see that root has put another directory in the place of such a directory.
+/// For a short time only: a walk does not see that the owner of such a directory has changed or replaced it since.
 pub(crate) struct OneLook {
     is_outermost: bool,
     _of_this_thread: PhantomData<Rc<()>>,

@@ -90,9 +90,7 @@ impl Reader<'_> {
             "symlink" => self.change(call, 1),
             "symlinkat" => self.change(call, 2),
             "socket" if call.arguments.first().is_some_and(|family| family.starts_with("AF_INET")) => {
-                if call.arguments.get(1).is_some_and(|kind| kind.contains("SOCK_DGRAM")) {
-                    self.datagrams.connected.insert(call.described.to_owned(), None);
-                }
+                self.create_socket(call);
             }
             "connect" => self.connect(call),
             "sendto" | "sendmsg" | "sendmmsg" => self.send(call),
@@ -169,6 +167,12 @@ impl Reader<'_> {
         let is_own = Path::new(&path) == self.hook;
         if !is_own && !always_allowed(Path::new(&path), writes) {
             self.needs.file(path, writes, is_directory);
+        }
+    }
+
+    fn create_socket(&mut self, call: &Call<'_>) {
+        if call.arguments.get(1).is_some_and(|kind| kind.contains("SOCK_DGRAM")) {
+            self.datagrams.connected.insert(call.described.to_owned(), None);
         }
     }
 
