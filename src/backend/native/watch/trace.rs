@@ -170,7 +170,7 @@ impl Reader<'_> {
         }
     }
 
-    fn create_socket(&mut self, call: &Call<'_>) {
+    fn create_socket(&mut self, call: &TracedCall<'_>) {
         if call.arguments.get(1).is_some_and(|kind| kind.contains("SOCK_DGRAM")) {
             self.datagrams.connected.insert(call.described.to_owned(), None);
         }
