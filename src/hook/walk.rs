@@ -69,9 +69,12 @@ struct Standing {
     parent: Option<Rc<Standing>>,
 }
 
+/// Directories that walks reached without a fault, each with the rule that it was judged by.
+type Reached = Vec<(Trust, Rc<Standing>)>;
+
 thread_local! {
-    /// The directories that walks reached without a fault, while a [`OneLook`] exists.
-    static REACHED: RefCell<Option<Vec<(Trust, Rc<Standing>)>>> = const { RefCell::new(None) };
+    /// There while a [`OneLook`] exists.
+    static REACHED: RefCell<Option<Reached>> = const { RefCell::new(None) };
 }
 
 /// While this exists, the walks of this thread open each directory once, and judge it by what they found then.
