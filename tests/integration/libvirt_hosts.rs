@@ -1,6 +1,9 @@
-//! Migrates a guest between two hosts, also with the newer libvirt of Debian 13 in a separate root.
+//! Other hosts with libvirt: two between which a guest migrates, one with the newer libvirt of Debian 13, one with hookvisor's
+//! package.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -71,6 +74,49 @@ fn migrates(programs: &Path) {
                   7: this host is full";
     assert!(error.contains(report), "{error}");
     assert_eq!((from.guests(), to.guests()), (vec!["web2".to_owned()], vec!["web1".to_owned()]), "web2 stays and runs");
+}
+
+#[test]
+fn libvirtd_calls_the_drop_in_of_the_package() {
+    let Some(debs) = std::env::var_os("HOOKVISOR_DEBS") else {
+        return skip("a real libvirtd with the Debian package", "it needs HOOKVISOR_DEBS");
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unpacked = tempfile::tempdir().unwrap();
+    fs::set_permissions(unpacked.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let deb = fs::read_dir(root.join(debs)).unwrap().map(|entry| entry.unwrap().path());
+    let deb = deb
+        .into_iter()
+        .find(|path| {
+            path.file_name().unwrap().as_bytes().starts_with(b"hookvisor_")
+                && path.extension().is_some_and(|extension| extension == "deb")
+        })
+        .unwrap();
+    assert!(Command::new("dpkg-deb").arg("-x").arg(deb).arg(unpacked.path()).status().unwrap().success());
+    let Some(mut world) = World::with_package(unpacked.path()) else { return };
+    let hookvisor = |world: &World, arguments: &[&str]| {
+        let ran = world.run("/usr/bin/hookvisor", arguments);
+        let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(ran.status.success(), "{arguments:?}: {stdout}{}", String::from_utf8_lossy(&ran.stderr));
+        stdout
+    };
+    hookvisor(&world, &["libvirt", "install", "qemu"]);
+    let link = fs::read_link(world.path("etc/libvirt/hooks/qemu")).unwrap();
+    assert_eq!(link, Path::new("/usr/bin/hookvisor-hook"));
+    world.copy("qemu.d/20-policy.wasm", &root.join("examples/hooks/qemu.d/20-policy.wasm"));
+    world.start_libvirtd();
+    // Nothing is compiled yet, so the drop-in starts the full program. The next call uses what it has compiled.
+    for guest in ["web1", "web2"] {
+        let error = world.try_guest(guest).unwrap_err();
+        assert!(
+            error.contains("20-policy.wasm qemu failed with error code 1") && error.contains("has no owner"),
+            "{error}"
+        );
+        let last = hookvisor(&world, &["history", "--last"]);
+        assert!(last.contains("20-policy.wasm") && last.contains(guest), "{last}");
+    }
+    world.remove("qemu.d/20-policy.wasm");
+    world.try_guest("web1").unwrap();
 }
 
 /// A root with Debian 13's libvirt and QEMU, kept for the next run.
