@@ -1,5 +1,6 @@
 /* A daemon's controls: cancellation, limits for one call, the log, the inventory, its own operations. */
 #define _POSIX_C_SOURCE 200809L
+#include <limits.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -203,16 +204,22 @@ static void drivers(char **argv)
     CHECK(strcmp(error.message, "`options.known_drivers` is not aligned for its type") == 0);
 }
 
+/* Writes the settings of the native hook, and leaves their path. */
+static void write_settings(char **argv, const char *text, char path[PATH_MAX])
+{
+    CHECK((size_t)snprintf(path, PATH_MAX, "%s/native.d/10-probe.toml", argv[1]) < PATH_MAX);
+    FILE *settings = fopen(path, "w");
+    CHECK(settings != NULL && fputs(text, settings) >= 0 && fclose(settings) == 0);
+}
+
 /* `confine_all` refuses a hook whose settings say otherwise. */
 static void confined(char **argv)
 {
     hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .confine_all = 1};
     hookvisor_error error;
     hookvisor_event event = event_of("native", "exit=0", "start");
-    char path[4096];
-    CHECK((size_t)snprintf(path, sizeof path, "%s/native.d/10-probe.toml", argv[1]) < sizeof path);
-    FILE *settings = fopen(path, "w");
-    CHECK(settings != NULL && fputs("confine = false\n", settings) >= 0 && fclose(settings) == 0);
+    char path[PATH_MAX];
+    write_settings(argv, "confine = false\n", path);
     hookvisor_runtime *all = open_hooks(argv, options);
     CHECK(hookvisor_start(all, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
     CHECK(strstr(error.message, "every hook is confined here") != NULL && hookvisor_close(all, NULL));
@@ -228,10 +235,8 @@ static void kept(char **argv)
     hookvisor_options options = {.size = sizeof options, .timeout_ms = 60000, .state_directory = "/proc/hookvisor"};
     hookvisor_error error;
     hookvisor_event event = event_of("native", "exit=0", "start");
-    char path[4096];
-    CHECK((size_t)snprintf(path, sizeof path, "%s/native.d/10-probe.toml", argv[1]) < sizeof path);
-    FILE *settings = fopen(path, "w");
-    CHECK(settings != NULL && fputs("confine = true\nstate = true\n", settings) >= 0 && fclose(settings) == 0);
+    char path[PATH_MAX];
+    write_settings(argv, "confine = true\nstate = true\n", path);
     hookvisor_runtime *keeping = open_hooks(argv, options);
     CHECK(hookvisor_start(keeping, &event, NULL, NULL, &error) == HOOKVISOR_VETOED);
     /* valgrind lacks Landlock's system calls. */

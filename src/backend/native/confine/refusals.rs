@@ -3,6 +3,7 @@
 //! The kernel tells only the hook. So this reads the hook's stderr, and names a file only if the hook's settings indeed do
 //! not grant it.
 
+use std::cell::LazyCell;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -41,13 +42,15 @@ impl Held<'_> {
         let stderr = String::from_utf8_lossy(stderr);
         let mut notes = Vec::new();
         let mut unnamed = false;
+        // Resolves every grant: once, whatever the number of lines.
+        let reach = LazyCell::new(|| Reach::of(self.settings, self.names, self.own, self.executes));
         for line in stderr.lines().filter(|line| NO_ACCESS.iter().any(|why| line.contains(why))) {
             if notes.len() == MOST || self.is_of_a_command(line) {
                 continue;
             }
             match path_in(line, self.hook) {
                 Some(path) if is_known(path, known) => {}
-                Some(path) => match self.refused(path) {
+                Some(path) => match self.refused(path, &reach) {
                     Some(note) if notes.contains(&note) => {}
                     Some(note) => notes.push(note),
                     None => unnamed = true,
@@ -78,13 +81,12 @@ impl Held<'_> {
     }
 
     /// What to add for a file; or why its grant is not enough. `None` if unknown.
-    fn refused(&self, path: &Path) -> Option<String> {
+    fn refused(&self, path: &Path, reach: &Reach) -> Option<String> {
         let (found, wanted) = match path.canonicalize() {
             Ok(found) => (found, wanted(path)),
             // Opening a file that is missing is refused only where it would be made.
             Err(_) => (path.parent()?.canonicalize().ok()?.join(path.file_name()?), Wanted::Write),
         };
-        let reach = Reach::of(self.settings, self.names, self.own, self.executes);
         let May { read: reads, write: writes } = reach.of_file(&found);
         let is_granted = match wanted {
             Wanted::Read => reads,
