@@ -13,18 +13,22 @@ use std::sync::LazyLock;
 pub use self::libvirt::LIBVIRT_DRIVERS;
 use self::rules::{Convention, ConventionError, UnknownOperation};
 
-static BUILT_IN: LazyLock<Vec<Convention>> =
-    LazyLock::new(|| libvirt::conventions().chain([oci::convention()]).collect());
+/// By driver.
+static BUILT_IN: [(&str, LazyLock<Convention>); 7] = [
+    ("daemon", LazyLock::new(libvirt::daemon)),
+    ("qemu", LazyLock::new(libvirt::qemu)),
+    ("lxc", LazyLock::new(libvirt::lxc)),
+    ("libxl", LazyLock::new(libvirt::libxl)),
+    ("bhyve", LazyLock::new(libvirt::bhyve)),
+    ("network", LazyLock::new(libvirt::network)),
+    ("oci", LazyLock::new(oci::convention)),
+];
 
 static GENERIC: LazyLock<Convention> = LazyLock::new(|| Convention::new(""));
 
 /// The built-in convention of a driver, or else the generic one, which lists no operations.
 pub(crate) fn of_driver(driver: &str) -> &'static Convention {
-    find(&BUILT_IN, driver).unwrap_or(&GENERIC)
-}
-
-fn find<'a>(conventions: &'a [Convention], driver: &str) -> Option<&'a Convention> {
-    conventions.iter().find(|convention| convention.driver == driver)
+    BUILT_IN.iter().find(|(known, _)| *known == driver).map_or(&GENERIC, |(_, convention)| convention)
 }
 
 /// The conventions of a runtime: its own and the built-in ones.
@@ -44,12 +48,12 @@ impl Conventions {
 
     /// The convention of a driver.
     pub(crate) fn of(&self, driver: &str) -> &Convention {
-        find(&self.own, driver).unwrap_or_else(|| of_driver(driver))
+        self.own.iter().find(|own| own.driver == driver).unwrap_or_else(|| of_driver(driver))
     }
 
     /// The drivers that have a convention.
     pub(crate) fn drivers(&self) -> impl Iterator<Item = &str> {
-        self.own.iter().chain(&*BUILT_IN).map(Convention::driver)
+        self.own.iter().map(Convention::driver).chain(BUILT_IN.iter().map(|(driver, _)| *driver))
     }
 
     /// Whether hooks can be called for a driver's operation.
@@ -67,9 +71,10 @@ mod tests {
 
     #[test]
     fn every_built_in_convention_is_valid() {
-        for convention in BUILT_IN.iter().chain([&*GENERIC]) {
-            assert_eq!(convention.validate(), Ok(()));
+        for (driver, convention) in &BUILT_IN {
+            assert_eq!((convention.driver(), convention.validate()), (*driver, Ok(())));
         }
+        assert_eq!(GENERIC.validate(), Ok(()));
         for driver in LIBVIRT_DRIVERS {
             assert!(of_driver(driver).is_closed(), "{driver}");
         }

@@ -120,6 +120,8 @@ pub use hook::mask::{Disabled, MaskError, disable_hook, enable_hook};
 pub use hook::mode::Mode;
 pub use hook::skipped::Skipped;
 pub use hook::untrusted::Untrusted;
+#[doc(hidden)]
+pub use hook::walk::OneLook;
 pub use limits::Limits;
 pub use needs::{FileUse, Needs};
 pub use printable::{printable, printable_block, printable_line};

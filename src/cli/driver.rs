@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use hookvisor::{Config, Decision, Event, LIBVIRT_DRIVERS, RuntimeBuilder};
+use hookvisor::{Config, Decision, Event, LIBVIRT_DRIVERS, OneLook, RuntimeBuilder};
 
 #[cfg(feature = "wasm")]
 use super::cache::CacheArgs;
@@ -46,6 +46,8 @@ impl DriverLink {
     /// Runs the hooks for libvirt's event and returns the exit status.
     pub(super) fn run(&self, arguments: Vec<OsString>) -> anyhow::Result<u8> {
         self.refuse_loop()?;
+        // From here to the launch of the first hook.
+        let _one_look = OneLook::begin();
         let file = self.layout.config();
         let (config, mut fault) = match Config::read(&file) {
             Ok(config) => (config, None),
@@ -54,14 +56,14 @@ impl DriverLink {
         log::as_configured(config.log.as_ref());
         let event = self.event(&texts(arguments.into_iter())?)?.with_document(document()?);
         let interrupts = Interrupts::catch()?;
-        let builder = self.builder(&config, &interrupts);
+        let builder = || self.builder(&config, &interrupts);
         let built = match &fault {
-            None => builder.clone().build().inspect_err(|error| fault = Some(error.to_string())).ok(),
+            None => builder().build().inspect_err(|error| fault = Some(error.to_string())).ok(),
             Some(_) => None,
         };
         let runtime = match (built, &fault) {
             (Some(runtime), _) => runtime,
-            (None, why) => builder.refuse_starts(why.clone().unwrap_or_default()).build()?,
+            (None, why) => builder().refuse_starts(why.clone().unwrap_or_default()).build()?,
         };
         #[cfg(all(feature = "wasm", not(feature = "compiler")))]
         if runtime.lacks_compiled_code() {

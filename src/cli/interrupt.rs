@@ -4,6 +4,7 @@
 //! ends the hooks, writes the report, and then dies by that signal.
 
 use std::fs;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -12,6 +13,10 @@ use hookvisor::Cancel;
 use nix::sys::signal::{SigSet, Signal, killpg, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+
+/// Bytes of this process's status, which lists its groups: as a rule, and at most.
+const STATUS: usize = 2 << 10;
+const LONGEST_STATUS: u64 = 1 << 20;
 
 /// The signals that ask a program to end.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
@@ -112,7 +117,8 @@ fn groups() -> Vec<Pid> {
 
 /// The mask of ignored signals from /proc: bit n - 1 for signal n. 0 if it cannot be read.
 fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut status = String::with_capacity(STATUS);
+    let _ = fs::File::open("/proc/self/status").and_then(|file| file.take(LONGEST_STATUS).read_to_string(&mut status));
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }

@@ -87,7 +87,7 @@ fn is_of_record(metadata: &Metadata<'_>) -> bool {
 }
 
 fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
-    let terminal = io::stderr().is_terminal();
+    let terminal = || io::stderr().is_terminal();
     let wanted = move |metadata: &Metadata<'_>| {
         let (level, target) = (*metadata.level(), metadata.target());
         let reported = target == REPORTED || (target == "hookvisor::call" && level == Level::WARN);
@@ -104,10 +104,10 @@ fn stderr(asked: Option<Level>, otherwise: Option<Level>) {
 }
 
 /// Whether the event's report does not contain this warning. Slow hooks are mentioned only on a terminal.
-fn is_news(target: &str, terminal: bool) -> bool {
+fn is_news(target: &str, terminal: impl Fn() -> bool) -> bool {
     match target {
         "hookvisor::broken" => false,
-        "hookvisor::slow" => terminal,
+        "hookvisor::slow" => terminal(),
         target => target.starts_with("hookvisor"),
     }
 }
@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn a_slow_hook_is_mentioned_on_a_terminal_and_a_broken_one_by_the_report() {
-        assert_eq!([true, false].map(|terminal| is_news("hookvisor::slow", terminal)), [true, false]);
-        assert_eq!([true, false].map(|terminal| is_news("hookvisor::broken", terminal)), [false, false]);
-        assert_eq!([true, false].map(|terminal| is_news("hookvisor::runtime", terminal)), [true, true]);
-        assert_eq!([true, false].map(|terminal| is_news("wasmtime", terminal)), [false, false]);
+        assert_eq!([true, false].map(|terminal| is_news("hookvisor::slow", || terminal)), [true, false]);
+        assert_eq!([true, false].map(|terminal| is_news("hookvisor::broken", || terminal)), [false, false]);
+        assert_eq!([true, false].map(|terminal| is_news("hookvisor::runtime", || terminal)), [true, true]);
+        assert_eq!([true, false].map(|terminal| is_news("wasmtime", || terminal)), [false, false]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use hookvisor::{Record, Report, RuntimeBuilder};
+use hookvisor::{OneLook, Record, Report, RuntimeBuilder};
 
 use super::installed::Installed;
 use super::interrupt::Interrupts;
@@ -48,6 +48,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<u8> {
         Ok(event) => event.with_document(document()?),
         Err(error) => usage_error::<Args>("run", &error),
     };
+    // From here to the launch of the first hook.
+    let _one_look = OneLook::begin();
     let mut installed = Installed::of(args.hooks)?;
     if let Some(timeout) = args.timeout {
         installed.config.set_timeout(timeout);

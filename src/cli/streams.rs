@@ -58,6 +58,9 @@ pub(super) fn lines(mut text: String) -> String {
 
 /// Writes to standard error, escaped on a terminal. If that fails, only the exit status reports the problem.
 pub(super) fn complain(bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
     if io::stderr().is_terminal() {
         let _ = io::stderr().write_all(printable(bytes).as_bytes());
     } else {

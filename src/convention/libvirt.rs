@@ -6,11 +6,7 @@ use crate::document::DocumentFormat;
 /// The drivers whose hooks libvirt calls. A driver's hook file in libvirt's hooks directory has its name.
 pub const LIBVIRT_DRIVERS: [&str; 6] = ["daemon", "qemu", "lxc", "libxl", "bhyve", "network"];
 
-pub(super) fn conventions() -> impl Iterator<Item = Convention> {
-    [daemon(), qemu(), lxc(), libxl(), bhyve(), network()].into_iter()
-}
-
-fn daemon() -> Convention {
+pub(super) fn daemon() -> Convention {
     libvirt("daemon")
         .operation("start", Operation::shutdown())
         .operation("shutdown", Operation::shutdown())
@@ -18,7 +14,7 @@ fn daemon() -> Convention {
         .ended_by("shutdown")
 }
 
-fn qemu() -> Convention {
+pub(super) fn qemu() -> Convention {
     guest("qemu")
         .operation("migrate", begin(Operation::filter(DocumentFormat::Xml)))
         .operation("restore", begin(Operation::filter(DocumentFormat::Xml)))
@@ -26,21 +22,21 @@ fn qemu() -> Convention {
         .operation("attach", begin(Operation::start()))
 }
 
-fn lxc() -> Convention {
+pub(super) fn lxc() -> Convention {
     guest("lxc").operation("reconnect", begin(Operation::start().guest_is_running()))
 }
 
-fn libxl() -> Convention {
+pub(super) fn libxl() -> Convention {
     guest("libxl")
         .operation("migrate", begin(Operation::filter(DocumentFormat::Xml)))
         .operation("reconnect", begin(Operation::start().guest_is_running()))
 }
 
-fn bhyve() -> Convention {
+pub(super) fn bhyve() -> Convention {
     guest("bhyve")
 }
 
-fn network() -> Convention {
+pub(super) fn network() -> Convention {
     libvirt("network")
         .operation("start", begin(Operation::start()))
         .operation("started", begin(Operation::start()))

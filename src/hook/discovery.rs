@@ -1,7 +1,7 @@
 //! Finds hooks: `<driver>`, then `<driver>.d/*`, then `<driver>.d/<object>/<operation>/<sub-operation>/*`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use rustix::fs::RawDir;
 
 use super::file::{self, OpenError};
 use super::scope::Scope;
@@ -46,6 +47,8 @@ pub(crate) struct Findings {
     pub(crate) directories: Vec<DirectoryStamp>,
 }
 
+/// Bytes of directory entries that are read at once. A name has at most 255 bytes.
+const ENTRIES_AT_ONCE: usize = 4 << 10;
 /// Longer than a tick of the kernel's clock (10 ms at 100 Hz).
 const LONGEST_TICK: Duration = Duration::from_millis(20);
 
@@ -88,8 +91,10 @@ fn may_change_unseen(identity: &Identity) -> bool {
 }
 
 fn identity(path: &Path) -> io::Result<Identity> {
-    let of = |found: fs::Metadata| (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
-    Ok([of(fs::metadata(path)?), of(fs::symlink_metadata(path)?)])
+    let of = |found: &fs::Metadata| (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
+    let name = fs::symlink_metadata(path)?;
+    let file = if name.is_symlink() { of(&fs::metadata(path)?) } else { of(&name) };
+    Ok([file, of(&name)])
 }
 
 /// Why a hooks directory cannot be used.
@@ -161,8 +166,8 @@ pub(crate) fn find(hooks: &Path, only: Option<&str>, trust: Trust) -> Result<Fin
     let unreadable = |error| LoadError::new(hooks, error);
     let mut findings =
         Findings { directories: vec![DirectoryStamp::at(hooks).map_err(unreadable)?], ..Findings::default() };
-    file::open_trusted_directory(hooks, trust).map_err(|error| LoadError::of_opening(hooks, error))?;
-    let names = names(hooks, false).map_err(unreadable)?;
+    let opened = file::open_trusted_directory(hooks, trust).map_err(|error| LoadError::of_opening(hooks, error))?;
+    let names = names(&opened, |name| !is_ignored(name)).map_err(unreadable)?;
 
     for name in &names {
         let path = hooks.join(name);
@@ -272,12 +277,12 @@ fn find_driver(hooks: &Path, driver: &str, trust: Trust, findings: &mut Findings
 /// Refuses hooks that share a settings file, such as `20-policy` and `20-policy.wasm`.
 fn refuse_shared_settings(found: &mut [Found]) {
     let is_callable = |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
-    let places: Vec<PathBuf> =
-        found.iter().filter(|found| is_callable(&found.path)).map(|found| found.path.clone()).collect();
+    let places: Vec<(PathBuf, PathBuf)> =
+        found.iter().map(|found| (found.path.clone(), settings::file_name(&found.path))).collect();
     for hook in found.iter_mut().filter(|hook| hook.problem.is_none()) {
         let file = settings::file_name(&hook.path);
-        let other = places.iter().find(|other| **other != hook.path && settings::file_name(other) == file);
-        if let Some(other) = other.filter(|_| file.symlink_metadata().is_ok()) {
+        let shares = |(other, its): &&(PathBuf, PathBuf)| *other != hook.path && *its == file && is_callable(other);
+        if let Some((other, _)) = places.iter().find(shares).filter(|_| file.symlink_metadata().is_ok()) {
             let (file, other) = (file.display(), other.display());
             hook.problem = Some(format!("its settings {file} are also those of {other}: rename one of the hooks"));
         }
@@ -345,19 +350,25 @@ pub(super) fn trusted_names(
 ) -> Result<Vec<OsString>, String> {
     let unreadable = |error: io::Error| format!("the directory could not be read: {error}");
     seen.push(DirectoryStamp::at(directory).map_err(unreadable)?);
-    file::open_trusted_directory(directory, trust).map_err(|error| match error {
+    let opened = file::open_trusted_directory(directory, trust).map_err(|error| match error {
         OpenError::Io(error) => unreadable(error),
         other => other.to_string(),
     })?;
-    names(directory, true).map_err(unreadable)
+    // A directory below `<driver>.d` belongs to an object, whatever its name: libvirt allows `db.bak` and `vm~`.
+    names(&opened, |name| !is_ignored(name) || directory.join(name).is_dir()).map_err(unreadable)
 }
 
-/// The names in a directory that may belong to hooks, in byte order. A directory below `<driver>.d` belongs to an
-/// object, whatever its name: libvirt allows `db.bak` and `vm~`.
-fn names(directory: &Path, keep_directories: bool) -> io::Result<Vec<OsString>> {
-    let names: io::Result<Vec<OsString>> = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect();
-    let is_kept = |name: &OsString| keep_directories && directory.join(name).is_dir();
-    let mut names: Vec<OsString> = names?.into_iter().filter(|name| !is_ignored(name) || is_kept(name)).collect();
+/// The names in an open directory that may belong to hooks, in byte order.
+fn names(directory: &File, is_kept: impl Fn(&OsStr) -> bool) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(ENTRIES_AT_ONCE);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." && is_kept(&name) {
+            names.push(name);
+        }
+    }
     names.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
     Ok(names)
 }

@@ -116,8 +116,7 @@ pub(crate) enum OpenError {
 
 /// Opens a trusted regular file. A FIFO does not block.
 pub(crate) fn open_trusted(path: &Path, trust: Trust) -> Result<(File, Metadata), OpenError> {
-    let file = open(path, trust, Way::Whole)?;
-    let found = file.metadata().map_err(|e| unexamined(&e))?;
+    let (file, found) = open(path, trust, Way::Whole)?;
     let kind = found.file_type();
     if !kind.is_file() {
         let what = match () {
@@ -146,15 +145,13 @@ pub(crate) fn check_way(path: &Path, trust: Trust) -> Result<(), OpenError> {
 }
 
 fn open_directory(path: &Path, trust: Trust, way: Way) -> Result<File, OpenError> {
-    let directory = open(path, trust, way)?;
-    match directory.metadata() {
-        Ok(found) if found.is_dir() => Ok(directory),
-        Ok(_) => Err(OpenError::NotADirectory),
-        Err(error) => Err(unexamined(&error)),
+    match open(path, trust, way)? {
+        (directory, found) if found.is_dir() => Ok(directory),
+        _ => Err(OpenError::NotADirectory),
     }
 }
 
-fn open(path: &Path, trust: Trust, way: Way) -> Result<File, OpenError> {
+fn open(path: &Path, trust: Trust, way: Way) -> Result<(File, Metadata), OpenError> {
     if trust.is_enforced() {
         return walk::open(path, trust, way).map_err(|error| match error {
             WalkError::Io(error) => open_error(path, error),
@@ -162,7 +159,10 @@ fn open(path: &Path, trust: Trust, way: Way) -> Result<File, OpenError> {
         });
     }
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|error| open_error(path, error))
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let file = opened.map_err(|error| open_error(path, error))?;
+    let found = file.metadata().map_err(|e| unexamined(&e))?;
+    Ok((file, found))
 }
 
 fn unexamined(error: &io::Error) -> OpenError {

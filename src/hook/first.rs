@@ -20,6 +20,9 @@ pub(crate) fn find(first: &[(String, PathBuf)], only: Option<&str>, trust: Trust
 
 fn at(path: &Path, trust: Trust, findings: &mut Findings) -> Vec<Found> {
     let place = |path, problem| Found { path, scope: Scope::default(), problem };
+    if path.symlink_metadata().is_err_and(|error| is_absent(&error)) {
+        return Vec::new();
+    }
     match path.metadata() {
         Ok(found) if found.is_dir() => match trusted_names(path, trust, &mut findings.directories) {
             Ok(names) => {
@@ -29,7 +32,6 @@ fn at(path: &Path, trust: Trust, findings: &mut Findings) -> Vec<Found> {
             Err(why) => vec![place(path.to_owned(), Some(why))],
         },
         Err(error) if !is_absent(&error) => vec![place(path.to_owned(), Some(unexamined(&error)))],
-        _ if path.symlink_metadata().is_ok() => vec![place(path.to_owned(), None)],
-        _ => Vec::new(),
+        _ => vec![place(path.to_owned(), None)],
     }
 }

@@ -1,9 +1,11 @@
 //! Reads a TOML file that decides what runs, or what a hook may reach.
 
 use std::io::{self, Read};
+use std::iter;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
 
 use super::file;
 use super::trust::Trust;
@@ -29,7 +31,24 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, trust: Trust) -> Result<Opt
     if size as u64 > MAX_SIZE {
         return Err(too_long());
     }
+    // Most files say nothing, and a parser takes its time for that too.
+    let nothing = || MapDeserializer::<_, toml::de::Error>::new(iter::empty::<(&str, &str)>());
+    if says_nothing(&text)
+        && let Ok(defaults) = T::deserialize(nothing())
+    {
+        return Ok(Some(defaults));
+    }
     toml::from_str(&text).map(Some).map_err(|e| one_line(&text, &e))
+}
+
+/// Whether a text has only comments and blank lines. A control character may be an error, so such a text is parsed.
+fn says_nothing(text: &str) -> bool {
+    let is_nothing = |line: &str| {
+        let line = line.trim_start_matches([' ', '\t']);
+        line.is_empty() || line.starts_with('#')
+    };
+    let is_plain = |byte: u8| matches!(byte, b'\n' | b'\t') || !byte.is_ascii_control();
+    text.bytes().all(is_plain) && text.lines().all(is_nothing)
 }
 
 fn unread(error: &io::Error) -> String {
@@ -58,4 +77,21 @@ fn nearest(message: &str) -> Option<String> {
     let distance = |key: &&&str| strsim::osa_distance(unknown, key);
     let near = keys.iter().min_by_key(distance).filter(|key| distance(key) <= 2)?;
     (keys.len() > LISTED).then(|| format!("unknown field `{unknown}`: did you mean `{near}`?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::says_nothing;
+
+    #[test]
+    fn a_text_without_keys_says_nothing() {
+        for nothing in ["", "\n", "# one\n\n  \t# hooks = \"/srv\"", " "] {
+            assert!(
+                says_nothing(nothing) && toml::from_str::<toml::Table>(nothing).is_ok_and(|table| table.is_empty())
+            );
+        }
+        for something in ["a = 1", "# one\n[limits]", "\u{1}", "# \u{1}", "# one\r# two", "x", "\u{feff}"] {
+            assert!(!says_nothing(something), "{something:?}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -19,6 +20,8 @@ use super::trust::Trust;
 const MAX_LINKS: usize = 40;
 /// How many directories a [`OneLook`] keeps open.
 const MOST_REACHED: usize = 64;
+/// How long a [`OneLook`] uses what it has examined.
+const FRESH: Duration = Duration::from_millis(10);
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Opens the file for reading. A FIFO does not block. The last component is no link any more.
 const READ: OFlags =
@@ -42,8 +45,9 @@ pub(super) enum WalkError {
     Untrusted(String),
 }
 
-/// Opens the file or directory at an absolute path. The error names everything on the path that cannot be trusted.
-pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<File, WalkError> {
+/// Opens the file or directory at an absolute path, and examines it. The error names everything on the path that cannot be
+/// trusted.
+pub(super) fn open(path: &Path, trust: Trust, way: Way) -> Result<(File, Metadata), WalkError> {
     let mut walk = Walk { trust, way, faults: Vec::new() };
     let opened = walk.open(path);
     match walk.faults.as_slice() {
@@ -60,38 +64,67 @@ pub(super) fn faults(path: &Path, trust: Trust) -> Vec<Fault> {
     walk.faults
 }
 
-/// An open directory on the path, and its path without links.
+/// An open directory on the path.
 struct Standing {
     directory: File,
     found: Metadata,
-    path: PathBuf,
+    /// The names from the root to it, without links.
+    depth: usize,
+    name: OsString,
     /// `None` for the root.
     parent: Option<Rc<Standing>>,
 }
 
+impl Standing {
+    fn path(&self) -> PathBuf {
+        self.parent.as_ref().map_or_else(|| "/".into(), |parent| parent.path().join(&self.name))
+    }
+
+    /// Whether it is on the way of these names, which are in reverse.
+    fn leads_to(&self, names: &[OsString]) -> bool {
+        let Some(parent) = &self.parent else { return true };
+        names.len() >= self.depth && names[names.len() - self.depth] == self.name && parent.leads_to(names)
+    }
+}
+
 /// Directories that walks reached without a fault, each with the rule that it was judged by.
-type Reached = Vec<(Trust, Rc<Standing>)>;
+struct Reached {
+    since: Instant,
+    places: Vec<(Trust, Rc<Standing>)>,
+}
+
+impl Reached {
+    fn nothing() -> Self {
+        Self { since: Instant::now(), places: Vec::new() }
+    }
+}
 
 thread_local! {
     /// There while a [`OneLook`] exists.
     static REACHED: RefCell<Option<Reached>> = const { RefCell::new(None) };
 }
 
-/// While this exists, the walks of this thread open each directory once, and judge it by what they found then.
-///
-/// For a short time only: a walk does not see that the owner of such a directory has changed or replaced it since.
-pub(crate) struct OneLook {
+/// While this exists, the walks of this thread open each directory once in [`FRESH`], and judge it by what they found then.
+/// A later walk does not see that the owner of such a directory has changed or replaced it meanwhile.
+pub struct OneLook {
     is_outermost: bool,
     _of_this_thread: PhantomData<Rc<()>>,
 }
 
 impl OneLook {
-    pub(crate) fn begin() -> Self {
+    /// Begins one, unless there is one already.
+    #[must_use]
+    pub fn begin() -> Self {
         let is_outermost = REACHED.with_borrow(Option::is_none);
         if is_outermost {
-            REACHED.set(Some(Vec::new()));
+            REACHED.set(Some(Reached::nothing()));
         }
         Self { is_outermost, _of_this_thread: PhantomData }
+    }
+
+    /// Ends what exists in this thread. A program that was started may change any directory.
+    pub(crate) fn end_all() {
+        REACHED.set(None);
     }
 }
 
@@ -111,7 +144,7 @@ struct Walk {
 
 impl Walk {
     /// Opens the file at the path. After a fault, the file is untrusted, so it is opened without reading.
-    fn open(&mut self, path: &Path) -> io::Result<File> {
+    fn open(&mut self, path: &Path) -> io::Result<(File, Metadata)> {
         let mut pending = components(path);
         let mut here = self.start(&mut pending)?;
         let mut links = 0;
@@ -121,9 +154,8 @@ impl Walk {
                 continue;
             }
             if self.way != Way::Links {
-                self.add(Place::Directory, &here.path, self.trust.problems_of_way(&here.directory, &here.found));
+                self.add(Place::Directory, || here.path(), self.trust.problems_of_way(&here.directory, &here.found));
             }
-            let path = here.path.join(&next);
             let opened = self.look(&here.directory, &next)?;
             let found = opened.metadata()?;
             if found.is_symlink() {
@@ -131,7 +163,7 @@ impl Walk {
                 if links > MAX_LINKS {
                     return Err(Errno::LOOP.into());
                 }
-                self.add(Place::Link, &path, self.trust.problems_of_owner(&found));
+                self.add(Place::Link, || here.path().join(&next), self.trust.problems_of_owner(&found));
                 let target = rustix::fs::readlinkat(&opened, "", Vec::new())?;
                 let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
                 pending.extend(components(&target));
@@ -139,7 +171,8 @@ impl Walk {
                     here = self.start(&mut pending)?;
                 }
             } else if found.is_dir() {
-                here = Rc::new(Standing { directory: opened, found, path, parent: Some(here) });
+                let depth = here.depth + 1;
+                here = Rc::new(Standing { directory: opened, found, depth, name: next, parent: Some(here) });
                 self.remember(&here);
             } else if pending.is_empty() {
                 let file = if self.faults.is_empty() {
@@ -147,35 +180,34 @@ impl Walk {
                 } else {
                     opened
                 };
-                return self.arrived(Place::File, &path, file);
+                return self.arrived(Place::File, || here.path().join(&next), file);
             } else {
                 return Err(Errno::NOTDIR.into());
             }
         }
         let directory =
             if self.faults.is_empty() { read_directory(&here.directory)? } else { here.directory.try_clone()? };
-        self.arrived(Place::Directory, &here.path, directory)
+        self.arrived(Place::Directory, || here.path(), directory)
     }
 
     /// Where to begin: at the root, or at the deepest directory of the path that an earlier walk has reached. Removes
     /// its components.
     fn start(&self, pending: &mut Vec<OsString>) -> io::Result<Rc<Standing>> {
-        let depth = |place: &Standing| place.path.components().count() - 1;
-        let leads_to = |place: &Standing| {
-            let names = place.path.components().skip(1).map(Component::as_os_str);
-            depth(place) <= pending.len() && names.zip(pending.iter().rev()).all(|(one, other)| one == other)
-        };
-        let reached = REACHED.with_borrow(|reached| {
-            let of_rule = reached.iter().flatten().filter(|(trust, place)| *trust == self.trust && leads_to(place));
-            of_rule.map(|(_, place)| Rc::clone(place)).max_by_key(|place| depth(place))
+        let reached = REACHED.with_borrow_mut(|reached| {
+            let reached = reached.as_mut().filter(|_| self.can_use_reached())?;
+            if reached.since.elapsed() > FRESH {
+                *reached = Reached::nothing();
+            }
+            let places = reached.places.iter().filter(|(trust, place)| *trust == self.trust && place.leads_to(pending));
+            places.map(|(_, place)| Rc::clone(place)).max_by_key(|place| place.depth)
         });
-        if let Some(place) = reached.filter(|_| self.can_use_reached()) {
-            pending.truncate(pending.len() - depth(&place));
+        if let Some(place) = reached {
+            pending.truncate(pending.len() - place.depth);
             return Ok(place);
         }
         let directory = File::from(rustix::fs::open("/", LOOK | OFlags::DIRECTORY, Mode::empty())?);
         let found = directory.metadata()?;
-        Ok(Rc::new(Standing { directory, found, path: "/".into(), parent: None }))
+        Ok(Rc::new(Standing { directory, found, depth: 0, name: OsString::new(), parent: None }))
     }
 
     /// Walks of [`Way::Links`] do not examine directories, and after a fault the path has to be told.
@@ -186,8 +218,8 @@ impl Walk {
     fn remember(&self, place: &Rc<Standing>) {
         if self.can_use_reached() {
             REACHED.with_borrow_mut(|reached| {
-                if let Some(reached) = reached.as_mut().filter(|reached| reached.len() < MOST_REACHED) {
-                    reached.push((self.trust, Rc::clone(place)));
+                if let Some(reached) = reached.as_mut().filter(|reached| reached.places.len() < MOST_REACHED) {
+                    reached.places.push((self.trust, Rc::clone(place)));
                 }
             });
         }
@@ -204,21 +236,18 @@ impl Walk {
         Ok(opened?.into())
     }
 
-    fn arrived(&mut self, place: Place, path: &Path, file: File) -> io::Result<File> {
-        if self.way == Way::Whole {
-            let found = file.metadata()?;
-            if !found.is_file() && !found.is_dir() {
-                // The caller refuses devices in any case.
-                return Ok(file);
-            }
+    fn arrived(&mut self, place: Place, path: impl Fn() -> PathBuf, file: File) -> io::Result<(File, Metadata)> {
+        let found = file.metadata()?;
+        // The caller refuses devices in any case.
+        if self.way == Way::Whole && (found.is_file() || found.is_dir()) {
             self.add(place, path, self.trust.problems(&file, &found));
         }
-        Ok(file)
+        Ok((file, found))
     }
 
-    fn add(&mut self, place: Place, path: &Path, problems: Vec<Problem>) {
+    fn add(&mut self, place: Place, path: impl Fn() -> PathBuf, problems: Vec<Problem>) {
         for problem in problems {
-            let fault = Fault { place, path: path.to_owned(), problem };
+            let fault = Fault { place, path: path(), problem };
             if !self.faults.contains(&fault) {
                 self.faults.push(fault);
             }
@@ -255,7 +284,7 @@ mod tests {
     fn content(path: &Path) -> io::Result<String> {
         let mut text = String::new();
         let opened = open(path, Trust::not_enforced(), Way::Whole);
-        let mut file = opened.map_err(|error| io::Error::other(format!("{error:?}")))?;
+        let (mut file, _) = opened.map_err(|error| io::Error::other(format!("{error:?}")))?;
         file.read_to_string(&mut text)?;
         Ok(text)
     }

@@ -30,6 +30,7 @@ use crate::hook::settings::Settings;
 use crate::hook::settings::with_variables;
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
+use crate::hook::walk::OneLook;
 
 /// Variables of the host's environment that a hook inherits. Source of the rule: libvirt's virCommandAddEnvPassCommon,
 /// without the variables of the dynamic linker.
@@ -158,7 +159,9 @@ impl Launcher {
 
     /// Checks a hook again: it may have been edited since it was loaded, and its permissions changed.
     pub(super) fn open(&self, hook: &Path) -> Result<HookFile, LaunchError> {
-        HookFile::open(hook, self.trust).map_err(|why| if is_gone(hook) { gone() } else { why })
+        let opened = HookFile::open(hook, self.trust);
+        OneLook::end_all();
+        opened.map_err(|why| if is_gone(hook) { gone() } else { why })
     }
 
     /// Runs a hook, within a confinement if it has one.

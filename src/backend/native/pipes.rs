@@ -86,8 +86,8 @@ pub(super) struct OutputReader {
     capture: Capture,
 }
 
-/// How much is read from one stream before the other is checked.
-const READ_AT_ONCE: usize = 64 << 10;
+/// How much is read from one stream before the other is checked. More would be a new mapping of the allocator's.
+const READ_AT_ONCE: usize = 16 << 10;
 
 impl OutputReader {
     pub(super) fn new(name: &'static str, pipe: OwnedFd, capture: Capture) -> Self {

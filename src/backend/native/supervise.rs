@@ -122,7 +122,7 @@ impl<'a> Supervisor<'a> {
             exited: self.exited,
             streams_closed: self.stdout.fd().is_none() && self.stderr.fd().is_none(),
             expired,
-            at_once: self.call.deadline.is_killed(),
+            at_once: terminating && self.call.deadline.is_killed(),
             group_ended,
         };
         (seen, wake_in)

@@ -28,6 +28,7 @@ use crate::hook::settings::grants::lines_to_grant_directory;
 use crate::hook::settings::{Settings, with_variables};
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
+use crate::hook::walk::OneLook;
 use crate::report::termination::Termination;
 
 /// The maximum number of the host's descriptors for one guest: files, streams and sockets.
@@ -59,6 +60,7 @@ impl Program for WasmHook {
     }
 
     fn run(&self, call: &Call<'_>) -> Result<Completion, LaunchError> {
+        OneLook::end_all();
         let (stdout, stderr) = (Capture::beginning(call.keep_stdout), Capture::both_ends(call.limits.stderr));
         let (stdout, stderr) = (Output::new(stdout), Output::new(stderr));
         // Wait for a slot first, so that a waiting call holds no descriptors.

@@ -26,7 +26,7 @@ use crate::pthread::CancellationOff;
 pub(super) const ERROR_FD: c_int = 3;
 /// The kernel's number of signals.
 const SIGNALS: c_int = 64;
-const STACK_SIZE: usize = 64 << 10;
+const STACK_SIZE: usize = 16 << 10;
 
 /// One step of the child before it executes the program. Each is one system call, or a loop of one.
 #[derive(Debug)]
