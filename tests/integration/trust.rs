@@ -174,6 +174,19 @@ fn all_faults_are_told_at_once_with_the_command_that_mends_them() {
     mend(&text);
 }
 
+/// One event examines a directory once, but only until its first hook: a hook can change every directory.
+#[test]
+fn what_a_hook_makes_writable_is_refused_to_the_next_hook_of_the_event() {
+    if !needs_root("what_a_hook_makes_writable_is_refused_to_the_next_hook_of_the_event") {
+        return;
+    }
+    let hooks = Hooks::new().script("test.d/1-opens", "chmod 777 \"${0%/*}\"").script("test.d/2-next", "exit 0");
+    let ran = hooks.command("run").arg("--hooks").arg(hooks.path()).args(["test", "web1", "start"]).output().unwrap();
+    let text = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(126), "{text}");
+    assert!(text.contains("2-next") && text.contains("test.d is writable by others (mode 0777)"), "{text}");
+}
+
 #[test]
 fn a_mask_that_somebody_else_can_lift_masks_nothing() {
     if !needs_root("a_mask_that_somebody_else_can_lift_masks_nothing") {
