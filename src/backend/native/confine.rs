@@ -43,11 +43,10 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 #[cfg(feature = "wasm")]
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
-use seccompiler::BpfProgram;
 
 #[cfg(feature = "compiler")]
 pub(crate) use self::computing::compute_only;
-use self::filter::{Questions, Sockets};
+use self::filter::{Filter, Questions, Sockets};
 use self::refusals::Held;
 use self::sealed::sealed_program;
 use self::support::{SHIM, Support};
@@ -75,8 +74,9 @@ pub(super) struct Confinement {
     settings: Arc<Settings>,
     settings_file: Arc<Path>,
     state: StateRoot,
-    sockets: Sockets,
-    filter: BpfProgram,
+    /// The hook's path. The filter recognizes its address.
+    program: CString,
+    filter: Filter,
     /// User and group.
     user: Option<(u32, u32)>,
     /// The programs of its commands.
@@ -98,16 +98,22 @@ impl Confinement {
         let settings_file = settings::file_name(hook);
         let refused = |why: String| LaunchError::Refused(format!("its settings {} {why}", settings_file.display()));
         let user = check(settings).map_err(refused)?;
-        let executes: Vec<PathBuf> =
-            needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
-        check_commands(settings, &executes).map_err(refused)?;
+        check_commands(settings, hook, search).map_err(refused)?;
         let connects = |kind: fn(&Address) -> bool| settings.connections.iter().any(|connection| kind(&connection.to));
         let sockets = Sockets {
             tcp: connects(|to| matches!(to, Address::Tcp(_))),
             udp: connects(|to| matches!(to, Address::Udp(_))),
             unix: connects(|to| matches!(to, Address::Unix(_))),
         };
-        let filter = filter::base(support, sockets)
+        let program = c_string(hook.as_os_str())?;
+        let questions = Questions {
+            broker: !settings.commands.is_empty(),
+            connect: sockets != Sockets::default(),
+            datagrams: sockets.udp,
+            signals: !support.signals(),
+            first_program: program.as_ptr().expose_provenance() as u64,
+        };
+        let filter = Filter::new(support, sockets, questions)
             .map_err(|error| LaunchError::Host { what: "could not create a seccomp filter", why: error.to_string() })?;
         let mut covered = Vec::new();
         for command in &settings.commands {
@@ -121,7 +127,7 @@ impl Confinement {
             Shim::new()?;
         }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, trust, settings, settings_file, state, sockets, filter, user, covered })
+        Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered })
     }
 
     /// Decides about the commands of one call.
@@ -195,7 +201,6 @@ impl Confinement {
     pub(super) fn prepare(
         &self,
         call: &Call<'_>,
-        program: &CStr,
         executes: &[PathBuf],
         state: Option<&State>,
     ) -> Result<Prepared<'_>, LaunchError> {
@@ -205,20 +210,12 @@ impl Confinement {
         let own = state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
         let granted = granted.iter().map(|(opened, access)| (opened.as_fd(), *access)).chain(own);
         let ruleset = rules::ruleset(self.support, granted, executes, shim_file)?;
-        let questions = Questions {
-            broker: shim.is_some(),
-            connect: self.sockets != Sockets::default(),
-            datagrams: self.sockets.udp,
-            signals: !self.support.signals(),
-            first_program: program.as_ptr().expose_provenance() as u64,
-        };
         let failed = |errno| host_error("could not create a pair of sockets", errno);
         let (receive, send) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
-        let gate = filter::gate(self.support, questions);
         let moved = |fd| above_assigned(fd).map_err(|errno| host_error("could not move a descriptor", errno));
         let (ruleset, send) = (moved(ruleset)?, moved(send)?);
-        Ok(Prepared { confinement: self, ruleset, shim, gate, receive, send })
+        Ok(Prepared { confinement: self, ruleset, shim, receive, send })
     }
 }
 
@@ -259,7 +256,12 @@ fn check(settings: &Settings) -> Result<Option<(u32, u32)>, String> {
 }
 
 /// Refuses a command that the hook executes itself.
-fn check_commands(settings: &Settings, executes: &[PathBuf]) -> Result<(), String> {
+fn check_commands(settings: &Settings, hook: &Path, search: &OsStr) -> Result<(), String> {
+    if settings.commands.is_empty() {
+        return Ok(());
+    }
+    let executes: Vec<PathBuf> =
+        needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
     let own = |program: &Path| program.canonicalize().is_ok_and(|program| executes.contains(&program));
     match settings.commands.iter().find(|command| own(&command.program)) {
         Some(command) => Err(format!(
@@ -276,7 +278,6 @@ pub(super) struct Prepared<'a> {
     confinement: &'a Confinement,
     ruleset: OwnedFd,
     shim: Option<Shim>,
-    gate: BpfProgram,
     receive: OwnedFd,
     send: OwnedFd,
 }
@@ -310,7 +311,13 @@ impl Prepared<'_> {
             Restriction::NoNewPrivileges,
             Restriction::Landlock(self.ruleset.as_raw_fd()),
         ]);
-        Confined { restrictions, filter: &confinement.filter, gate: &self.gate, send_on: self.send.as_fd() }
+        let Filter { asking, last } = &confinement.filter;
+        Confined { restrictions, filter: asking, last_filter: last.as_deref(), send_on: self.send.as_fd() }
+    }
+
+    /// The path to execute.
+    pub(super) fn program(&self) -> &CStr {
+        &self.confinement.program
     }
 
     /// The descriptor that the child has sent, for the questions of the hook's filter.

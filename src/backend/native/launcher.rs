@@ -105,7 +105,7 @@ impl Launcher {
     fn start<'a, T>(
         &self,
         start: &Start<'_>,
-        mut prepare: impl FnMut(&CStr) -> Result<(T, ChildEnds, Option<Prepared<'a>>), LaunchError>,
+        mut prepare: impl FnMut() -> Result<(T, ChildEnds, Option<Prepared<'a>>), LaunchError>,
     ) -> Result<Launched<'a, T>, LaunchError> {
         let program = c_string(start.path.as_os_str())?;
         let mut argv = vec![program.clone()];
@@ -116,9 +116,9 @@ impl Launcher {
         let mut guard = self.guard.as_ref().map(Guard::handle).transpose()?;
         let (mut busy, mut unguarded) = (0, 0);
         loop {
-            let (taken, streams, prepared) = prepare(&program)?;
+            let (taken, streams, prepared) = prepare()?;
             let launch = Launch {
-                program: &program,
+                program: prepared.as_ref().map_or(&program, Prepared::program),
                 argv: &argv,
                 envp: &envp,
                 directory: start.directory,
@@ -180,11 +180,10 @@ impl Launcher {
         let start = Start { path: call.path, head: &file.head, arguments: call.arguments, env, directory: c"/" };
         let executes = confinement.map(|confinement| confinement.executes(call.path, self.search()));
         let executes = executes.unwrap_or_default();
-        let launched = self.start(&start, |program| {
+        let launched = self.start(&start, || {
             let (parent, child) = pipes::create()?;
-            let prepared = confinement
-                .map(|confinement| confinement.prepare(call, program, &executes, state.as_ref()))
-                .transpose()?;
+            let prepared =
+                confinement.map(|confinement| confinement.prepare(call, &executes, state.as_ref())).transpose()?;
             Ok((parent, child, prepared))
         })?;
         let Launched { child, guard, taken: pipes, prepared } = launched;
@@ -272,7 +271,7 @@ impl Program for Launcher {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let path = Path::new(detach::KEEPER);
         let start = Start { path, head: &[], arguments: &arguments, env: &[], directory: command.directory };
-        let launched = self.start(&start, |_| {
+        let launched = self.start(&start, || {
             let (read, write) =
                 pipe2(OFlag::O_CLOEXEC).map_err(|errno| host_error("could not create a pipe", errno))?;
             let [stdin, stdout, stderr] = detach::streams(confine::keeper()?, write)?;
@@ -300,7 +299,7 @@ impl StartCommand for Launcher {
         let CommandStart { program, arguments, directory, streams } = command;
         let file = HookFile::open(program, self.trust)?;
         let start = Start { path: program, head: &file.head, arguments, env: &[], directory };
-        let launched = self.start(&start, |_| {
+        let launched = self.start(&start, || {
             let copied = |stream: &OwnedFd| {
                 stream
                     .try_clone()

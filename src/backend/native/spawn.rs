@@ -50,10 +50,11 @@ pub(super) struct Launch<'a> {
 pub(super) struct Confined<'a> {
     /// In this order.
     pub(super) restrictions: Vec<Restriction<'a>>,
-    /// System calls. This is last, since it refuses what the other steps do: also to send with [`LISTENER_FLAG`].
+    /// System calls. Some are questions for the runtime. This is late, since it refuses what the other steps do. It must
+    /// let pass what is sent with [`LISTENER_FLAG`].
     pub(super) filter: &'a [sock_filter],
-    /// The system calls that the runtime is asked about. It must let pass what is sent with [`LISTENER_FLAG`].
-    pub(super) gate: &'a [sock_filter],
+    /// Refuses this flag, if the filter would ask without it.
+    pub(super) last_filter: Option<&'a [sock_filter]>,
     /// A socket for the descriptor that answers these questions. Like all descriptors here, its number is
     /// [`above_assigned`].
     pub(super) send_on: BorrowedFd<'a>,
@@ -109,16 +110,15 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     ]);
     match launch.confined {
         None => steps.extend([Step::CloseFrom(ERROR_FD + 1), Step::UnblockSignals]),
-        Some(Confined { restrictions, filter, gate, send_on }) => {
+        Some(Confined { restrictions, filter, last_filter, send_on }) => {
             steps.extend(restrictions.into_iter().map(Step::Restrict));
             steps.extend([
                 Step::Keep { from: send_on.as_raw_fd(), to: SEND_FD },
                 Step::CloseFrom(SEND_FD + 1),
                 Step::UnblockSignals,
-                Step::Restrict(Restriction::AskingFilter { program: gate, send_on: SEND_FD }),
-                // Afterwards, since it refuses what the step before does.
-                Step::Restrict(Restriction::Filter(filter)),
+                Step::Restrict(Restriction::AskingFilter { program: filter, send_on: SEND_FD }),
             ]);
+            steps.extend(last_filter.map(|filter| Step::Restrict(Restriction::Filter(filter))));
         }
     }
     steps.push(Step::Execute { program: launch.program, argv: &argv, envp: &envp });

@@ -88,7 +88,6 @@ impl<'a> Attendant<'a> {
     pub(crate) fn new(service: Service<'a>) -> Self {
         let Service { listener, starter, broker, grace, covered, executes, addresses, trust, group } = service;
         let listener = Some(listener);
-        let executes = executes.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
         let (connections, pending) = (Vec::new(), Vec::new());
         Self { listener, starter, broker, grace, covered, executes, addresses, trust, group, connections, pending }
     }

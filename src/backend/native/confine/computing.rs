@@ -6,10 +6,9 @@ use std::ffi::c_long;
 use landlock::{Access as _, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetError, Scope};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    apply_filter,
+    TargetArch, apply_filter,
 };
 
-use super::filter::{ARCHITECTURE, equal, masked};
 use super::support::Support;
 
 /// Allowed with any arguments.
@@ -89,15 +88,28 @@ fn filter() -> Result<BpfProgram, seccompiler::Error> {
     }
     let thread = libc::CLONE_THREAD as u64;
     only(libc::SYS_clone, vec![masked(0, thread, thread)?])?;
-    only(libc::SYS_prctl, vec![equal(0, libc::PR_SET_NAME).is()?])?;
+    only(libc::SYS_prctl, vec![equal(0, libc::PR_SET_NAME)?])?;
     // A signal to itself: abort(3).
-    only(libc::SYS_tgkill, vec![equal(0, std::process::id().cast_signed()).is()?])?;
+    only(libc::SYS_tgkill, vec![equal(0, std::process::id().cast_signed())?])?;
     // It reads its limits and sets none.
     let no_limit = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?;
-    only(libc::SYS_prlimit64, vec![equal(0, 0).is()?, no_limit])?;
+    only(libc::SYS_prlimit64, vec![equal(0, 0)?, no_limit])?;
     let otherwise = SeccompAction::Errno(libc::ENOSYS as u32);
     Ok(SeccompFilter::new(rules, otherwise, SeccompAction::Allow, ARCHITECTURE)?.try_into()?)
 }
+
+fn equal(argument: u8, value: i32) -> Result<SeccompCondition, seccompiler::Error> {
+    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u32 as u64)?)
+}
+
+fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
+    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(mask), value)?)
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: TargetArch = TargetArch::x86_64;
+#[cfg(not(target_arch = "x86_64"))]
+const ARCHITECTURE: TargetArch = TargetArch::aarch64;
 
 #[cfg(test)]
 mod tests {

@@ -1,64 +1,87 @@
 //! The system calls of a confined hook that Landlock does not control.
 //!
-//! There are two programs. [`base`] is the same for all calls of a hook, and refuses with EPERM. [`gate`] asks the
-//! runtime about some calls ([`super::attendant`]), and hides calls that are newer than this list with ENOSYS, like an
-//! older kernel. The kernel runs both and uses the stricter result.
+//! A program in the kernel decides about each call: it is allowed, refused with EPERM, or hidden with ENOSYS if it is newer
+//! than this list; or the runtime is asked ([`super::attendant`]).
 
 mod conditions;
 mod gate;
 mod refused;
 mod sockets;
+mod tree;
 
-use std::collections::BTreeMap;
+use std::num::TryFromIntError;
 
-use seccompiler::{BpfProgram, Error, SeccompAction, SeccompCmpOp, SeccompFilter, SeccompRule, TargetArch};
+use seccompiler::sock_filter;
 
-use self::conditions::{Conditions, compare, none_of};
-pub(super) use self::conditions::{equal, masked};
-pub(super) use self::gate::{Questions, gate};
+use self::conditions::{Verdict, equal, masked, none_of};
+pub(super) use self::gate::Questions;
 use self::refused::{IOCTLS, NAMESPACES, REFUSED, REFUSED_HERE};
 pub(super) use self::sockets::{BROKER_PROTOCOL, Sockets};
-use self::sockets::{SOCKET_TYPE, refused_options, refused_sockets};
+use self::sockets::{SOCKET_TYPE, refuse_options, refuse_sockets};
+use self::tree::Rules;
 use super::support::Support;
-use crate::backend::native::spawn::LISTENER_FLAG;
 
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 
-/// Refuses with EPERM.
-pub(super) fn base(support: Support, sockets: Sockets) -> Result<BpfProgram, Error> {
-    let mut rules: BTreeMap<i64, Vec<Conditions>> = BTreeMap::new();
-    for &number in REFUSED.iter().chain(REFUSED_HERE) {
-        rules.insert(number, Vec::new());
+/// The programs of a hook, in the order in which they are installed. The kernel runs all and uses the strictest result.
+#[derive(Debug)]
+pub(super) struct Filter {
+    /// Its questions are answered through a descriptor, which the child sends.
+    pub(super) asking: Vec<sock_filter>,
+    /// Refuses what the child needed in order to send it.
+    pub(super) last: Option<Vec<sock_filter>>,
+}
+
+impl Filter {
+    pub(super) fn new(support: Support, sockets: Sockets, questions: Questions) -> Result<Self, TryFromIntError> {
+        let mut rules = refused(support, sockets);
+        gate::ask(questions, &mut rules);
+        let mut last = Rules::default();
+        gate::close(&mut last);
+        // Without UDP, no sending is refused or asked about for its address.
+        let last = questions.datagrams.then(|| last.compile()).transpose()?;
+        Ok(Self { asking: rules.compile()?, last })
     }
-    network(sockets, &mut rules)?;
-    rules.insert(libc::SYS_ioctl, vec![none_of(1, &IOCTLS)?]);
-    let namespaces = NAMESPACES.iter().map(|&flag| Ok(vec![masked(0, flag as u32 as u64, flag as u32 as u64)?]));
-    rules.insert(libc::SYS_clone, namespaces.collect::<Result<_, Error>>()?);
+}
+
+/// Everything but the questions.
+fn refused(support: Support, sockets: Sockets) -> Rules {
+    let mut rules = Rules::default();
+    for &number in REFUSED.iter().chain(REFUSED_HERE) {
+        rules.refuse(number);
+    }
+    network(sockets, &mut rules);
+    rules.refuse_if(libc::SYS_ioctl, &none_of(1, &IOCTLS));
+    rules.refuse_if(libc::SYS_clone, &[masked(0, NAMESPACES, 0).not()]);
+    // Its flags are in memory, where the filter cannot see them. Programs fall back to clone.
+    rules.add(libc::SYS_clone3, &[], Verdict::Hide);
     // The owner of a descriptor's signals can be any process.
-    let owner = |command: i32| Ok::<_, Error>(vec![equal(1, command).is()?]);
-    rules.insert(libc::SYS_fcntl, vec![owner(libc::F_SETOWN)?, owner(F_SETOWN_EX)?, owner(F_SETSIG)?]);
-    rules.extend(for_other_processes()?);
-    rules.insert(libc::SYS_personality, vec![vec![compare(0, SeccompCmpOp::Ne, 0xffff_ffff)?]]);
-    rules.insert(libc::SYS_openat, refused_opens(2, support)?);
+    for command in [libc::F_SETOWN, F_SETOWN_EX, F_SETSIG] {
+        rules.refuse_if(libc::SYS_fcntl, &[equal(1, command)]);
+    }
+    for_other_processes(&mut rules);
+    rules.refuse_if(libc::SYS_personality, &[equal(0, -1).not()]);
+    refuse_opens(libc::SYS_openat, 2, support, &mut rules);
     #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_open, refused_opens(1, support)?);
+    refuse_opens(libc::SYS_open, 1, support, &mut rules);
     if !support.truncate() {
-        rules.insert(libc::SYS_truncate, Vec::new());
+        rules.refuse(libc::SYS_truncate);
+        rules.add(libc::SYS_openat2, &[], Verdict::Hide);
     }
     if !support.signals() {
         for number in
             [libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo, libc::SYS_tkill, libc::SYS_pidfd_send_signal]
         {
-            rules.insert(number, Vec::new());
+            rules.refuse(number);
         }
     }
-    compile(rules)
+    rules
 }
 
 /// Calls by process, group or user: they would reach every process of root. Only 0, the caller itself, is allowed.
-fn for_other_processes() -> Result<BTreeMap<i64, Vec<Conditions>>, Error> {
-    let calls = [
+fn for_other_processes(rules: &mut Rules) {
+    for (number, argument) in [
         (libc::SYS_prlimit64, 0),
         (libc::SYS_setpriority, 1),
         (libc::SYS_ioprio_set, 1),
@@ -66,68 +89,41 @@ fn for_other_processes() -> Result<BTreeMap<i64, Vec<Conditions>>, Error> {
         (libc::SYS_sched_setscheduler, 0),
         (libc::SYS_sched_setparam, 0),
         (libc::SYS_sched_setattr, 0),
-    ];
-    calls.into_iter().map(|(number, argument)| Ok((number, vec![vec![equal(argument, 0).not()?]]))).collect()
+    ] {
+        rules.refuse_if(number, &[equal(argument, 0).not()]);
+    }
 }
 
 /// The rules for sockets.
-fn network(sockets: Sockets, rules: &mut BTreeMap<i64, Vec<Conditions>>) -> Result<(), Error> {
+fn network(sockets: Sockets, rules: &mut Rules) {
     if sockets == Sockets::default() {
-        rules.insert(libc::SYS_connect, Vec::new());
+        rules.refuse(libc::SYS_connect);
     }
     // The runtime performs it for UDP.
     if !sockets.udp {
-        rules.insert(libc::SYS_bind, Vec::new());
+        rules.refuse(libc::SYS_bind);
     }
-    rules.insert(libc::SYS_socket, refused_sockets(sockets)?);
-    rules.insert(libc::SYS_setsockopt, refused_options()?);
+    refuse_sockets(sockets, rules);
+    refuse_options(rules);
     // A pair of another type than stream can send to other sockets.
-    rules.insert(
-        libc::SYS_socketpair,
-        vec![
-            vec![equal(0, libc::AF_UNIX).not()?],
-            vec![masked(1, SOCKET_TYPE, libc::SOCK_DGRAM as u64)?],
-            vec![masked(1, SOCKET_TYPE, libc::SOCK_RAW as u64)?],
-            vec![masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET as u64)?],
-        ],
-    );
+    rules.refuse_if(libc::SYS_socketpair, &[equal(0, libc::AF_UNIX).not()]);
+    for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET] {
+        rules.refuse_if(libc::SYS_socketpair, &[masked(1, SOCKET_TYPE, kind as u64)]);
+    }
     // A connection made by sending.
     let fast_open = libc::MSG_FASTOPEN as u64;
-    rules.insert(libc::SYS_sendto, vec![vec![masked(3, fast_open, fast_open)?]]);
-    let listener = LISTENER_FLAG as u64;
-    let of_child = masked(2, listener, listener)?;
-    rules.insert(libc::SYS_sendmsg, vec![vec![masked(2, fast_open, fast_open)?], vec![of_child]]);
-    rules.insert(libc::SYS_sendmmsg, vec![vec![masked(3, fast_open, fast_open)?]]);
-    Ok(())
+    for (number, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+        rules.refuse_if(number, &[masked(flags, fast_open, fast_open)]);
+    }
 }
 
 /// Opens that Landlock does not treat as writing if it cannot restrict truncation, and the access mode that is neither
 /// reading nor writing.
-fn refused_opens(flags: u8, support: Support) -> Result<Vec<Conditions>, Error> {
+fn refuse_opens(number: i64, flags: u8, support: Support, rules: &mut Rules) {
     let mode = libc::O_ACCMODE as u64;
-    let mut refused = vec![vec![masked(flags, mode, mode)?]];
+    rules.refuse_if(number, &[masked(flags, mode, mode)]);
     if !support.truncate() {
         let truncate = libc::O_TRUNC as u64;
-        refused.push(vec![masked(flags, mode | truncate, truncate)?]);
+        rules.refuse_if(number, &[masked(flags, mode | truncate, truncate)]);
     }
-    Ok(refused)
 }
-
-fn compile(rules: BTreeMap<i64, Vec<Conditions>>) -> Result<BpfProgram, Error> {
-    let rules = rules.into_iter().map(|(number, refused)| {
-        let refused = refused.into_iter().map(SeccompRule::new).collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, Error>((number, refused))
-    });
-    let filter = SeccompFilter::new(
-        rules.collect::<Result<_, _>>()?,
-        SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM as u32),
-        ARCHITECTURE,
-    )?;
-    Ok(filter.try_into()?)
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) const ARCHITECTURE: TargetArch = TargetArch::x86_64;
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) const ARCHITECTURE: TargetArch = TargetArch::aarch64;

@@ -18,6 +18,22 @@ pub(super) fn landlock_abi() -> i32 {
     i32::try_from(version).unwrap_or(0)
 }
 
+/// Adds a rule for an opened directory and everything below it, or for an opened file.
+pub(super) fn add_landlock_rule(ruleset: BorrowedFd<'_>, opened: BorrowedFd<'_>, rights: u64) -> Result<(), Errno> {
+    /// Linux's `struct landlock_path_beneath_attr`.
+    #[repr(C, packed)]
+    struct Rule {
+        rights: u64,
+        opened: c_int,
+    }
+    const PATH_BENEATH: c_long = 1;
+    let rule = Rule { rights, opened: opened.as_raw_fd() };
+    // SAFETY: the call reads the structure.
+    let added =
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0) };
+    Errno::result(added).map(drop)
+}
+
 /// Whether seccomp filters can ask another process, which can answer with a descriptor.
 pub(super) fn has_user_notification() -> bool {
     let action = libc::SECCOMP_RET_USER_NOTIF;

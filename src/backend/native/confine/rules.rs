@@ -4,12 +4,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
+    AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreated, RulesetError, Scope,
+    make_bitflags,
 };
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
-use super::needs;
 use super::support::Support;
+use super::{kernel, needs};
 use crate::hook::error::LaunchError;
 use crate::hook::settings::grants::Access;
 
@@ -24,14 +27,21 @@ pub(super) fn ruleset<'a>(
     let known = <AccessFs as landlock::Access>::from_all(abi);
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let execute = make_bitflags!(AccessFs::{Execute | ReadFile});
-    let make = || -> Result<RulesetCreated, RulesetError> {
+    let create = || -> Result<RulesetCreated, RulesetError> {
         let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(known)?;
         if support.signals() {
             ruleset = ruleset.scope(<Scope as landlock::Access>::from_all(abi))?;
         }
-        let mut rules = Rules { ruleset: ruleset.create()?, known };
+        ruleset.create()
+    };
+    let failed = |why: String| LaunchError::Host { what: "could not create its Landlock rules", why };
+    let ruleset = create().map_err(|error| failed(error.to_string()))?;
+    let ruleset = Option::<OwnedFd>::from(ruleset)
+        .ok_or_else(|| LaunchError::Refused("this kernel has no Landlock".to_owned()))?;
+    let rules = Rules { ruleset: ruleset.as_fd(), known };
+    let add = || -> Result<(), Errno> {
         for path in needs::READ {
-            rules.allow(Path::new(path), read)?;
+            rules.allow(Path::new(path), if path.ends_with('/') { read } else { AccessFs::ReadFile.into() })?;
         }
         for path in needs::DEVICES {
             rules.allow(Path::new(path), make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate}))?;
@@ -40,16 +50,12 @@ pub(super) fn ruleset<'a>(
             rules.allow(path, execute)?;
         }
         for (opened, access) in granted {
-            rules.allow_opened(opened, rights(access))?;
+            rules.allow_granted(opened, rights(access))?;
         }
-        if let Some(shim) = shim {
-            rules.ruleset = rules.ruleset.add_rule(PathBeneath::new(shim, execute))?;
-        }
-        Ok(rules.ruleset)
+        shim.map_or(Ok(()), |shim| rules.allow_opened(shim, execute))
     };
-    let ruleset = make()
-        .map_err(|error| LaunchError::Host { what: "could not create its Landlock rules", why: error.to_string() })?;
-    Option::<OwnedFd>::from(ruleset).ok_or_else(|| LaunchError::Refused("this kernel has no Landlock".to_owned()))
+    add().map_err(|errno| failed(errno.desc().to_owned()))?;
+    Ok(ruleset)
 }
 
 /// The rights of a granted directory. They exclude executing files, and creating devices and sockets.
@@ -65,25 +71,29 @@ fn rights(access: Access) -> BitFlags<AccessFs> {
     }
 }
 
-struct Rules {
-    ruleset: RulesetCreated,
+struct Rules<'a> {
+    ruleset: BorrowedFd<'a>,
     known: BitFlags<AccessFs>,
 }
 
-impl Rules {
+impl Rules<'_> {
     /// Allows access to existing files. Missing ones cannot be reached anyway.
-    fn allow(&mut self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
-        match PathFd::new(path) {
+    fn allow(&self, path: &Path, access: BitFlags<AccessFs>) -> Result<(), Errno> {
+        match openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
             Ok(opened) => self.allow_opened(opened.as_fd(), access),
             Err(_) => Ok(()),
         }
     }
 
-    fn allow_opened(&mut self, opened: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<(), RulesetError> {
+    /// Allows access to a directory, or to a file as far as the rights are those of files.
+    fn allow_granted(&self, opened: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<(), Errno> {
         let is_directory =
             nix::sys::stat::fstat(opened).is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFDIR);
         let of_files = make_bitflags!(AccessFs::{Execute | ReadFile | WriteFile | Truncate});
-        let access = access & self.known & if is_directory { self.known } else { of_files };
-        (&mut self.ruleset).add_rule(PathBeneath::new(opened, access)).map(drop)
+        self.allow_opened(opened, if is_directory { access } else { access & of_files })
+    }
+
+    fn allow_opened(&self, opened: BorrowedFd<'_>, access: BitFlags<AccessFs>) -> Result<(), Errno> {
+        kernel::add_landlock_rule(self.ruleset, opened, (access & self.known).bits())
     }
 }

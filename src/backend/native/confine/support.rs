@@ -26,6 +26,12 @@ impl Support {
         *RUNNING
     }
 
+    /// A kernel with this version of Landlock's interface.
+    #[cfg(test)]
+    pub(super) fn of_landlock(landlock: i32) -> Self {
+        Self { landlock, asking: true }
+    }
+
     /// Refuses a kernel without the features that every confined hook needs.
     pub(super) fn check(self) -> Result<(), LaunchError> {
         if SHIM.is_empty() {

@@ -146,7 +146,8 @@ impl Attendant<'_> {
         };
         let Ok(found) = fs::canonicalize(&path) else { return };
         let is_program = fs::metadata(&found).is_ok_and(|f| f.is_file() && f.permissions().mode() & 0o111 != 0);
-        let is_allowed = self.executes.contains(&found) || self.as_granted(&path).is_some();
+        let is_allowed = self.executes.iter().any(|own| fs::canonicalize(own).is_ok_and(|own| own == found))
+            || self.as_granted(&path).is_some();
         if !is_program || is_allowed {
             return;
         }

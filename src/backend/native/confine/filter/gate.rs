@@ -1,11 +1,8 @@
-//! The program that asks the runtime.
+//! The calls that the runtime is asked about.
 
-use seccompiler::{BpfProgram, sock_filter};
-
-use super::super::bpf::{EQUAL, GREATER, and, answer, jump, load};
-use super::super::support::Support;
-use super::refused::LAST_KNOWN;
+use super::conditions::{Condition, Verdict, equal, is_address, masked};
 use super::sockets::{BROKER_PROTOCOL, SOCKET_TYPE};
+use super::tree::Rules;
 use crate::backend::native::spawn::LISTENER_FLAG;
 
 /// The calls that the runtime is asked about.
@@ -23,67 +20,44 @@ pub(crate) struct Questions {
     pub(crate) first_program: u64,
 }
 
-/// Offsets in seccomp_data: the number, and the halves of the arguments.
-const NUMBER: u32 = 0;
-const ALLOW: sock_filter = answer(libc::SECCOMP_RET_ALLOW);
-const ASK: sock_filter = answer(libc::SECCOMP_RET_USER_NOTIF);
-const MISSING: sock_filter = answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
-
-/// Asks the runtime, and hides unknown calls. `base` has checked the architecture.
-pub(crate) fn gate(support: Support, questions: Questions) -> BpfProgram {
-    let mut program = vec![load(NUMBER), jump(GREATER, LAST_KNOWN, 0, 1), MISSING];
-    let mut on = |number: i64, then: &[sock_filter]| {
-        let past = u8::try_from(then.len()).unwrap_or(u8::MAX);
-        program.push(jump(EQUAL, number as u32, 0, past));
-        program.extend_from_slice(then);
-    };
-    // Its flags are in memory, where the filter cannot see them. Programs fall back to clone.
-    on(libc::SYS_clone3, &[MISSING]);
-    if !support.truncate() {
-        on(libc::SYS_openat2, &[MISSING]);
+/// Adds the questions after the rules that refuse.
+pub(super) fn ask(questions: Questions, rules: &mut Rules) {
+    let mut ask = |number: i64, conditions: &[Condition]| rules.add(number, conditions, Verdict::Ask);
+    if questions.broker {
+        ask(libc::SYS_socket, &[equal(2, BROKER_PROTOCOL)]);
     }
-    if questions.broker || questions.datagrams {
-        let mut of_runtime = Vec::new();
-        if questions.broker {
-            of_runtime.extend([load(argument(2)), jump(EQUAL, BROKER_PROTOCOL as u32, 0, 1), ASK]);
-        }
-        // `base` refuses datagrams of another family.
-        if questions.datagrams {
-            let is_datagram = jump(EQUAL, libc::SOCK_DGRAM as u32, 0, 1);
-            of_runtime.extend([load(argument(1)), and(SOCKET_TYPE as u32), is_datagram, ASK]);
-        }
-        of_runtime.push(ALLOW);
-        on(libc::SYS_socket, &of_runtime);
+    // Datagrams of another family are refused.
+    if questions.datagrams {
+        ask(libc::SYS_socket, &[masked(1, SOCKET_TYPE, libc::SOCK_DGRAM as u64)]);
     }
     if questions.connect {
-        on(libc::SYS_connect, &[ASK]);
+        ask(libc::SYS_connect, &[]);
     }
     if questions.datagrams {
         // Whether they name an address is in memory.
         for number in [libc::SYS_bind, libc::SYS_sendmmsg] {
-            on(number, &[ASK]);
+            ask(number, &[]);
         }
-        // `base` refuses this flag later.
-        let of_child = (libc::MSG_NOSIGNAL | LISTENER_FLAG) as u32;
-        on(libc::SYS_sendmsg, &[load(argument(2)), jump(EQUAL, of_child, 0, 1), ALLOW, ASK]);
-        let has_address =
-            [load(argument(4)), jump(EQUAL, 0, 0, 2), load(argument(4) + 4), jump(EQUAL, 0, 1, 0), ASK, ALLOW];
-        on(libc::SYS_sendto, &has_address);
+        for half in is_address(4, 0) {
+            ask(libc::SYS_sendto, &[half.not()]);
+        }
     }
     if questions.signals {
         for number in [libc::SYS_kill, libc::SYS_tgkill] {
-            on(number, &[ASK]);
+            ask(number, &[]);
         }
     }
-    let [low, high] = [questions.first_program as u32, (questions.first_program >> 32) as u32];
-    let execute =
-        [load(argument(0)), jump(EQUAL, low, 0, 3), load(argument(0) + 4), jump(EQUAL, high, 0, 1), ALLOW, ASK];
-    on(libc::SYS_execve, &execute);
-    program.push(ALLOW);
-    program
+    if questions.datagrams {
+        // The child sends the descriptor that answers the questions, so nobody can answer this one.
+        rules.add(libc::SYS_sendmsg, &[equal(2, libc::MSG_NOSIGNAL | LISTENER_FLAG)], Verdict::Allow);
+        rules.add(libc::SYS_sendmsg, &[], Verdict::Ask);
+    }
+    rules.add(libc::SYS_execve, &is_address(0, questions.first_program), Verdict::Allow);
+    rules.add(libc::SYS_execve, &[], Verdict::Ask);
 }
 
-/// The lower half of an argument, on a little-endian machine.
-const fn argument(number: u32) -> u32 {
-    16 + 8 * number
+/// What is refused once the child has sent that descriptor.
+pub(super) fn close(rules: &mut Rules) {
+    let flag = LISTENER_FLAG as u64;
+    rules.refuse_if(libc::SYS_sendmsg, &[masked(2, flag, flag)]);
 }

@@ -1,8 +1,7 @@
 //! The sockets of a confined hook: which it can create, and what it can set.
 
-use seccompiler::{Error, SeccompCmpOp};
-
-use super::conditions::{Conditions, compare, equal, masked, none_of};
+use super::conditions::{Condition, equal, masked, none_of};
+use super::tree::Rules;
 
 /// The protocol number of the socket that represents a connection to the runtime.
 pub(crate) const BROKER_PROTOCOL: i32 = 0x484b;
@@ -45,55 +44,50 @@ const IPV6_OPTIONS: [u64; 8] = [
 const LEVELS: [u64; 4] =
     [libc::SOL_SOCKET as u64, libc::IPPROTO_TCP as u64, libc::IPPROTO_IP as u64, libc::IPPROTO_IPV6 as u64];
 
-/// All sockets except connections to the runtime and granted kinds. Each group of conditions is refused. A socket that
-/// matches none is allowed.
-pub(super) fn refused_sockets(sockets: Sockets) -> Result<Vec<Conditions>, Error> {
-    let broker = BROKER_PROTOCOL as u64;
-    let mut refused = Vec::new();
-    let mut families = vec![equal(0, libc::AF_UNIX).not()?];
+/// All sockets except connections to the runtime and granted kinds.
+pub(super) fn refuse_sockets(sockets: Sockets, rules: &mut Rules) {
+    let mut refuse = |conditions: &[Condition]| rules.refuse_if(libc::SYS_socket, conditions);
+    let not_for_broker = equal(2, BROKER_PROTOCOL).not();
+    let mut families = vec![equal(0, libc::AF_UNIX).not()];
     if sockets.tcp || sockets.udp {
         for family in [libc::AF_INET, libc::AF_INET6] {
-            families.push(equal(0, family).not()?);
-            refused.extend(refused_internet_sockets(family, sockets)?);
+            families.push(equal(0, family).not());
+            refuse_internet_sockets(family, sockets, &mut refuse);
         }
     }
-    refused.push(families);
+    refuse(&families);
     let unix = equal(0, libc::AF_UNIX);
     if sockets.unix {
-        refused.push(vec![unix.is()?, masked(1, SOCKET_TYPE, libc::SOCK_DGRAM as u64)?]);
-        refused.push(vec![unix.is()?, masked(1, SOCKET_TYPE, libc::SOCK_RAW as u64)?]);
-        refused.push(vec![unix.is()?, compare(2, SeccompCmpOp::Ne, 0)?, compare(2, SeccompCmpOp::Ne, broker)?]);
+        refuse(&[unix, masked(1, SOCKET_TYPE, libc::SOCK_DGRAM as u64)]);
+        refuse(&[unix, masked(1, SOCKET_TYPE, libc::SOCK_RAW as u64)]);
+        refuse(&[unix, equal(2, 0).not(), not_for_broker]);
     } else {
-        refused.push(vec![unix.is()?, compare(2, SeccompCmpOp::Ne, broker)?]);
+        refuse(&[unix, not_for_broker]);
     }
-    Ok(refused)
 }
 
-fn refused_internet_sockets(family: i32, sockets: Sockets) -> Result<Vec<Conditions>, Error> {
+fn refuse_internet_sockets(family: i32, sockets: Sockets, refuse: &mut impl FnMut(&[Condition])) {
     let is_family = equal(0, family);
-    let mut refused = Vec::new();
     for kind in [libc::SOCK_RAW, libc::SOCK_RDM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP, SOCK_PACKET] {
-        refused.push(vec![is_family.is()?, masked(1, SOCKET_TYPE, kind as u64)?]);
+        refuse(&[is_family, masked(1, SOCKET_TYPE, kind as u64)]);
     }
     for (kind, granted, protocol) in
         [(libc::SOCK_STREAM, sockets.tcp, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, sockets.udp, libc::IPPROTO_UDP)]
     {
-        let mut conditions = vec![is_family.is()?, masked(1, SOCKET_TYPE, kind as u64)?];
+        let mut conditions = vec![is_family, masked(1, SOCKET_TYPE, kind as u64)];
         if granted {
-            conditions.extend([equal(2, 0).not()?, equal(2, protocol).not()?]);
+            conditions.extend([equal(2, 0).not(), equal(2, protocol).not()]);
         }
-        refused.push(conditions);
+        refuse(&conditions);
     }
-    Ok(refused)
 }
 
-/// The options of setsockopt(2) that are refused.
-pub(super) fn refused_options() -> Result<Vec<Conditions>, Error> {
-    let mut refused = vec![none_of(1, &LEVELS)?];
+/// Options of setsockopt(2).
+pub(super) fn refuse_options(rules: &mut Rules) {
+    rules.refuse_if(libc::SYS_setsockopt, &none_of(1, &LEVELS));
     for (level, options) in [(libc::IPPROTO_IP, &IP_OPTIONS), (libc::IPPROTO_IPV6, &IPV6_OPTIONS)] {
-        let mut conditions = vec![equal(1, level).is()?];
-        conditions.extend(none_of(2, options)?);
-        refused.push(conditions);
+        let mut conditions = vec![equal(1, level)];
+        conditions.extend(none_of(2, options));
+        rules.refuse_if(libc::SYS_setsockopt, &conditions);
     }
-    Ok(refused)
 }
