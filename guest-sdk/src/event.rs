@@ -27,7 +27,10 @@ pub struct Event {
     operation: Operation,
     sub_operation: String,
     extra: String,
-    driver: Option<String>,
+    /// The hook's own path, as it was called.
+    hook: Option<OsString>,
+    /// Taken from the path on first use.
+    driver: OnceLock<Option<String>>,
     /// Read from stdin on first use.
     document: OnceLock<Result<Vec<u8>, EventError>>,
 }
@@ -44,9 +47,7 @@ impl Event {
     pub fn from_env() -> Result<Self, EventError> {
         let mut arguments = env::args_os();
         let hook = arguments.next();
-        let event = Self::from_arguments(arguments)?;
-        let driver = hook.and_then(|hook| driver_of(Path::new(&hook), &event));
-        Ok(Self { driver, ..event })
+        Ok(Self { hook, ..Self::from_arguments(arguments)? })
     }
 
     /// Creates an event for a test, with an empty document.
@@ -58,7 +59,8 @@ impl Event {
             operation: operation.into(),
             sub_operation: ABSENT.into(),
             extra: ABSENT.into(),
-            driver: None,
+            hook: None,
+            driver: OnceLock::new(),
             document: OnceLock::from(Ok(Vec::new())),
         }
     }
@@ -80,7 +82,7 @@ impl Event {
     /// Sets the driver.
     #[must_use]
     pub fn with_driver(mut self, driver: impl Into<String>) -> Self {
-        self.driver = Some(driver.into());
+        self.driver = OnceLock::from(Some(driver.into()));
         self
     }
 
@@ -132,7 +134,7 @@ impl Event {
     ///
     /// `None` in a test that does not set it.
     pub fn driver(&self) -> Option<&str> {
-        self.driver.as_deref()
+        self.driver.get_or_init(|| driver_of(Path::new(self.hook.as_ref()?), self)).as_deref()
     }
 
     /// The object, operation, sub-operation and extra, as passed to the hook. An absent one is `-`.
@@ -172,7 +174,8 @@ impl Event {
             operation: argument("operation", None)?.into(),
             sub_operation: argument("sub-operation", Some(ABSENT))?,
             extra: argument("extra", Some(ABSENT))?,
-            driver: None,
+            hook: None,
+            driver: OnceLock::new(),
             document: OnceLock::new(),
         })
     }

@@ -8,6 +8,7 @@ mod call;
 mod commands;
 mod compile;
 pub(crate) mod compiler;
+mod context;
 mod directories;
 mod ending;
 mod engine;

@@ -12,7 +12,6 @@ use crate::thread_waker::ThreadWaker;
 
 /// Polls on this thread. Most futures are ready at once and cost no more than a function call. A pending one is dropped
 /// at the deadline.
-/// dropped at the deadline.
 ///
 /// tokio's `block_on` panics inside a task of the caller's runtime. The guest's timers must not belong to that runtime
 /// either, since this thread may be the one that drives it.

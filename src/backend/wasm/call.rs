@@ -1,21 +1,23 @@
 //! One call of a hook: a new instance, run to its end.
 
 use std::any::Any;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::task::Wake;
 
-use wasmtime::{Engine, Store, UpdateDeadline};
-use wasmtime_wasi::{FsPerms, WasiCtxBuilder, WasiView};
+use wasmtime::{Engine, Extern, Store, UpdateDeadline, WasmBacktrace, format_err};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::block_on::block_on;
 use super::commands::Commands;
+use super::context;
 use super::ending::{Ended, Failure};
 use super::error::refused;
 use super::grants;
 use super::root::Root;
-use super::sandbox::{Linked, START, Sandbox};
+use super::sandbox::{Linked, LinkedModule, NO_START, Sandbox};
 use super::secrets;
 use super::store::{MemoryQuota, StoreData};
 use super::streams::{Output, StandardStreams, Stdin};
@@ -30,9 +32,6 @@ use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
 use crate::hook::walk::OneLook;
 use crate::report::termination::Termination;
-
-/// The maximum number of the host's descriptors for one guest: files, streams and sockets.
-const DESCRIPTORS: usize = 512;
 
 /// The maximum number of bytes that one host function call may copy from the guest.
 const MOST_COPIED: usize = 128 << 20;
@@ -114,6 +113,13 @@ impl Program for WasmHook {
     }
 }
 
+/// What the settings give a guest in addition to its streams.
+struct Granted {
+    wasi: WasiCtxBuilder,
+    root: Option<Root>,
+    secrets: Option<OwnedFd>,
+}
+
 impl WasmHook {
     /// Creates the store with the grants and limits of this call.
     fn store(&self, call: &Call<'_>, streams: StandardStreams) -> Result<Store<StoreData>, LaunchError> {
@@ -124,13 +130,43 @@ impl WasmHook {
         arguments.push(&[call.path.to_string_lossy().as_bytes()]);
         call.arguments.iter().for_each(|argument| arguments.push(&[argument.as_bytes()]));
         env.iter().for_each(|(name, value)| environment.push(&[name.as_bytes(), b"=", value.as_bytes()]));
-        let mut wasi = WasiCtxBuilder::new();
-        wasi.stdin(streams.stdin.clone()).stdout(streams.stdout.clone()).stderr(streams.stderr.clone());
-        if matches!(self.program, Linked::Component(_)) {
-            wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(env);
+        let granted = self.is_granted_any(call).then(|| self.grant(call, &streams, state.as_ref())).transpose()?;
+        let hook = Arc::<Path>::from(call.hook);
+        let launcher = Arc::clone(&self.launcher);
+        let broker = Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
+        let commands = Commands::new(launcher, broker, call, Arc::clone(&hook));
+        let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
+        let mut data = StoreData::new(Arc::clone(&hook), (arguments, environment), streams, quota, Some(commands));
+        if let Some(Granted { mut wasi, root, secrets }) = granted {
+            if matches!(self.program, Linked::Component(_)) {
+                wasi.arg(call.path.to_string_lossy()).args(call.arguments).envs(env);
+            }
+            (data.wasi, data.root, data.secrets) = (Some(context::build(wasi)), root, secrets);
         }
+        let mut store = Store::new(&self.sandbox.engine, data);
+        store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
+        store.limiter(|data| &mut data.quota);
+        store.set_epoch_deadline(1);
+        let deadline = call.deadline.clone();
+        store.epoch_deadline_callback(move |_| {
+            check_deadline(&deadline, &hook)?;
+            // Another call's deadline changed the epoch.
+            Ok(UpdateDeadline::Continue(1))
+        });
+        Ok(store)
+    }
+
+    /// Whether the guest may reach more than its streams. If not, its context is created when it is needed, which is rare.
+    fn is_granted_any(&self, call: &Call<'_>) -> bool {
+        let Settings { state, directories, connections, secrets, .. } = &*self.settings;
+        let is_granted = *state || !directories.is_empty() || !connections.is_empty() || !secrets.is_empty();
+        is_granted || self.names_files || call.watch.is_some() || matches!(self.program, Linked::Component(_))
+    }
+
+    fn grant(&self, call: &Call<'_>, streams: &StandardStreams, state: Option<&State>) -> Result<Granted, LaunchError> {
+        let mut wasi = context::with_streams(streams);
         let mut directories = grants::apply(&self.settings, self.trust, call, &mut wasi)?;
-        if let Some(state) = &state {
+        if let Some(state) = state {
             grants::preopen(&mut wasi, &state.directory, state.path.to_string_lossy(), FsPerms::ReadWrite)
                 .map_err(|why| refused(format!("its directory {} cannot be used: {why}", state.path.display())))?;
             directories += 1;
@@ -140,25 +176,7 @@ impl WasmHook {
         let has_root = self.settings.directories.iter().any(|directory| directory.guest(&directory.host) == "/");
         let needs_root = self.names_files && !has_root;
         let root = if needs_root { Root::add(&mut wasi, directories, call.watch.as_ref()) } else { None };
-        let mut wasi = wasi.build_p1();
-        wasi.ctx().table.set_max_capacity(DESCRIPTORS);
-        let launcher = Arc::clone(&self.launcher);
-        let broker = Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
-        let commands = Commands::new(launcher, broker, call);
-        let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
-        let mut data = StoreData::new(call.path.into(), wasi, (arguments, environment), streams, quota, Some(commands));
-        (data.root, data.secrets) = (root, secrets);
-        let mut store = Store::new(&self.sandbox.engine, data);
-        store.set_hostcall_fuel(self.memory.min(MOST_COPIED));
-        store.limiter(|data| &mut data.quota);
-        store.set_epoch_deadline(1);
-        let (deadline, hook) = (call.deadline.clone(), Arc::<Path>::from(call.hook));
-        store.epoch_deadline_callback(move |_| {
-            check_deadline(&deadline, &hook)?;
-            // Another call's deadline changed the epoch.
-            Ok(UpdateDeadline::Continue(1))
-        });
-        Ok(store)
+        Ok(Granted { wasi, root, secrets })
     }
 }
 
@@ -180,9 +198,15 @@ impl Wake for Interrupt {
 /// Instantiates the program and runs it. `Ok` means that it returned.
 async fn execute(program: &Linked, store: &mut Store<StoreData>) -> Result<Termination, Failure> {
     match program {
-        Linked::Module(module) => {
+        Linked::Module(LinkedModule { module, start, memory }) => {
             let instance = module.instantiate_async(&mut *store).await.map_err(Failure::Instantiating)?;
-            let start = instance.get_typed_func::<(), ()>(&mut *store, START).map_err(Failure::Instantiating)?;
+            let memory = memory.and_then(|memory| instance.get_module_export(&mut *store, &memory)?.into_memory());
+            let start = instance.get_module_export(&mut *store, start).and_then(Extern::into_func);
+            let start = start.ok_or_else(|| format_err!("{NO_START}")).and_then(|start| start.typed::<(), ()>(&*store));
+            let start = start.map_err(Failure::Instantiating)?;
+            // The guest is not running yet, so this backtrace is empty.
+            let no_backtrace = WasmBacktrace::capture(&*store);
+            (store.data_mut().memory, store.data_mut().no_backtrace) = (memory, Some(no_backtrace));
             start.call_async(store, ()).await.map_err(Failure::Running)?;
             Ok(Termination::Exited(0))
         }

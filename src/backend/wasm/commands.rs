@@ -40,9 +40,9 @@ pub(super) enum CommandError {
 }
 
 impl Commands {
-    pub(super) fn new(launcher: Arc<dyn Program>, broker: Broker, call: &Call<'_>) -> Self {
+    pub(super) fn new(launcher: Arc<dyn Program>, broker: Broker, call: &Call<'_>, hook: Arc<Path>) -> Self {
         let (deadline, limits) = (call.deadline.clone(), call.limits.clone());
-        Self { launcher, broker, hook: call.hook.into(), deadline, limits, watch: call.watch.clone() }
+        Self { launcher, broker, hook, deadline, limits, watch: call.watch.clone() }
     }
 
     /// Runs a command to its end. If the hook's own time is up by then, the hook ends as well.

@@ -7,10 +7,17 @@ use wiggle::GuestMemory;
 
 use super::store::StoreData;
 
+/// The export that WASI requires.
+pub(super) const EXPORT: &str = "memory";
+
 pub(super) fn exported(caller: &mut Caller<'_, StoreData>) -> wasmtime::Result<Memory> {
-    match caller.get_export("memory") {
+    if let Some(memory) = caller.data().memory {
+        return Ok(memory);
+    }
+    // Only a module's own start function calls the host this early.
+    match caller.get_export(EXPORT) {
         Some(Extern::Memory(memory)) => Ok(memory),
-        _ => Err(format_err!("the module exports no memory named `memory`")),
+        _ => Err(format_err!("the module exports no memory named `{EXPORT}`")),
     }
 }
 

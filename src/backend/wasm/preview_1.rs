@@ -76,7 +76,18 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
     wasmtime_wasi::p1::add_to_linker_async(linker, StoreData::preview_1)?;
     linker.allow_shadowing(true);
     // wasmtime-wasi refuses a status above 125. A process may exit with up to 255.
-    linker.func_wrap(MODULE, "proc_exit", |status: u32| -> wasmtime::Result<()> { Err(ProcExit(status).into()) })?;
+    linker.func_wrap(
+        MODULE,
+        "proc_exit",
+        |mut caller: Caller<'_, StoreData>, status: u32| -> wasmtime::Result<()> {
+            let exit = wasmtime::Error::from(ProcExit(status));
+            // wasmtime walks the stack only for an error that has no backtrace yet.
+            Err(match caller.data_mut().no_backtrace.take() {
+                Some(backtrace) => exit.context(backtrace),
+                None => exit,
+            })
+        },
+    )?;
     // In each of these, wasmtime-wasi copies all strings one by one.
     linker.func_wrap(MODULE, "args_sizes_get", |mut caller: Caller<'_, StoreData>, count: u32, size: u32| {
         let (memory, data) = memory::with_data(&mut caller)?;

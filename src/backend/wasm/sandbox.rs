@@ -4,14 +4,14 @@ use std::sync::OnceLock;
 
 use bytesize::ByteSize;
 use wasmtime::component::{self, Component};
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ResourcesRequired, Store};
+use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, ModuleExport, ResourcesRequired, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::engine::{self, Resources};
 use super::epoch::EpochTimer;
 use super::error::{no_engine, one_line, refused};
 use super::store::StoreData;
-use super::{directories, files, interface, paths, preview_1, root_rights};
+use super::{directories, files, interface, memory, paths, preview_1, root_rights};
 use crate::backend::Calls;
 use crate::hook::error::LaunchError;
 use crate::limits::Limits;
@@ -37,16 +37,23 @@ pub(super) struct Sandbox {
 
 /// A program with its imports resolved.
 pub(super) enum Linked {
-    Module(InstancePre<StoreData>),
+    Module(LinkedModule),
     Component(CommandPre<StoreData>),
+}
+
+pub(super) struct LinkedModule {
+    pub(super) module: InstancePre<StoreData>,
+    pub(super) start: ModuleExport,
+    /// The memory that host functions use.
+    pub(super) memory: Option<ModuleExport>,
 }
 
 impl Linked {
     /// Whether the program can name a file. A module that imports no function for that needs no directories.
     pub(super) fn can_name_files(&self) -> bool {
         match self {
-            Self::Module(module) => {
-                let mut names = module.module().imports().map(|import| import.name());
+            Self::Module(linked) => {
+                let mut names = linked.module.module().imports().map(|import| import.name());
                 names.any(|name| name.starts_with("path_") || name == "fd_readdir")
             }
             Self::Component(_) => true,
@@ -95,14 +102,15 @@ impl Sandbox {
 
     pub(super) fn link_module(&self, module: &Module, memory: usize, limits: &Limits) -> Result<Linked, LaunchError> {
         let linker = self.module_imports()?;
-        if !matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0) {
-            return Err(refused(NO_START));
-        }
+        let start = module.get_export_index(START).filter(|_| {
+            matches!(module.get_export(START), Some(ExternType::Func(f)) if f.params().len() + f.results().len() == 0)
+        });
+        let start = start.ok_or_else(|| refused(NO_START))?;
         check_needs(&module.resources_required(), memory, limits)?;
         // Otherwise the first call would do this, and leave a descriptor behind.
         module.initialize_copy_on_write_image().map_err(no_image)?;
-        let linked = linker.instantiate_pre(module);
-        Ok(Linked::Module(linked.map_err(|e| self.unlinked(linker, module, &e))?))
+        let linked = linker.instantiate_pre(module).map_err(|e| self.unlinked(linker, module, &e))?;
+        Ok(Linked::Module(LinkedModule { module: linked, start, memory: module.get_export_index(memory::EXPORT) }))
     }
 
     pub(super) fn link_component(

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wasmtime::{ResourceLimiter, format_err};
+use wasmtime::{Memory, ResourceLimiter, WasmBacktrace, format_err};
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use super::commands::Commands;
+use super::context;
 use super::listing::Listings;
 use super::root::Root;
 use super::streams::{Output, StandardStreams, Stdin};
@@ -24,8 +25,12 @@ const LOG_MESSAGES: u32 = 1000;
 
 /// One call's data.
 pub(super) struct StoreData {
-    /// WASI for modules and components: a component uses the WASI 0.2 context inside.
-    wasi: WasiP1Ctx,
+    /// WASI for modules and components: a component uses the WASI 0.2 context inside. `None`: only the streams are granted.
+    pub(super) wasi: Option<WasiP1Ctx>,
+    /// The module's memory, once it is instantiated.
+    pub(super) memory: Option<Memory>,
+    /// An empty backtrace for the error that ends a module which exits.
+    pub(super) no_backtrace: Option<WasmBacktrace>,
     pub(super) arguments: Strings,
     pub(super) environment: Strings,
     pub(super) streams: StandardStreams,
@@ -45,14 +50,15 @@ pub(super) struct StoreData {
 impl StoreData {
     pub(super) fn new(
         hook: Arc<Path>,
-        wasi: WasiP1Ctx,
         (arguments, environment): (Strings, Strings),
         streams: StandardStreams,
         quota: MemoryQuota,
         commands: Option<Commands>,
     ) -> Self {
         Self {
-            wasi,
+            wasi: None,
+            memory: None,
+            no_backtrace: None,
             arguments,
             environment,
             streams,
@@ -72,7 +78,6 @@ impl StoreData {
         let output = || Output::new(Capture::beginning(0));
         Self::new(
             Path::new("").into(),
-            WasiCtxBuilder::new().build_p1(),
             Default::default(),
             StandardStreams::new(Stdin::new(Bytes::new()), output(), output()),
             MemoryQuota::new(0, 0),
@@ -81,7 +86,7 @@ impl StoreData {
     }
 
     pub(super) fn preview_1(&mut self) -> &mut WasiP1Ctx {
-        &mut self.wasi
+        self.wasi.get_or_insert_with(|| context::build(context::with_streams(&self.streams)))
     }
 
     pub(super) fn commands(&mut self) -> wasmtime::Result<&mut Commands> {
@@ -123,7 +128,7 @@ impl StoreData {
 
 impl WasiView for StoreData {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi.ctx()
+        self.preview_1().ctx()
     }
 }
 
