@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use self::native::detach::Detached;
 use crate::capture::Captured;
+use crate::hook::digest::{Content, FileDigest};
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
@@ -82,9 +83,16 @@ pub(crate) struct Call<'a> {
     pub(crate) keep_stdout: usize,
     /// Collects what the hook uses. A watched hook is not held to its grants.
     pub(crate) watch: Option<Watch>,
+    /// Takes the digest of the hook's file, if it is wanted.
+    pub(crate) digest: Option<&'a FileDigest>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// Reads the hook's file for its digest, if that is wanted.
+    pub(crate) fn content(&self, file: &HookFile) -> Option<Content<'a>> {
+        self.digest?.read(file).ok()
+    }
+
     /// The event's names, from the hook's arguments.
     pub(crate) fn names(&self) -> Names<'_> {
         let argument = |at: usize| self.arguments.get(at).copied().unwrap_or("-");
@@ -115,4 +123,6 @@ pub(crate) struct Completion {
     /// A background process still holds stdout open, so `stdout` may be incomplete.
     pub(crate) stdout_held: bool,
     pub(crate) notes: Vec<String>,
+    /// The digest of the file that was run, if the call asked for it and the code was not loaded beforehand.
+    pub(crate) sha256: Option<String>,
 }

@@ -6,14 +6,15 @@
 mod entry;
 mod read;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 
 pub use self::entry::{Recorded, RecordedChange, RecordedEvent, RecordedHook, RecordedSkip};
 pub use self::read::Entries;
@@ -24,6 +25,14 @@ use crate::report::Report;
 const MAX_SIZE: u64 = 16 << 20;
 /// How many rotated files are kept.
 const KEEP: u32 = 4;
+/// How the file is opened. Its last line is read, too.
+const APPEND: OFlags = OFlags::RDWR
+    .union(OFlags::APPEND)
+    .union(OFlags::CREATE)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 /// A file that keeps what was decided: give it to [`RuntimeBuilder::record`](crate::RuntimeBuilder::record).
 ///
@@ -114,20 +123,19 @@ impl Record {
 
     /// Appends a line that ends with a newline.
     fn append(&self, line: &[u8]) -> io::Result<()> {
-        let file = self.open()?;
-        let size = file.metadata()?.len();
-        let full = size > 0 && size + line.len() as u64 > self.max_size;
-        let file = if full { self.rotate(file)? } else { file };
-        write_line(&file, line)
+        let (mut file, mut found) = self.open()?;
+        if found.len() > 0 && found.len() + line.len() as u64 > self.max_size {
+            (file, found) = self.rotate(file, found)?;
+        }
+        write_line(&file, found.len(), line)
     }
 
     /// Opens the file for appending. Refuses anything but a regular file of this user: it could block, or belong to
     /// somebody else.
-    fn open(&self) -> io::Result<File> {
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.read(true).append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(&self.path)
+    fn open(&self) -> io::Result<(File, Metadata)> {
+        let open = || match retry_on_intr(|| rustix::fs::open(&self.path, APPEND, Mode::RUSR | Mode::WUSR)) {
+            Ok(file) => Ok(File::from(file)),
+            Err(errno) => Err(io::Error::from(errno)),
         };
         let file = match (open(), self.path.parent()) {
             (Err(error), Some(directory)) if error.kind() == io::ErrorKind::NotFound => {
@@ -142,20 +150,20 @@ impl Record {
         }
         let trust = Trust::of_this_process();
         trust.check(&self.path, &file, &found).map_err(io::Error::other)?;
-        Ok(file)
+        Ok((file, found))
     }
 
     /// Rotates: renames the file to `.1`, `.1` to `.2` and so on, and creates a new one. If another process is
     /// rotating, the full file gets one more line.
-    fn rotate(&self, file: File) -> io::Result<File> {
+    fn rotate(&self, file: File, found: Metadata) -> io::Result<(File, Metadata)> {
         // Not a lock of the file: after it was replaced, two processes could rotate at once, each with its own.
         let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = File::open(parent.unwrap_or(Path::new(".")))?;
         if directory.try_lock().is_err() {
-            return Ok(file);
+            return Ok((file, found));
         }
-        let is_current = fs::symlink_metadata(&self.path)
-            .is_ok_and(|now| file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino())));
+        let is_current =
+            fs::symlink_metadata(&self.path).is_ok_and(|now| (found.dev(), found.ino()) == (now.dev(), now.ino()));
         if is_current {
             for number in (0..self.keep).rev() {
                 match fs::rename(self.rotated(number), self.rotated(number + 1)) {
@@ -181,9 +189,8 @@ impl Record {
     }
 }
 
-/// Writes a line at the end of the file in one call.
-fn write_line(file: &File, line: &[u8]) -> io::Result<()> {
-    let size = file.metadata()?.len();
+/// Writes a line at the end of the file in one call. The file had this size when it was opened.
+fn write_line(file: &File, size: u64, line: &[u8]) -> io::Result<()> {
     // Beyond the file size limit, the system would kill the process (SIGXFSZ).
     if getrlimit(Resource::RLIMIT_FSIZE).is_ok_and(|(limit, _)| size + line.len() as u64 >= limit) {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));

@@ -2,16 +2,13 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
-#[cfg(feature = "wasm")]
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::error::LaunchError;
-#[cfg(feature = "wasm")]
 use super::identity::Identity;
 use super::kind::Kind;
 use super::trust::Trust;
@@ -28,11 +25,8 @@ const PIECE: usize = 16 << 10;
 pub(crate) struct HookFile {
     pub(crate) path: PathBuf,
     pub(crate) head: Vec<u8>,
-    #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "a process is started by its file's name"))]
     pub(crate) size: u64,
-    #[cfg_attr(not(feature = "wasm"), expect(dead_code, reason = "a process is started by its file's name"))]
     file: File,
-    #[cfg(feature = "wasm")]
     pub(crate) identity: Identity,
     executable: bool,
 }
@@ -46,15 +40,7 @@ impl HookFile {
         let mut head = Vec::with_capacity(HEAD as usize);
         io::Read::by_ref(&mut &file).take(HEAD).read_to_end(&mut head).map_err(|e| unreadable(&e))?;
         let executable = found.permissions().mode() & 0o111 != 0;
-        Ok(Self {
-            path: path.to_owned(),
-            head,
-            size: found.len(),
-            file,
-            #[cfg(feature = "wasm")]
-            identity: Identity::of(&found),
-            executable,
-        })
+        Ok(Self { path: path.to_owned(), head, size: found.len(), file, identity: Identity::of(&found), executable })
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -73,14 +59,23 @@ impl HookFile {
         let mut at = 0;
         loop {
             let at_once = PIECE.min(usize::try_from(self.size - at).unwrap_or(PIECE));
-            match self.file.read_at(&mut piece[..at_once], at) {
+            match self.read_at(&mut piece[..at_once], at) {
                 Ok(0) => return Ok(()),
                 Ok(read) => {
                     take(&piece[..read]);
                     at += read as u64;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(unreadable(&e)),
+            }
+        }
+    }
+
+    /// Reads from the file that was checked. Returns 0 at its end.
+    pub(crate) fn read_at(&self, piece: &mut [u8], at: u64) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(piece, at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::acl;
 use super::fault::{self, Fault, Place, Problem};
@@ -101,6 +102,11 @@ impl Trust {
 /// The owner of root's files as this process sees it. In a user namespace without root, such as a rootless container's,
 /// this is the overflow user.
 fn host_root() -> u32 {
+    static KNOWN: OnceLock<u32> = OnceLock::new();
+    *KNOWN.get_or_init(find_host_root)
+}
+
+fn find_host_root() -> u32 {
     // The host's root owns this file, and other users cannot mount over it.
     const OVERFLOW: &str = "/proc/sys/kernel/overflowuid";
     match fs::metadata(OVERFLOW).map(|found| found.uid()) {

@@ -99,7 +99,6 @@ pub(super) fn run(
         let stdin = report.document.clone().unwrap_or_else(|| event.document().clone());
         let keep_stdout = if filter.is_some() || options.keep_stdout { options.limits.stdout } else { 0 };
         let span = observe::hook_span(&hook.path, hook.kind).entered();
-        let sha256 = options.digests.then(|| hook.sha256()).flatten();
         let mut ended = self::hook(hook, &event.arguments(), stdin, options, keep_stdout);
         if options.monitor {
             ended.mode = Mode::Monitor;
@@ -108,7 +107,9 @@ pub(super) fn run(
         if let Some(document) = document.filter(|_| ended.mode == Mode::Enforce) {
             report.document = Some(document);
         }
-        ended.sha256 = sha256;
+        if options.digests && ended.sha256.is_none() {
+            ended.sha256 = hook.sha256();
+        }
         ended.decides = !event.guest_is_running() || matches!(ended.termination, Termination::Exited(_));
         observe::finished(&span, event, &ended);
         drop(span);
@@ -176,6 +177,7 @@ pub(super) fn hook(
         limits: options.limits,
         keep_stdout,
         watch: options.watch.clone(),
+        digest: options.digests.then_some(&hook.digest),
     };
     let outcome = match (&hook.loaded, &environment) {
         (Loaded::Ready(program), Ok(_)) => program.run(&call),
@@ -196,8 +198,9 @@ fn report_of(
 ) -> HookReport {
     match outcome {
         Err(why) => HookReport { notes: hook.notes.clone(), ..silent(hook, Termination::NotLaunched(why)) },
-        Ok(Completion { termination, stdout, stderr, stdout_held, notes }) => HookReport {
+        Ok(Completion { termination, stdout, stderr, stdout_held, notes, sha256 }) => HookReport {
             stdout_held,
+            sha256,
             stderr: stderr.shown(),
             stderr_dropped: stderr.dropped,
             stdout: stdout.bytes.into(),

@@ -24,6 +24,7 @@ use super::sigpipe::SigpipeBlocked;
 use super::spawn::{self, Failed, Launch, SpawnError};
 use super::supervise::Supervisor;
 use crate::backend::{Call, Completion, Program};
+use crate::hook::digest::Content;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::settings::Settings;
@@ -171,6 +172,7 @@ impl Launcher {
         confinement: Option<&Confinement>,
     ) -> Result<Completion, LaunchError> {
         let file = self.open(call.path)?;
+        let content = call.content(&file);
         let cancel_events: Vec<BorrowedFd<'_>> =
             call.deadline.cancel_events().map_err(|errno| host_error("could not create an event descriptor", errno))?;
         let state = confinement.map(|confinement| confinement.state(call.path)).transpose()?.flatten();
@@ -187,6 +189,7 @@ impl Launcher {
             Ok((parent, child, prepared))
         })?;
         let Launched { child, guard, taken: pipes, prepared } = launched;
+        let sha256 = content.map(Content::digest);
         let attendant = match (confinement, prepared) {
             (Some(confinement), Some(prepared)) => {
                 let executes = executes.clone();
@@ -211,7 +214,7 @@ impl Launcher {
         if let Some(confinement) = confinement {
             ended.notes.extend(confinement.refusals(call, &executes, state.as_ref(), &ended));
         }
-        Ok(ended)
+        Ok(Completion { sha256, ..ended })
     }
 
     fn explain(&self, what: &'static str, errno: Errno, path: &Path, head: &[u8]) -> LaunchError {

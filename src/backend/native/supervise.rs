@@ -203,7 +203,7 @@ impl<'a> Supervisor<'a> {
         let termination = self.expired.map_or(ended, Termination::from);
         let stdout_held = self.stdout.fd().is_some();
         let (stdout, stderr) = (self.stdout.into_capture().finish(), self.stderr.into_capture().finish());
-        Completion { termination, stdout, stderr, stdout_held, notes: self.notes }
+        Completion { termination, stdout, stderr, stdout_held, notes: self.notes, sha256: None }
     }
 
     /// A later launch reaps the process.

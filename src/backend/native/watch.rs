@@ -17,6 +17,7 @@ use super::error::host_error;
 use super::launcher::Launcher;
 use crate::backend::broker::Broker;
 use crate::backend::{Call, Completion, grants};
+use crate::hook::digest::Content;
 use crate::hook::error::LaunchError;
 use crate::hook::kind::Kind;
 use crate::hook::settings::grants::{Address, lines_to_grant_directory};
@@ -154,7 +155,9 @@ impl Launcher {
     /// Runs a hook under strace, which is a child of the hook here: the hook's end is its own, and what it leaves running is not
     /// waited for.
     fn trace(&self, call: &Call<'_>, strace: &Path) -> Result<Watched, LaunchError> {
-        let hook = self.open(call.path)?.path;
+        let file = self.open(call.path)?;
+        let content = call.content(&file);
+        let hook = file.path;
         let output = memfd_create(TRACE, MFdFlags::MFD_CLOEXEC)
             .map_err(|errno| host_error("could not make a file for what strace writes", errno))?;
         let output_path = format!("/proc/{}/fd/{}", std::process::id(), output.as_raw_fd());
@@ -186,9 +189,11 @@ impl Launcher {
                 limits: call.limits,
                 keep_stdout: call.keep_stdout,
                 watch: None,
+                digest: None,
             },
             None,
         )?;
+        let completion = Completion { sha256: content.map(Content::digest), ..completion };
         let written = read(File::from(output))
             .map_err(|error| LaunchError::Host { what: "could not read what strace wrote", why: error.to_string() })?;
         let own: Vec<PathBuf> =

@@ -74,6 +74,7 @@ impl Program for WasmHook {
                     stderr: stderr.finish(),
                     stdout_held: false,
                     notes,
+                    sha256: None,
                 });
             }
         };
@@ -109,7 +110,7 @@ impl Program for WasmHook {
                 )
             }));
         }
-        Ok(Completion { termination, stdout, stderr, stdout_held: false, notes })
+        Ok(Completion { termination, stdout, stderr, stdout_held: false, notes, sha256: None })
     }
 }
 

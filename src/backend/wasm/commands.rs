@@ -75,6 +75,7 @@ impl Commands {
             limits: &self.limits,
             keep_stdout: self.limits.stdout,
             watch: None,
+            digest: None,
         };
         let ended = self.launcher.run(&call).map_err(|why| self.failed(&path, &why))?;
         for note in &ended.notes {
@@ -106,7 +107,8 @@ impl Commands {
         self.broker.note_left(program, time);
         let nothing = || Capture::beginning(0).finish();
         let (stdout, stderr) = (nothing(), nothing());
-        Ok(Completion { termination: Termination::Exited(0), stdout, stderr, stdout_held: false, notes: Vec::new() })
+        let termination = Termination::Exited(0);
+        Ok(Completion { termination, stdout, stderr, stdout_held: false, notes: Vec::new(), sha256: None })
     }
 
     fn failed(&mut self, program: &Path, why: &LaunchError) -> CommandError {

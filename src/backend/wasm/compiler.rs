@@ -150,6 +150,7 @@ impl Compilation {
             limits: &call_limits,
             keep_stdout: usize::try_from(LARGEST).unwrap_or(usize::MAX),
             watch: None,
+            digest: None,
         });
         let failed = |why: String| LaunchError::Host { what: "the compiler's process failed", why };
         let ended = ended.map_err(|error| match error {
