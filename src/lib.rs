@@ -103,6 +103,8 @@ mod stage;
 mod thread_waker;
 mod time;
 
+#[doc(hidden)]
+pub use backend::native::is_ignored;
 #[cfg(feature = "wasm")]
 pub use backend::wasm::cache::{Cache, CacheError};
 #[cfg(feature = "wasm")]

@@ -29,6 +29,7 @@ use self::confine::Confinement;
 pub(crate) use self::confine::compute_only;
 #[cfg(feature = "wasm")]
 pub(crate) use self::confine::directory_in_memory;
+pub use self::kernel::is_ignored;
 use self::launcher::Launcher;
 use self::watch::Monitored;
 use crate::backend::{Backend, Call, Completion, Program};

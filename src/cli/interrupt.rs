@@ -4,19 +4,14 @@
 //! ends the hooks, writes the report, and then dies by that signal.
 
 use std::fs;
-use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use anyhow::Context;
-use hookvisor::Cancel;
+use hookvisor::{Cancel, is_ignored};
 use nix::sys::signal::{SigSet, Signal, killpg, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
-
-/// Bytes of this process's status, which lists its groups: as a rule, and at most.
-const STATUS: usize = 2 << 10;
-const LONGEST_STATUS: u64 = 1 << 20;
 
 /// The signals that ask a program to end.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
@@ -36,10 +31,9 @@ impl Interrupts {
     /// standard input, so that until then a signal ends the program as usual. The thread that waits for a hook also
     /// reads the signals.
     pub(super) fn catch() -> anyhow::Result<Self> {
-        let ignored = ignored();
         // Signals ignored by the parent, for example nohup, stay ignored.
         let caught = ENDING.into_iter().chain([Signal::SIGTSTP]);
-        let signals: SigSet = caught.filter(|signal| !is_in(ignored, *signal)).collect();
+        let signals: SigSet = caught.filter(|signal| !is_ignored(*signal)).collect();
         signals.thread_block().context("signals could not be blocked")?;
         let descriptor = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
         let descriptor = Arc::new(descriptor.context("could not create a descriptor for signals")?);
@@ -113,16 +107,4 @@ fn groups() -> Vec<Pid> {
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
     let numbers = children.flat_map(|line| line.split_whitespace().map(str::parse).collect::<Vec<_>>());
     numbers.flatten().map(Pid::from_raw).collect()
-}
-
-/// The mask of ignored signals from /proc: bit n - 1 for signal n. 0 if it cannot be read.
-fn ignored() -> u64 {
-    let mut status = String::with_capacity(STATUS);
-    let _ = fs::File::open("/proc/self/status").and_then(|file| file.take(LONGEST_STATUS).read_to_string(&mut status));
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
-}
-
-fn is_in(mask: u64, signal: Signal) -> bool {
-    mask & (1 << (signal as i32 - 1)) != 0
 }

@@ -26,7 +26,7 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, trust: Trust) -> Result<Opt
     if found.len() > MAX_SIZE {
         return Err(too_long());
     }
-    let mut text = String::new();
+    let mut text = String::with_capacity(usize::try_from(found.len()).unwrap_or_default());
     let size = file.take(MAX_SIZE + 1).read_to_string(&mut text).map_err(|e| unread(&e))?;
     if size as u64 > MAX_SIZE {
         return Err(too_long());

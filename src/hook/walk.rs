@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -100,8 +101,12 @@ impl Reached {
 }
 
 thread_local! {
-    /// There while a [`OneLook`] exists.
-    static REACHED: RefCell<Option<Reached>> = const { RefCell::new(None) };
+    /// There while a [`OneLook`] exists, which drops it. A destructor of the thread's would cost a start two pages.
+    static REACHED: RefCell<ManuallyDrop<Option<Reached>>> = const { RefCell::new(ManuallyDrop::new(None)) };
+}
+
+fn set_reached(reached: Option<Reached>) {
+    drop(REACHED.with_borrow_mut(|before| std::mem::replace(&mut **before, reached)));
 }
 
 /// While this exists, the walks of this thread open each directory once in [`FRESH`], and judge it by what they found then.
@@ -115,23 +120,23 @@ impl OneLook {
     /// Begins one, unless there is one already.
     #[must_use]
     pub fn begin() -> Self {
-        let is_outermost = REACHED.with_borrow(Option::is_none);
+        let is_outermost = REACHED.with_borrow(|reached| reached.is_none());
         if is_outermost {
-            REACHED.set(Some(Reached::nothing()));
+            set_reached(Some(Reached::nothing()));
         }
         Self { is_outermost, _of_this_thread: PhantomData }
     }
 
     /// Ends what exists in this thread. A program that was started may change any directory.
     pub(crate) fn end_all() {
-        REACHED.set(None);
+        set_reached(None);
     }
 }
 
 impl Drop for OneLook {
     fn drop(&mut self) {
         if self.is_outermost {
-            REACHED.set(None);
+            set_reached(None);
         }
     }
 }
@@ -308,9 +313,9 @@ mod tests {
             assert_eq!(together, apart);
         }
         drop(OneLook::begin());
-        assert!(REACHED.with_borrow(Option::is_some), "an inner one ends nothing");
+        assert!(REACHED.with_borrow(|reached| reached.is_some()), "an inner one ends nothing");
         drop(look);
-        assert!(REACHED.with_borrow(Option::is_none));
+        assert!(REACHED.with_borrow(|reached| reached.is_none()));
 
         fs::rename(at("a"), at("old"))?;
         fs::create_dir(at("a"))?;

@@ -28,6 +28,16 @@ pub(super) trait Kernel {
     fn wait(&self, child: BorrowedFd<'_>, then: Then) -> Result<Option<Termination>, Errno>;
 }
 
+/// Whether this process ignores a signal.
+#[must_use]
+pub fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: without a new action, the kernel only writes the current one to `now`, for which zeros are a value.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal as c_int, ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
