@@ -34,7 +34,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 #[cfg(feature = "wasm")]
@@ -81,6 +81,8 @@ pub(super) struct Confinement {
     user: Option<(u32, u32)>,
     /// The programs of its commands.
     covered: Vec<CString>,
+    /// For the first launch.
+    shim: Mutex<Option<Shim>>,
 }
 
 impl Confinement {
@@ -122,12 +124,11 @@ impl Confinement {
                 covered.push(program);
             }
         }
-        if !covered.is_empty() {
-            // The same for each launch, so what is missing here is told when the hook is loaded.
-            Shim::new()?;
-        }
+        // The same for each launch, so what is missing here is told when the hook is loaded.
+        let shim = if covered.is_empty() { None } else { Some(Shim::new()?) };
+        let shim = Mutex::new(shim);
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered })
+        Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered, shim })
     }
 
     /// Decides about the commands of one call.
@@ -204,7 +205,8 @@ impl Confinement {
         executes: &[PathBuf],
         state: Option<&State>,
     ) -> Result<Prepared<'_>, LaunchError> {
-        let shim = if self.covered.is_empty() { None } else { Some(Shim::new()?) };
+        let ready = self.shim.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let shim = if self.covered.is_empty() { None } else { Some(ready.map_or_else(Shim::new, Ok)?) };
         let shim_file = shim.as_ref().map(|shim| shim.file.as_fd());
         let granted = self.granted(call)?;
         let own = state.map(|state| (state.directory.as_fd(), Access::ReadWrite));

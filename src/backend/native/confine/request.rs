@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{MsgFlags, send};
+use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::kernel::{self, Received};
 use crate::report::termination::Termination;
@@ -42,11 +42,19 @@ pub(super) struct Request {
 
 /// The next message, without waiting. `reads_stdin`: the shim was asked for the command's standard input.
 pub(super) fn receive(socket: BorrowedFd<'_>, reads_stdin: bool) -> Message {
-    let mut buffer = vec![0; LONGEST];
+    let nothing_or_end = |errno| match errno {
+        Errno::EAGAIN | Errno::EINTR => Message::Nothing,
+        _ => Message::End,
+    };
+    // Room for this message, since most are short.
+    let length = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC | MsgFlags::MSG_DONTWAIT;
+    let mut buffer = match recv(socket.as_raw_fd(), &mut [], length) {
+        Ok(length) => vec![0; length.min(LONGEST)],
+        Err(errno) => return nothing_or_end(errno),
+    };
     let Received { length, whole, descriptors } = match kernel::receive(socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
         Ok(received) => received,
-        Err(Errno::EAGAIN | Errno::EINTR) => return Message::Nothing,
-        Err(_) => return Message::End,
+        Err(errno) => return nothing_or_end(errno),
     };
     let message = buffer.get(..length).unwrap_or_default();
     match message {

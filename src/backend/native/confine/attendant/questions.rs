@@ -144,11 +144,13 @@ impl Attendant<'_> {
                 Err(_) => return,
             },
         };
+        if self.as_granted(&path).is_some() {
+            return;
+        }
         let Ok(found) = fs::canonicalize(&path) else { return };
         let is_program = fs::metadata(&found).is_ok_and(|f| f.is_file() && f.permissions().mode() & 0o111 != 0);
-        let is_allowed = self.executes.iter().any(|own| fs::canonicalize(own).is_ok_and(|own| own == found))
-            || self.as_granted(&path).is_some();
-        if !is_program || is_allowed {
+        let is_own = self.executes.iter().any(|own| fs::canonicalize(own).is_ok_and(|own| own == found));
+        if !is_program || is_own {
             return;
         }
         // Another name of a covered program leads to the shim, which makes its own request.
