@@ -34,7 +34,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 #[cfg(feature = "wasm")]
@@ -81,8 +81,6 @@ pub(super) struct Confinement {
     user: Option<(u32, u32)>,
     /// The programs of its commands.
     covered: Vec<CString>,
-    /// For the first launch.
-    shim: Mutex<Option<Shim>>,
 }
 
 impl Confinement {
@@ -124,11 +122,12 @@ impl Confinement {
                 covered.push(program);
             }
         }
-        // The same for each launch, so what is missing here is told when the hook is loaded.
-        let shim = if covered.is_empty() { None } else { Some(Shim::new()?) };
-        let shim = Mutex::new(shim);
+        if !covered.is_empty() {
+            // The same for each launch, so what is missing here is told when the hook is loaded.
+            kernel::detached_tmpfs().map_err(without_shim)?;
+        }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered, shim })
+        Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered })
     }
 
     /// Decides about the commands of one call.
@@ -205,8 +204,7 @@ impl Confinement {
         executes: &[PathBuf],
         state: Option<&State>,
     ) -> Result<Prepared<'_>, LaunchError> {
-        let ready = self.shim.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let shim = if self.covered.is_empty() { None } else { Some(ready.map_or_else(Shim::new, Ok)?) };
+        let shim = if self.covered.is_empty() { None } else { Some(Shim::new()?) };
         let shim_file = shim.as_ref().map(|shim| shim.file.as_fd());
         let granted = self.granted(call)?;
         let own = state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
@@ -374,19 +372,23 @@ impl Shim {
             let file = kernel::open_path(mount.as_fd(), c"shim")?;
             Ok(Self { mount, file })
         };
-        make().map_err(|errno| match errno {
-            Errno::EPERM => LaunchError::Refused(
-                "its settings grant commands, and it is confined: this needs the capability CAP_SYS_ADMIN (run hookvisor \
-                 as root)"
-                    .to_owned(),
-            ),
-            Errno::ENOSYS => LaunchError::Refused(
-                "its settings grant commands, and it is confined: this needs detached mounts (fsmount, Linux 5.2), which \
-                 this system does not have"
-                    .to_owned(),
-            ),
-            errno => host_error("could not create the file system for a confined hook's commands", errno),
-        })
+        make().map_err(without_shim)
+    }
+}
+
+fn without_shim(errno: Errno) -> LaunchError {
+    match errno {
+        Errno::EPERM => LaunchError::Refused(
+            "its settings grant commands, and it is confined: this needs the capability CAP_SYS_ADMIN (run hookvisor \
+             as root)"
+                .to_owned(),
+        ),
+        Errno::ENOSYS => LaunchError::Refused(
+            "its settings grant commands, and it is confined: this needs detached mounts (fsmount, Linux 5.2), which \
+             this system does not have"
+                .to_owned(),
+        ),
+        errno => host_error("could not create the file system for a confined hook's commands", errno),
     }
 }
 
