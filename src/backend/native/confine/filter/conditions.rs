@@ -69,7 +69,7 @@ impl Condition {
     #[cfg(test)]
     pub(super) fn holds(self, arguments: [u64; 6]) -> bool {
         let argument = arguments[(self.at as usize - 16) / 8];
-        let half = if self.at % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 };
+        let half = if self.at.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 };
         (half & self.mask == self.value) == self.if_equal
     }
 }
