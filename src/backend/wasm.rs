@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod grants;
 mod interface;
+mod large_pages;
 mod listing;
 mod memory;
 mod paths;

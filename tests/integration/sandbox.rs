@@ -344,6 +344,40 @@ fn later_changes_to_a_cache_entry_do_not_affect_running_code() {
     assert_eq!(runtime.run(&event("exit=7", "start")).exit_status(), 7);
 }
 
+/// Reads a document to a memory of 20 MiB from 3 MiB on. Exits with the number of its first bytes, 256 KiB apart, that were
+/// not zero before, and traps if the document is not `x` to its end.
+const LARGE_DOCUMENT: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 320)
+    (func (export "_start") (local $at i32) (local $old i32)
+        (local.set $at (i32.const 0x300000))
+        (loop $look
+            (local.set $old (i32.add (local.get $old) (i32.ne (i32.load8_u (local.get $at)) (i32.const 0))))
+            (br_if $look (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 0x40000))) (i32.const 0x1400000))))
+        (local.set $at (i32.const 0x300000))
+        (loop $more
+            (i32.store (i32.const 0) (local.get $at))
+            (i32.store (i32.const 4) (i32.const 0x10000))
+            (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+            (if (i32.load (i32.const 8)) (then
+                (if (i32.ne (i32.load8_u (local.get $at)) (i32.const 120)) (then unreachable))
+                (local.set $at (i32.add (local.get $at) (i32.load (i32.const 8))))
+                (if (i32.ne (i32.load8_u (i32.sub (local.get $at) (i32.const 1))) (i32.const 120)) (then unreachable))
+                (br $more))))
+        (call $exit (local.get $old))))"#;
+
+#[test]
+fn nothing_of_a_large_document_is_left_for_the_next_call() {
+    let hooks = Hooks::new();
+    hooks.file(DRIVER, wat::parse_str(LARGE_DOCUMENT).unwrap(), 0o755);
+    let runtime = hooks.runtime();
+    for size in [16 << 20, 100, 10 << 20, 0] {
+        let report = runtime.run(&event("web1", "start").with_document(vec![b'x'; size]));
+        assert_eq!(report.exit_status(), 0, "{size} bytes: {report}");
+    }
+}
+
 #[test]
 fn a_renumbered_stream_works_under_its_new_number() {
     let moved = r#"(module

@@ -21,12 +21,13 @@ const SUCCESS: i32 = 0;
 pub(super) struct ProcExit(pub(super) u32);
 
 /// Reads from stdin into the guest's memory. `None` for the unusual cases, which wasmtime-wasi handles.
-fn read_stdin(streams: &StandardStreams, memory: &mut [u8], fd: i32, vectors: IoVectors, size: i32) -> Option<i32> {
+fn read_stdin(streams: &mut StandardStreams, memory: &mut [u8], fd: i32, vectors: IoVectors, size: i32) -> Option<i32> {
     if fd != 0 || !streams.in_place {
         return None;
     }
     let buffer = vectors.first(memory)?;
     memory::word(memory, size)?;
+    streams.large_pages.ask(memory, || streams.stdin.left());
     let read = streams.stdin.take(buffer.len());
     memory.get_mut(buffer)?.get_mut(..read.len())?.copy_from_slice(&read);
     memory::word(memory, size)?.copy_from_slice(&u32::try_from(read.len()).ok()?.to_le_bytes());
@@ -117,7 +118,7 @@ fn add_streams_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<()>
         |mut caller: Caller<'_, StoreData>, (fd, list, count, size): Transfer| {
             Box::new(async move {
                 let (memory, data) = memory::with_data(&mut caller)?;
-                if let Some(errno) = read_stdin(&data.streams, memory, fd, IoVectors(list, count), size) {
+                if let Some(errno) = read_stdin(&mut data.streams, memory, fd, IoVectors(list, count), size) {
                     return Ok(errno);
                 }
                 let (mut memory, wasi) = memory::with_wasi(&mut caller)?;

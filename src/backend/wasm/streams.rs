@@ -12,6 +12,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use super::large_pages::LargePages;
 use crate::capture::{Capture, Captured};
 
 /// The maximum number of bytes in one write.
@@ -24,11 +25,12 @@ pub(super) struct StandardStreams {
     pub(super) stderr: Output,
     /// Cleared when the guest closes or renumbers any descriptor.
     pub(super) in_place: bool,
+    pub(super) large_pages: LargePages,
 }
 
 impl StandardStreams {
     pub(super) fn new(stdin: Stdin, stdout: Output, stderr: Output) -> Self {
-        Self { stdin, stdout, stderr, in_place: true }
+        Self { stdin, stdout, stderr, in_place: true, large_pages: LargePages::new() }
     }
 }
 
@@ -41,9 +43,18 @@ impl Stdin {
         Self(Arc::new(Mutex::new(document)))
     }
 
+    fn rest(&self) -> MutexGuard<'_, Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much is left to read.
+    pub(super) fn left(&self) -> usize {
+        self.rest().len()
+    }
+
     /// The next bytes, `at_most` of them. Empty at the end.
     pub(super) fn take(&self, at_most: usize) -> Bytes {
-        let mut rest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = self.rest();
         let size = at_most.min(rest.len());
         rest.split_to(size)
     }
