@@ -151,10 +151,10 @@ impl Cache {
         }
         let entry = Identity::of(&found);
         let is_known = stamp.vouches_for(entry);
-        if is_known && calls == Calls::One {
-            return Some(CompiledCode::File(file));
-        }
-        let verified = CompiledCode::check(file, found.len(), calls);
+        let verified = match is_known {
+            true => CompiledCode::known(file, found.len(), calls),
+            false => CompiledCode::check(file, found.len(), calls),
+        };
         match &verified {
             Ok(_) if !is_known => stamp.write(&self.directory, entry),
             Ok(_) => {}
@@ -224,6 +224,22 @@ impl CompiledCode {
         Self::Bytes(code)
     }
 
+    /// The code of an entry that is known to be complete. The kernel copies it, where a copy is needed.
+    fn known(mut entry: File, size: u64, calls: Calls) -> io::Result<Self> {
+        if calls == Calls::One {
+            return Ok(Self::File(entry));
+        }
+        if Resources::of_this_process() == Resources::Scarce {
+            return Ok(Self::Bytes(Self::File(entry).bytes()?.into_owned()));
+        }
+        let mut copy = file_in_memory()?;
+        if io::copy(&mut entry, &mut copy)? != size {
+            return Err(damaged("its size has changed"));
+        }
+        seal(&copy)?;
+        Ok(Self::File(copy))
+    }
+
     /// The code of an entry, if the entry is complete.
     ///
     /// For many calls, this copies it into memory that nobody can change, so that later changes to the entry do not
@@ -236,10 +252,7 @@ impl CompiledCode {
         }
         let copy = match calls {
             Calls::One => None,
-            Calls::Many => {
-                let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-                Some(File::from(memfd_create(c"hookvisor-code", flags)?))
-            }
+            Calls::Many => Some(file_in_memory()?),
         };
         let mut checksum = Xxh3::new();
         let (mut piece, mut at) = (vec![0; PIECE], 0);
@@ -264,8 +277,7 @@ impl CompiledCode {
             return Err(damaged("its checksum is wrong"));
         }
         let Some(copy) = copy else { return Ok(Self::File(entry)) };
-        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-        fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+        seal(&copy)?;
         Ok(Self::File(copy))
     }
 
@@ -290,6 +302,39 @@ impl CompiledCode {
     }
 }
 
+fn file_in_memory() -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(File::from(memfd_create(c"hookvisor-code", flags)?))
+}
+
+/// From now on nobody can change it.
+fn seal(copy: &File) -> io::Result<()> {
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
+}
+
 fn damaged(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test stops at its first error")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_copy_of_a_known_entry_is_complete_and_cannot_be_changed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("entry");
+        let content: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+        std::fs::write(&path, &content).unwrap();
+        let size = content.len() as u64;
+        let known = |size| CompiledCode::known(File::open(&path).unwrap(), size, Calls::Many);
+        let copy = known(size).unwrap();
+        std::fs::write(&path, "changed").unwrap();
+        assert_eq!(copy.bytes().unwrap(), content);
+        assert!(copy.file().unwrap().unwrap().write_all_at(b"changed", 0).is_err());
+        assert!(known(size).is_err(), "another size than it had when it was looked at");
+    }
 }
