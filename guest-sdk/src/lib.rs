@@ -46,9 +46,10 @@
 //! | `[[dir]]` | [`std::fs`], with paths from [`granted`], which unit tests can redirect |
 //! | `[[command]]` | [`Command`] |
 //! | `state = true`, `[[secret]]` | [`std::fs`], with the path that [`setting`] returns |
-//! | `[[connect]]` | [`std::net`], in a component (`wasm32-wasip2`) |
+//! | `[[connect]]` to the path of a Unix socket | [`UnixStream`] |
+//! | `[[connect]]` to an address and port | [`std::net`], in a component (`wasm32-wasip2`) |
 //!
-//! A hook that uses neither [`Command`] nor the log imports only WASI, so any WASI runtime can run it. A component
+//! A hook that uses none of [`Command`], [`UnixStream`] and the log imports only WASI, so any WASI runtime can run it. A component
 //! needs WASI 0.2.12, the first version with exit statuses other than 0 and 1.
 //!
 //! # Testing
@@ -70,7 +71,8 @@
 //! # }
 //! ```
 //!
-//! To test a hook that runs commands or opens files, use the harness of the feature `testing`. It simulates both.
+//! To test a hook that runs commands, opens files or connects to Unix sockets, use the harness of the feature `testing`. It
+//! simulates all three.
 //!
 //! # Streams
 //! On success a verdict prints nothing. On a veto it prints its message to stderr. A hook may print more to stderr; it
@@ -97,6 +99,7 @@ mod operation;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod unix;
 mod verdict;
 
 pub use command::{Command, CommandError, ExitStatus, Output};
@@ -108,4 +111,5 @@ pub use log;
 #[cfg(feature = "log")]
 pub use logger::log_to_runtime;
 pub use operation::{Operation, Stage};
+pub use unix::UnixStream;
 pub use verdict::{Verdict, hook};

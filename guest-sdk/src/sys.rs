@@ -1,4 +1,4 @@
-//! Functions that differ between the three targets: running a command, logging, and exiting with a status.
+//! What differs between the three targets: running a command, connecting to a socket, logging, and exiting with a status.
 
 #[cfg(not(target_os = "wasi"))]
 mod native;
@@ -11,11 +11,11 @@ mod preview2;
 mod wire;
 
 #[cfg(not(target_os = "wasi"))]
-pub(crate) use native::{end_with, run};
+pub(crate) use native::{Connection, end_with, run};
 #[cfg(all(target_os = "wasi", target_env = "p1"))]
-pub(crate) use preview1::{end_with, run};
+pub(crate) use preview1::{Connection, end_with, run};
 #[cfg(all(target_os = "wasi", target_env = "p2"))]
-pub(crate) use preview2::{end_with, run};
+pub(crate) use preview2::{Connection, end_with, run};
 
 #[cfg(all(feature = "log", not(target_os = "wasi")))]
 pub(crate) use native::log;

@@ -16,11 +16,13 @@
 //! assert_eq!(seen.verdict, Verdict::veto("/usr/bin/systemctl exited with 5: no such unit"));
 //! ```
 //!
-//! The harness sees what the hook does through [`Command`] (programs), [`granted`](crate::granted) (paths in granted
-//! directories) and [`setting`](crate::setting) (variables), on the thread that runs the hook. It does not see other threads.
+//! The harness sees what the hook does through [`Command`] (programs), [`UnixStream`](crate::UnixStream) (Unix sockets),
+//! [`granted`](crate::granted) (paths in granted directories) and [`setting`](crate::setting) (variables), on the thread that
+//! runs the hook. It does not see other threads.
 
 mod rights;
 mod scratch;
+mod sockets;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,11 +31,13 @@ use std::path::{Path, PathBuf};
 
 use self::rights::{Granted, Rights, STATE};
 use self::scratch::Scratch;
+pub(crate) use self::sockets::Peer;
+use self::sockets::Sockets;
 use crate::{Command, CommandError, Event, ExitStatus, Output, Verdict};
 
 /// The event, the rights and the host of one run of a hook.
 ///
-/// By default, there is no directory and no variable, and every command is refused.
+/// By default, there is no directory and no variable, and every command and connection is refused.
 #[derive(Debug)]
 #[must_use = "`run` runs the hook"]
 pub struct Harness {
@@ -54,6 +58,7 @@ struct Host {
     /// The files of the test, with their original content.
     files: Vec<(PathBuf, Vec<u8>)>,
     ran: Vec<Command>,
+    sockets: Sockets,
     #[cfg(feature = "log")]
     log: Vec<(log::Level, String)>,
 }
@@ -77,6 +82,13 @@ impl Harness {
         let mut command = Command::new(program);
         command.args(args);
         self.host.commands.push((command, answer));
+        self
+    }
+
+    /// Lets the hook connect to the Unix socket at this path, any number of times. Each connection reads this answer, and then
+    /// its end. [`Seen::sent`] returns what the hook wrote. Every other connection is refused.
+    pub fn socket(mut self, path: &str, answer: impl Into<Vec<u8>>) -> Self {
+        self.host.sockets.add(path, answer.into());
         self
     }
 
@@ -106,6 +118,7 @@ impl Harness {
     /// Holds the hook to its own settings file, as the runtime does, so that the test fails where production would:
     /// - A command that no `[[command]]` allows is refused, even if the test has an answer for it. Its `stdin` is checked. A
     ///   command with `detach = true` exits with 0 and has no output, whatever the test's answer.
+    /// - A connection to a Unix socket that no `[[connect]]` lists is refused, even if the test has an answer for it.
     /// - A path in no `[[dir]]` does not exist, even if the test grants it.
     /// - A changed [`file`](Self::file) that may only be read ends the test.
     /// - The variables of `env` are set, and no others. [`setting`](Self::setting) takes precedence. If there is an `env_file`,
@@ -114,7 +127,8 @@ impl Harness {
     ///   [`file`](Self::file).
     /// - `state = true`: `HOOKVISOR_STATE` has the path of an empty directory that the hook may write.
     ///
-    /// The other keys have no effect in a test: a hook is run for every event, without limits, and connects to any address.
+    /// The other keys have no effect in a test: a hook is run for every event, without limits, and connects to any
+    /// address and port.
     /// `hookvisor check` finds mistakes in them.
     ///
     /// A relative path starts at the package's directory, where `cargo test` runs.
@@ -147,6 +161,7 @@ impl Harness {
         Seen {
             verdict,
             commands: host.ran,
+            sockets: host.sockets,
             #[cfg(feature = "log")]
             log: host.log,
             directories: host.directories,
@@ -189,6 +204,7 @@ pub struct Seen {
     pub log: Vec<(log::Level, String)>,
     directories: Vec<(PathBuf, PathBuf)>,
     scratch: Scratch,
+    sockets: Sockets,
 }
 
 impl Seen {
@@ -196,6 +212,12 @@ impl Seen {
     #[must_use]
     pub fn file(&self, guest: impl AsRef<Path>) -> Option<String> {
         std::fs::read_to_string(place_of(guest.as_ref(), &self.directories, &self.scratch)).ok()
+    }
+
+    /// What the hook wrote to the Unix socket at this path, over all its connections; `None` if it did not connect.
+    #[must_use]
+    pub fn sent(&self, path: &str) -> Option<Vec<u8>> {
+        self.sockets.sent(path)
     }
 
     /// The commands as a person would type them.
@@ -313,6 +335,11 @@ fn place_of(guest: &Path, directories: &[(PathBuf, PathBuf)], scratch: &Scratch)
 /// Answers a command if a test's hook runs on this thread.
 pub(crate) fn answer(command: &Command) -> Option<Result<Output, CommandError>> {
     HOST.with_borrow_mut(|host| host.as_mut().map(|host| host.answer(command)))
+}
+
+/// Connects to a socket if a test's hook runs on this thread. The error is why it is refused.
+pub(crate) fn connect(path: &str) -> Option<Result<Peer, String>> {
+    HOST.with_borrow_mut(|host| host.as_mut().map(|host| host.sockets.connect(path, host.rights.as_ref())))
 }
 
 /// The place of a path if a test's hook runs on this thread.

@@ -124,6 +124,16 @@ impl Broker {
         "the hook's settings do not list this command (the report says how to allow it)".to_owned()
     }
 
+    /// Whether the settings grant a connection. If not, a note says so.
+    #[cfg(feature = "wasm")]
+    pub(crate) fn may_connect(&mut self, to: &Address) -> bool {
+        let is_granted = self.settings.connections.iter().any(|granted| granted.to.is(to));
+        if !is_granted {
+            self.refuse_connection(to);
+        }
+        is_granted
+    }
+
     /// Adds a note about a refused connection.
     pub(crate) fn refuse_connection(&mut self, to: &Address) {
         let file = self.settings_file.display();

@@ -12,7 +12,7 @@ use crate::hook::file::{self, HookFile, OpenError};
 use crate::hook::kind::Kind;
 use crate::hook::secret;
 use crate::hook::settings::Settings;
-use crate::hook::settings::grants::{Access, Address, ConnectGrant};
+use crate::hook::settings::grants::Access;
 use crate::hook::trust::Trust;
 
 /// Opens the target of a grant and keeps it open: a directory, or for a native hook also a file. Other users must not
@@ -87,14 +87,6 @@ pub(crate) fn check(settings: &Settings, kind: Kind, trust: Trust) -> Result<(),
     }
     for granted in &settings.secrets {
         secret::open(&granted.file, trust)?;
-    }
-    for ConnectGrant { to } in &settings.connections {
-        if matches!(to, Address::Unix(_)) && kind == Kind::Wasm {
-            return grants(format!(
-                "a connection to {to}, which only a confined native hook can have: WASI has no Unix sockets; grant a program \
-                 that connects to it as a [[command]]"
-            ));
-        }
     }
     for command in &settings.commands {
         let program = command.program.display();

@@ -35,6 +35,7 @@ mod stamp;
 mod store;
 mod streams;
 mod strings;
+mod unix;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -51,6 +52,7 @@ use crate::cancel::Cancel;
 use crate::hook::error::LaunchError;
 use crate::hook::file::HookFile;
 use crate::hook::kind::Kind;
+use crate::hook::settings::grants::Address;
 use crate::hook::settings::{self, Settings};
 use crate::hook::state::StateRoot;
 use crate::hook::trust::Trust;
@@ -127,9 +129,11 @@ impl Backend for Wasm {
         let program = if file.head.get(6) == Some(&1) {
             sandbox.link_component(&code.load(&sandbox, &module)?, memory, limits)?
         } else {
-            if !settings.connections.is_empty() {
-                let why = "its settings have `connect`, which only a component can use: build it for wasm32-wasip2";
-                return Err(refused(why));
+            let mut addresses = settings.connections.iter().map(|granted| &granted.to);
+            if let Some(to) = addresses.find(|to| !matches!(to, Address::Unix(_))) {
+                return Err(refused(format!(
+                    "its settings have `connect` to {to}, which only a component can use: build it for wasm32-wasip2"
+                )));
             }
             sandbox.link_module(&code.load(&sandbox, &module)?, memory, limits)?
         };

@@ -230,6 +230,8 @@ fn module(imports: &str, start: &str) -> Vec<u8> {
 const EXIT: &str = "proc_exit (param i32)";
 const COMMAND: &str = "hookvisor.command_run (param i32 i32 i32) (result i32)";
 const RESPONSE: &str = "hookvisor.command_response (param i32 i32) (result i32)";
+const UNIX: &str = "hookvisor.unix_connect (param i32 i32 i32) (result i32)";
+const UNIX_READ: &str = "hookvisor.unix_read (param i32 i32 i32 i32) (result i32)";
 const LOG: &str = "hookvisor.log (param i32 i32 i32)";
 
 enum End {
@@ -310,6 +312,26 @@ fn attackers() -> Vec<(&'static str, Vec<u8>, End)> {
     ]
 }
 
+/// The same, with Unix sockets.
+fn attackers_with_sockets() -> Vec<(&'static str, Vec<u8>, End)> {
+    let call = |imports: &str, start: &str| module(&format!("{EXIT}\n{imports}"), start);
+    let returned = |imports: &str, start: &str| call(imports, &format!("{start} call $proc_exit"));
+    vec![
+        ("a socket that is not granted", returned(UNIX, "(i32.store (i32.const 0) (i32.const 0x6873202f)) (call $unix_connect (i32.const 0) (i32.const 4) (i32.const 64))"), End::Exit(76)),
+        ("a socket's path of nothing", returned(UNIX, "(call $unix_connect (i32.const 0) (i32.const 0) (i32.const 64))"), End::Exit(5)),
+        ("a socket's path with a NUL", returned(UNIX, "(i32.store (i32.const 0) (i32.const 0x2f)) (call $unix_connect (i32.const 0) (i32.const 4) (i32.const 64))"), End::Exit(28)),
+        ("a socket's path as long as memory", returned(UNIX, "(call $unix_connect (i32.const 0) (i32.const -1) (i32.const 64))"), End::Exit(37)),
+        ("a socket's path outside of memory", returned(UNIX, "(call $unix_connect (i32.const 65530) (i32.const 100) (i32.const 64))"), End::Trap("outside the guest's memory")),
+        ("a connection that is another resource, or none", call(UNIX_READ, "(local $c i32)
+            (loop $next
+              (if (i32.ne (call $unix_read (local.get $c) (i32.const 0) (i32.const 100) (i32.const 200)) (i32.const 8)) (then unreachable))
+              (local.set $c (i32.add (local.get $c) (i32.const 1)))
+              (br_if $next (i32.lt_u (local.get $c) (i32.const 300))))
+            (call $proc_exit (i32.const 9))"), End::Exit(9)),
+        ("a read to a place outside of memory", returned(UNIX_READ, "(call $unix_read (i32.const 0) (i32.const 65000) (i32.const 1000) (i32.const 0))"), End::Trap("outside the guest's memory")),
+    ]
+}
+
 #[test]
 fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
     alone("hostile::every_attack_ends_in_a_report_with_the_host_as_it_was", || {
@@ -318,7 +340,7 @@ fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
         let files = world.files();
         let attackers = attackers();
         assert!(attackers.len() >= 40, "{}", attackers.len());
-        for (name, module, end) in attackers {
+        for (name, module, end) in attackers.into_iter().chain(attackers_with_sockets()) {
             world.install(&module);
             let report = world.run_within(impatient(), "-");
             let hook = &report.hooks[0];

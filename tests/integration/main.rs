@@ -85,3 +85,5 @@ mod subcommands;
 mod takeover;
 mod telemetry;
 mod trust;
+#[cfg(feature = "compiler")]
+mod unix;

@@ -76,7 +76,7 @@ fn an_invalid_grant_is_reported_at_load_and_vetoes() {
         ("[[command]]\nprogram = '/etc/passwd'", "its settings grant the program /etc/passwd, which is not executable"),
         (
             "[[connect]]\nto = '127.0.0.1:1'",
-            "its settings have `connect`, which only a component can use: build it for wasm32-wasip2",
+            "its settings have `connect` to 127.0.0.1:1, which only a component can use: build it for wasm32-wasip2",
         ),
     ] {
         let hooks = probe_with(settings);

@@ -1,7 +1,9 @@
-//! A native hook: it runs commands itself and logs to stderr.
+//! A native hook: it runs commands and connects to sockets itself, and logs to stderr.
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{self, ExitCode, Stdio};
@@ -42,6 +44,27 @@ fn spawn(command: &Command) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
     let code = output.status.code().and_then(|code| u8::try_from(code).ok());
     let status = code.map_or_else(|| ExitStatus::Signaled(signal()), ExitStatus::Exited);
     Ok((status, output.stdout, output.stderr))
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection(UnixStream);
+
+impl Connection {
+    pub(crate) fn connect(path: &str) -> io::Result<Self> {
+        UnixStream::connect(path).map(Self)
+    }
+
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
 }
 
 #[cfg(feature = "log")]

@@ -29,6 +29,8 @@ pub(super) struct Rights {
     /// Each secret's variable and file.
     secrets: Vec<(String, PathBuf)>,
     commands: Vec<Grant>,
+    /// The paths of Unix sockets.
+    sockets: Vec<PathBuf>,
     /// Where the guest sees each directory, a pattern for each component, and whether it may write there.
     directories: Vec<(Vec<Regex>, bool)>,
 }
@@ -84,6 +86,8 @@ impl Rights {
         };
         let commands = tables(&table, "command")?.into_iter().map(command).collect::<Result<_, _>>()?;
         let secrets = tables(&table, "secret")?.into_iter().map(secret).collect::<Result<_, _>>()?;
+        let connections = tables(&table, "connect")?.into_iter().filter_map(|table| table.get("to")?.as_str());
+        let sockets = connections.filter(|to| to.starts_with('/')).map(PathBuf::from).collect();
         let directories = tables(&table, "dir")?;
         let directories = directories.into_iter().map(|table| directory(table, &names)).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -94,6 +98,7 @@ impl Rights {
             has_state: table.get("state").and_then(Value::as_bool).unwrap_or_default(),
             secrets,
             commands,
+            sockets,
             directories,
         })
     }
@@ -141,6 +146,14 @@ impl Rights {
             }
         }
         Err(refusal.unwrap_or_else(|| format!("{file} does not list this command")))
+    }
+
+    /// Why the hook may not connect to a Unix socket.
+    pub(super) fn check_connection(&self, path: &str) -> Result<(), String> {
+        match self.sockets.iter().any(|granted| granted == Path::new(path)) {
+            true => Ok(()),
+            false => Err(format!("{} does not list this connection", self.file.display())),
+        }
     }
 
     /// Whether a path may be read, and whether it may be written; `None` if it is in no granted directory.

@@ -1,7 +1,9 @@
 use std::fs;
 
+use std::io::{Read, Write};
+
 use super::*;
-use crate::{granted, setting};
+use crate::{UnixStream, granted, setting};
 
 type Decision = Result<Verdict, Box<dyn Error>>;
 
@@ -125,6 +127,32 @@ fn secrets_state_and_other_variables_are_as_in_production() {
     assert_eq!(seen.file("/var/lib/hookvisor/state/hook/count").as_deref(), Some("1"));
     let more = held("/more.toml").run(|_| Ok(Verdict::veto(setting("MORE").unwrap_or_default())));
     assert_eq!(more.verdict.message(), "x");
+}
+
+#[test]
+fn a_socket_answers_as_the_test_says_and_only_where_the_settings_allow_it() {
+    let ask = |_: &Event| -> Decision {
+        let mut socket = UnixStream::connect("/run/a.sock")?;
+        socket.write_all(b"status\n")?;
+        socket.shutdown_write()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        Ok(Verdict::veto(answer))
+    };
+    let seen = harness().socket("/run/a.sock", "fine").socket("/run/b.sock", "").run(ask);
+    assert_eq!((seen.verdict.message(), seen.sent("/run/a.sock")), ("fine", Some(b"status\n".into())));
+    assert_eq!(seen.sent("/run/b.sock"), None);
+    let refused = harness().run(ask).verdict;
+    assert_eq!(refused.message(), "this hook may not connect to /run/a.sock: the test has no answer for this socket");
+    let own = Scratch::default();
+    for (settings, told) in [("to = '/run/a.sock'", "fine"), ("to = '/run/b.sock'", "does not list this connection")] {
+        own.write(Path::new("/own.toml"), format!("[[connect]]\n{settings}").as_bytes());
+        let held = harness().settings_file(own.place(Path::new("/own.toml"))).socket("/run/a.sock", "fine");
+        let verdict = held.run(ask).verdict;
+        assert!(verdict.message().ends_with(told), "{verdict:?}");
+    }
+    let relative = harness().run(|_| Ok(UnixStream::connect("a.sock").map(|_| Verdict::proceed())?)).verdict;
+    assert_eq!(relative.message(), "the path of a socket has to be absolute");
 }
 
 #[test]

@@ -135,7 +135,7 @@ impl WasmHook {
         let hook = Arc::<Path>::from(call.hook);
         let launcher = Arc::clone(&self.launcher);
         let broker = Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call);
-        let commands = Commands::new(launcher, broker, call, Arc::clone(&hook));
+        let commands = Commands::new(launcher, broker, self.trust, call, Arc::clone(&hook));
         let quota = MemoryQuota::new(self.memory, call.limits.table_elements);
         let mut data = StoreData::new(Arc::clone(&hook), (arguments, environment), streams, quota, Some(commands));
         if let Some(Granted { mut wasi, root, secrets }) = granted {

@@ -1,15 +1,18 @@
-//! Runs commands for a guest.
+//! Runs commands and opens connections for a guest.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::request::{Request, TooLarge};
+use super::unix::{Connection, Failure};
 use crate::backend::broker::Broker;
 use crate::backend::native::detach::Detached;
 use crate::backend::{Call, Completion, Program, check_deadline};
 use crate::capture::Capture;
 use crate::hook::error::LaunchError;
+use crate::hook::settings::grants::Address;
+use crate::hook::trust::Trust;
 use crate::limits::{Deadline, Expired, Limits};
 use crate::needs::Watch;
 use crate::report::termination::Termination;
@@ -17,14 +20,15 @@ use crate::report::termination::Termination;
 /// Where the program of a command is looked for that is asked for by its name.
 const SEARCH_PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// Runs one call's commands.
+/// Runs one call's commands, and opens its connections to Unix sockets.
 pub(super) struct Commands {
     launcher: Arc<dyn Program>,
     broker: Broker,
+    trust: Trust,
     hook: Arc<Path>,
     deadline: Deadline,
     limits: Limits,
-    /// Collects what is run. Any command is granted then.
+    /// Collects what is used. Everything is granted then.
     watch: Option<Watch>,
 }
 
@@ -40,9 +44,15 @@ pub(super) enum CommandError {
 }
 
 impl Commands {
-    pub(super) fn new(launcher: Arc<dyn Program>, broker: Broker, call: &Call<'_>, hook: Arc<Path>) -> Self {
+    pub(super) fn new(
+        launcher: Arc<dyn Program>,
+        broker: Broker,
+        trust: Trust,
+        call: &Call<'_>,
+        hook: Arc<Path>,
+    ) -> Self {
         let (deadline, limits) = (call.deadline.clone(), call.limits.clone());
-        Self { launcher, broker, hook, deadline, limits, watch: call.watch.clone() }
+        Self { launcher, broker, trust, hook, deadline, limits, watch: call.watch.clone() }
     }
 
     /// Runs a command to its end. If the hook's own time is up by then, the hook ends as well.
@@ -115,6 +125,21 @@ impl Commands {
         let why = format!("{} could not be run: {why}", program.display());
         self.note(why.clone());
         CommandError::Failed(why)
+    }
+
+    /// Connects to a Unix socket.
+    pub(super) fn connect(&mut self, path: PathBuf) -> Result<Connection, Failure> {
+        let to = Address::Unix(path.clone());
+        if self.watch.is_none() && !self.broker.may_connect(&to) {
+            return Err(Failure::NotGranted);
+        }
+        let connection = Connection::open(&path, self.trust, &self.deadline, &self.hook)?;
+        if let Some(watch) = &self.watch {
+            watch.add(|needs| {
+                needs.connections.insert(path.to_string_lossy().into_owned());
+            });
+        }
+        Ok(connection)
     }
 
     /// Refuses a request that execve(2) could not take.

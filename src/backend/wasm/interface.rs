@@ -1,5 +1,7 @@
-//! The host functions beyond WASI: commands and the log. Modules import them from `hookvisor`, components through the
+//! The host functions beyond WASI: commands, connections to Unix sockets and the log. Modules import them from `hookvisor`, components through the
 //! interfaces in `guest-sdk/wit`. `guest-sdk` documents both.
+
+mod unix;
 
 use bytes::Bytes;
 use wasmtime::component::{self, ComponentType, Lift, Lower, WasmList, WasmStr};
@@ -32,7 +34,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<StoreData>) -> wasmtime::Result<
         caller.data_mut().log(level, &message);
         Ok(())
     })?;
-    Ok(())
+    unix::add_to_linker(MODULE, linker)
 }
 
 fn command_run(mut caller: Caller<'_, StoreData>, at: u32, len: u32, response_len: u32) -> wasmtime::Result<u32> {
@@ -168,7 +170,7 @@ pub(super) fn add_to_component_linker(linker: &mut component::Linker<StoreData>)
             Ok(())
         },
     )?;
-    Ok(())
+    unix::add_to_component_linker(linker)
 }
 
 /// Copies a request within the limits. The error is a [`RequestError`], or the component's fault.

@@ -12,6 +12,8 @@ mod secret;
 mod stdin;
 
 pub(crate) use self::command::CommandGrant;
+#[cfg(feature = "wasm")]
+pub(crate) use self::connect::LONGEST_SOCKET_PATH;
 pub(crate) use self::connect::{Address, ConnectGrant};
 pub(crate) use self::directory::{Access, DirectoryGrant};
 pub(crate) use self::lines::{lines_to_grant, lines_to_grant_directory};

@@ -17,7 +17,7 @@ const INITIALIZE: &str = "_initialize";
 const RUN: &str = "wasi:cli/run@0.2.";
 const RUN_0_3: &str = "wasi:cli/run@0.3.";
 /// The interfaces that a component may import, without their versions.
-const PROVIDED: [(&str, &str); 8] = [
+const PROVIDED: [(&str, &str); 9] = [
     ("wasi:cli/", "@0.2."),
     ("wasi:clocks/", "@0.2."),
     ("wasi:filesystem/", "@0.2."),
@@ -26,6 +26,7 @@ const PROVIDED: [(&str, &str); 8] = [
     ("wasi:sockets/", "@0.2."),
     ("hookvisor:hook/commands", "@0.1."),
     ("hookvisor:hook/logging", "@0.1."),
+    ("hookvisor:hook/unix", "@0.1."),
 ];
 /// What the sandbox does not support, and how to build without it.
 const PROPOSALS: [(WasmFeatures, &str); 3] = [

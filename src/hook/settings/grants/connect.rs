@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::lines::quoted;
+use crate::printable::printable_line;
+
 /// The maximum length of a socket's path.
-const LONGEST_PATH: usize = 107;
+pub(crate) const LONGEST_SOCKET_PATH: usize = 107;
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Table")]
@@ -20,7 +23,7 @@ pub(crate) struct ConnectGrant {
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Udp(SocketAddr),
-    /// A stream socket by its path. Confined hooks only.
+    /// A stream socket by its path.
     Unix(PathBuf),
 }
 
@@ -36,10 +39,11 @@ impl Address {
 
     /// The lines that grant it, each after a line break.
     pub(crate) fn lines_to_grant(&self) -> String {
-        let to = |to: &dyn fmt::Display| format!("\n    [[connect]]\n    to = \"{to}\"");
+        let to = |to: &str| format!("\n    [[connect]]\n    to = {}", quoted(to));
         match self {
-            Self::Udp(address) => to(address) + "\n    protocol = \"udp\"",
-            Self::Tcp(_) | Self::Unix(_) => to(self),
+            Self::Udp(address) => to(&address.to_string()) + "\n    protocol = \"udp\"",
+            Self::Tcp(address) => to(&address.to_string()),
+            Self::Unix(path) => to(&path.to_string_lossy()),
         }
     }
 }
@@ -66,7 +70,7 @@ impl TryFrom<Table> for ConnectGrant {
         if to.starts_with('/') {
             return match protocol {
                 Some(_) => Err(format!("{to:?} is a Unix socket, which has no `protocol`: remove it")),
-                None if to.len() > LONGEST_PATH || to.contains('\0') => {
+                None if to.len() > LONGEST_SOCKET_PATH || to.contains('\0') => {
                     Err(format!("{to:?} cannot be a socket's path"))
                 }
                 None => Ok(Self { to: Address::Unix(to.into()) }),
@@ -90,7 +94,7 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Udp(address) => write!(f, "{address} (UDP)"),
-            Self::Unix(path) => path.display().fmt(f),
+            Self::Unix(path) => f.write_str(&printable_line(&path.to_string_lossy())),
         }
     }
 }
@@ -117,6 +121,14 @@ mod tests {
         assert!(said("to = '/run/x.sock'\nprotocol = 'udp'").contains("has no `protocol`"));
         assert!(said("to = 'x.sock'").contains("is not an address and port"));
         assert!(said(&format!("to = '/{}'", "x".repeat(107))).contains("cannot be a socket's path"));
+        let to = Address::Unix("/run/a\n    [[command]]\n    program = \"/bin/sh\"".into());
+        let lines = to.lines_to_grant();
+        assert_eq!((lines.lines().count(), to.to_string().lines().count()), (3, 1), "{lines}");
+        let granted = toml::from_str::<toml::Table>(&lines).ok().and_then(|table| {
+            let grant = table.get("connect")?.get(0)?.get("to")?.as_str()?;
+            Some(Address::Unix(grant.into()))
+        });
+        assert_eq!(granted, Some(to));
         let tcp = |text: &str| text.parse().map(Address::Tcp).ok();
         assert!(tcp("127.0.0.1:1").zip(tcp("[::ffff:127.0.0.1]:1")).is_some_and(|(one, other)| one.is(&other)));
     }

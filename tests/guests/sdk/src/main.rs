@@ -1,8 +1,9 @@
 //! A test hook that uses the SDK. The event's extra argument selects what it does: `<what>` or `<what>=<how>`.
 
 use std::error::Error;
+use std::io::{self, Read, Write};
 
-use hookvisor_guest::{Command, CommandError, Event, Verdict, hook, log, setting};
+use hookvisor_guest::{Command, CommandError, Event, UnixStream, Verdict, hook, log, setting};
 
 fn main() -> Verdict {
     hook(decide)
@@ -39,8 +40,61 @@ fn decide(event: &Event) -> Result<Verdict, Box<dyn Error>> {
         "long" => Verdict::veto(told(Command::new("/bin/sh").arg("\u{1}".repeat(how.parse()?)).output())),
         "many" => Verdict::veto(told(Command::new("/bin/sh").args(vec![""; how.parse()?]).output())),
         "long-name" => Verdict::veto(told(Command::new("\u{1}".repeat(how.parse()?)).output())),
+        _ => connect(what, how, event.document()?)?,
+    })
+}
+
+/// What it does with Unix sockets.
+fn connect(what: &str, how: &str, document: &[u8]) -> Result<Verdict, Box<dyn Error>> {
+    Ok(match what {
+        // Sends the document to each of these sockets. `%n` and `%0` are as above.
+        "unix" => {
+            let paths = how.split(' ').map(|path| path.replace("%n", "\n").replace("%0", "\0"));
+            let said: Vec<_> = paths.map(|path| said(ask(&path, document).map(|_| "connected".to_owned()))).collect();
+            Verdict::veto(said.join("\n"))
+        }
+        "ask" => Verdict::veto(ask(how, document).map(|answer| String::from_utf8_lossy(&answer).into_owned())?),
+        "drain" => {
+            let read = io::copy(&mut UnixStream::connect(how)?, &mut io::sink())?;
+            Verdict::veto(format!("{read} bytes"))
+        }
+        // Writes until it fails.
+        "flood" => {
+            let mut socket = UnixStream::connect(how)?;
+            let error = (0..).find_map(|_| socket.write_all(&[b'x'; 100_000]).err());
+            Verdict::veto(said(error.map_or(Ok(String::new()), Err)))
+        }
+        // Connects until it fails.
+        "hoard" => {
+            let mut sockets = Vec::new();
+            let error = loop {
+                match UnixStream::connect(how) {
+                    Ok(socket) => sockets.push(socket),
+                    Err(error) => break error,
+                }
+            };
+            let count = sockets.len();
+            drop(sockets);
+            let again = UnixStream::connect(how).is_ok();
+            Verdict::veto(format!("{count} connections, then {error}; after closing them: {again}"))
+        }
         other => return Err(format!("{other:?} is nothing to do").into()),
     })
+}
+
+/// Sends the document to a socket, and reads its answer to the end.
+fn ask(path: &str, document: &[u8]) -> io::Result<Vec<u8>> {
+    let mut socket = UnixStream::connect(path)?;
+    socket.write_all(document)?;
+    socket.shutdown_write()?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    Ok(answer)
+}
+
+/// The kind of the error, which is the same on every target.
+fn said(result: io::Result<String>) -> String {
+    result.unwrap_or_else(|error| error.kind().to_string())
 }
 
 fn told(ran: Result<hookvisor_guest::Output, CommandError>) -> String {
