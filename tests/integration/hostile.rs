@@ -340,7 +340,7 @@ fn every_attack_ends_in_a_report_with_the_host_as_it_was() {
         let files = world.files();
         let attackers = attackers();
         assert!(attackers.len() >= 40, "{}", attackers.len());
-        for (name, module, end) in attackers.into_iter().chain(attackers_with_sockets()) {
+        for (name, module, end) in attackers_with_sockets().into_iter().chain(attackers) {
             world.install(&module);
             let report = world.run_within(impatient(), "-");
             let hook = &report.hooks[0];
