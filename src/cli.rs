@@ -121,6 +121,8 @@ fn compile_module() -> Option<u8> {
 }
 
 fn command_line() -> anyhow::Result<u8> {
+    #[cfg(all(feature = "wasm", not(feature = "compiler")))]
+    full::hand_over();
     let cli = Cli::parse_from(words::protect(&Cli::command(), &TAKE_WORDS, std::env::args_os().collect()));
     log::to_stderr(matches!(cli.command, CliCommand::Run(_) | CliCommand::Exec(_)));
     match cli.command {

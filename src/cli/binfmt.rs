@@ -1,6 +1,5 @@
 //! `hookvisor binfmt`: registers hookvisor with the kernel as the interpreter of `.wasm` files.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -12,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::exec::INTERPRETER;
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::options::Format;
 use super::streams::print;
 
@@ -56,7 +55,7 @@ pub(super) fn binfmt(args: &Args) -> anyhow::Result<u8> {
     let root = std::path::absolute(&args.root)?;
     let program = match &args.program {
         Some(program) => program.clone(),
-        None if root == Path::new("/") => env::current_exe().context("could not find the path of this program")?,
+        None if root == Path::new("/") => layout::this_program().context("could not find the path of this program")?,
         None => PathBuf::from("/usr/bin/hookvisor"),
     };
     let interpreter = program.with_file_name(INTERPRETER);

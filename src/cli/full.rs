@@ -1,7 +1,9 @@
-//! Replaces this program, which has no compiler, with the full program when a hook is not in the cache.
+//! Replaces this program, which has no compiler, with the full program: for a hook that is not in the cache, and for the
+//! commands that the full program does better.
 
 use std::env;
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
 use std::io::{Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -11,8 +13,26 @@ use std::process::Command;
 use anyhow::{Context, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::{layout, log};
+
 /// The full program's name, in the same directory.
 const NAME: &str = "hookvisor";
+/// The command that runs an event. This program starts faster, and does it alike.
+const OWN: &str = "run";
+
+/// Executes the full program for every command line but `run`. Returns if there is none: this program then does what it can.
+pub(super) fn hand_over() {
+    let mut arguments = env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let arguments: Vec<OsString> = arguments.collect();
+    if arguments.first().is_some_and(|command| command == OWN) {
+        return;
+    }
+    if let Ok(program) = program() {
+        let error = Command::new(&program).arg0(name).args(arguments).exec();
+        log::failed(&format!("{} could not be executed: {error}", program.display()));
+    }
+}
 
 /// Executes the full program with the same name, arguments and document. It compiles the hook, caches it and runs the
 /// event. Returns only on failure; the hook then fails and names the missing compiler.
@@ -36,13 +56,17 @@ fn execute(document: &[u8]) -> anyhow::Result<()> {
 /// The full program, if it has the same owner as this one and no other user can write it.
 fn program() -> anyhow::Result<PathBuf> {
     let own = env::current_exe().context("could not find the path of this program")?;
-    let program = own.with_file_name(NAME);
-    ensure!(program != own, "{} has no compiler itself", own.display());
-    let found =
-        fs::metadata(&program).with_context(|| format!("could not find the full program {}", program.display()))?;
-    let owner = fs::metadata(&own).with_context(|| format!("{}", own.display()))?.uid();
+    let this = fs::metadata(&own).with_context(|| format!("{}", own.display()))?;
+    // The package has a link of this name to this program, and the full program elsewhere.
+    let mut candidates = [Some(own.with_file_name(NAME)), layout::packaged_full_program(&own)].into_iter().flatten();
+    let is_another = |found: &Metadata| (found.dev(), found.ino()) != (this.dev(), this.ino());
+    let (program, found) = candidates
+        .find_map(|program| fs::metadata(&program).ok().filter(is_another).map(|found| (program, found)))
+        .with_context(|| {
+            format!("{} has no compiler itself, and no full program is installed with it", own.display())
+        })?;
     ensure!(
-        found.is_file() && found.uid() == owner && found.mode() & 0o022 == 0,
+        found.is_file() && found.uid() == this.uid() && found.mode() & 0o022 == 0,
         "{} is not trusted: it has another owner than {}, or others can write to it",
         program.display(),
         own.display()

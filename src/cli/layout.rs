@@ -1,12 +1,31 @@
 //! Paths of an installation, on this machine or in another root directory.
 
 use std::path::{Path, PathBuf};
+use std::{env, io};
 
 /// libvirt's hooks directory, as distributions compile it in.
 const LIBVIRT_HOOKS: &str = "etc/libvirt/hooks";
 /// Where install keeps libvirt's former hooks: next to libvirt's directory, so that `..` means the same in both.
 const KEPT_SCRIPTS: &str = "etc/libvirt/hookvisor";
 const KEPT_DIRECTORIES: &str = "etc/libvirt/hookvisor.d";
+
+/// The small program of a package, without the compiler, and its full program, which the small one executes.
+pub(super) const SMALL_PROGRAM: &str = "hookvisor-hook";
+const FULL_PROGRAM: &str = "libexec/hookvisor/hookvisor";
+
+/// The full program of the package that this small program belongs to.
+#[cfg(all(feature = "wasm", not(feature = "compiler")))]
+pub(super) fn packaged_full_program(small: &Path) -> Option<PathBuf> {
+    Some(small.parent()?.parent()?.join(FULL_PROGRAM))
+}
+
+/// This program's file. For the full program of a package, it is the small one that users and daemons call.
+pub(super) fn this_program() -> io::Result<PathBuf> {
+    let own = env::current_exe()?;
+    let prefix = own.ancestors().nth(Path::new(FULL_PROGRAM).iter().count()).filter(|_| own.ends_with(FULL_PROGRAM));
+    let small = prefix.map(|prefix| prefix.join("bin").join(SMALL_PROGRAM));
+    Ok(small.filter(|small| small.is_file()).unwrap_or(own))
+}
 
 /// The paths of an installation.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,6 +25,7 @@ use self::install::{Directories, Request};
 use self::plan::{Plan, Step};
 use self::state::{EntryPoint, Site};
 use self::status::Status;
+use super::layout::{self, SMALL_PROGRAM};
 use super::options::Format;
 use super::streams::print;
 
@@ -180,7 +181,7 @@ impl Install {
 
 /// This program under the name that it was called by, so that a link such as one of /etc/alternatives stays in use.
 fn this_program() -> anyhow::Result<PathBuf> {
-    let own = env::current_exe().context("could not find the path of this program")?;
+    let own = layout::this_program().context("could not find the path of this program")?;
     let called = PathBuf::from(env::args_os().next().unwrap_or_default());
     let is_own = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == own);
     let search = env::var_os("PATH").unwrap_or_default();
@@ -191,10 +192,7 @@ fn this_program() -> anyhow::Result<PathBuf> {
     Ok(candidates.into_iter().find(is_own).unwrap_or(own))
 }
 
-/// The smaller program for libvirt's calls, which a package installs next to this one.
-const SMALL_PROGRAM: &str = "hookvisor-hook";
-
-/// The smaller program, if it exists.
+/// The smaller program for libvirt's calls, if a package has installed it next to this one.
 fn small_program(program: PathBuf) -> PathBuf {
     let small = program.with_file_name(SMALL_PROGRAM);
     if small.is_file() { small } else { program }

@@ -75,3 +75,29 @@ fn only_what_was_compiled_beforehand_runs() {
     let compiled = called();
     assert!(compiled.status.success() && compiled.stderr.is_empty(), "{compiled:?}");
 }
+
+/// As in the package: what users call is this program, and the full program is elsewhere.
+#[test]
+fn every_command_but_run_is_the_full_programs() {
+    let hooks = Hooks::new().copy("qemu.d/20-policy.wasm", Path::new(POLICY));
+    let directory = tempfile::tempdir().unwrap();
+    let full = full_build(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
+    let [bin, libexec] = ["bin", "libexec/hookvisor"].map(|name| directory.path().join(name));
+    [&bin, &libexec].map(|directory| fs::create_dir_all(directory).unwrap());
+    fs::copy(env!("CARGO_BIN_EXE_hookvisor"), bin.join("hookvisor-hook")).unwrap();
+    symlink("hookvisor-hook", bin.join("hookvisor")).unwrap();
+    let called = |arguments: &[&str]| Command::new(bin.join("hookvisor")).args(arguments).output().unwrap();
+    let (hooks, cache) = (hooks.path().to_str().unwrap(), directory.path().join("cache"));
+    let compile = ["compile", "--hooks", hooks, "--cache", cache.to_str().unwrap()];
+    assert_eq!(called(&compile).status.code(), Some(2), "alone, it does not look for itself");
+
+    fs::copy(full, libexec.join("hookvisor")).unwrap();
+    let run = ["run", "--hooks", hooks, "--cache", cache.to_str().unwrap(), "qemu", "web1", "prepare"];
+    let missed = called(&run);
+    assert_ne!(missed.status.code(), Some(126), "{missed:?}");
+    fs::remove_dir_all(&cache).unwrap();
+    assert!(called(&compile).status.success());
+    fs::remove_file(libexec.join("hookvisor")).unwrap();
+    let cached = called(&run);
+    assert_eq!((cached.status, cached.stderr), (missed.status, missed.stderr), "it runs an event itself");
+}
