@@ -12,6 +12,7 @@ use crate::{Hooks, PEERS, by_std};
 const ARGUMENTS: [&str; 4] = ["web2", "start", "begin", "read"];
 /// Where `debian/rules` builds the package's drop-in: one static file without the compiler.
 const DROP_IN: &str = "x86_64-unknown-linux-musl/dropin/hookvisor";
+const CACHE: &str = "cache/hookvisor";
 const WITHOUT_RECORD: &str = "drop-in, dash, without the record";
 const BY_WASMTIME: &str = "wasmtime's command line, wasm";
 
@@ -54,14 +55,22 @@ fn ways(measured: &mut Measured, hooks: &Hooks) -> Vec<Way> {
         if name == "drop-in" {
             install(WITHOUT_RECORD.to_owned(), &dash, "[history]\nenabled = false\n");
         }
-        let [hooks_of, record] = [ten.clone(), hooks.directory().join(name).join("record")];
-        let words = format!("run --hooks {} --record {} qemu", hooks_of.display(), record.display());
-        let words = words.split(' ').map(str::to_owned).chain(arguments.clone()).collect();
-        ways.push((format!("{name} run, ten dash"), program.clone(), words));
+        let mut runs = vec![("ten dash", &ten)];
+        if name == "drop-in" {
+            // As the command `hookvisor` of the package, which is this program.
+            runs.extend([("wasm", &wasm), ("dash", &dash)]);
+        }
+        for (what, hooks_of) in runs {
+            let var = hooks.directory().join(format!("{name}, {what}")).join("var");
+            let options = [("--hooks", hooks_of), ("--cache", &var.join(CACHE)), ("--record", &var.join("record"))];
+            let options = options.iter().flat_map(|(option, path)| [(*option).to_owned(), path.display().to_string()]);
+            let words = ["run".to_owned()].into_iter().chain(options).chain(["qemu".to_owned()]);
+            ways.push((format!("{name} run, {what}"), program.clone(), words.chain(arguments.clone()).collect()));
+        }
     }
     // Compiles the module, since a drop-in without a compiler cannot.
-    for (_, link, _) in ways.iter().filter(|(name, ..)| name.ends_with(", wasm")) {
-        let cache = link.ancestors().nth(4).unwrap().join("var/cache/hookvisor");
+    for name in ways.iter().map(|(name, ..)| name).filter(|name| name.ends_with(", wasm") && !name.contains(" run")) {
+        let cache = hooks.directory().join(name).join("var").join(CACHE);
         let mut compile = Command::new(&full);
         compile.args(["compile", "--hooks"]).arg(&wasm).arg("--cache").arg(cache);
         assert!(compile.output().unwrap().status.success(), "the hooks are compiled");

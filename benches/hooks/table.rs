@@ -28,7 +28,7 @@ const DASH: &str = "the hook in dash, by itself";
 const RUN_PARTS: &str = "run-parts, ten dash";
 
 /// Case, what it is compared with, and its target.
-const ROWS: [(&str, &str, Target); 34] = [
+const ROWS: [(&str, &str, Target); 36] = [
     (VETO, STD, Time(10.0)),
     (VETO, STD, Times(0.02)),
     ("wasm, proceed", STD, Time(5.0)),
@@ -43,6 +43,8 @@ const ROWS: [(&str, &str, Target); 34] = [
     ("drop-in, dash", DASH, Over(600.0)),
     ("drop-in, dash", "drop-in, dash, without the record", Over(100.0)),
     ("drop-in, ten dash", RUN_PARTS, Times(0.9)),
+    ("drop-in run, wasm", BASH, Times(1.6)),
+    ("drop-in run, dash", DASH, Over(1300.0)),
     ("drop-in run, ten dash", RUN_PARTS, Times(0.9)),
     ("hookvisor, wasm", BASH, Times(1.6)),
     ("hookvisor, wasm", TRUE, NoTarget),
