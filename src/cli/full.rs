@@ -3,11 +3,12 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{Seek, Write};
+use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -57,17 +58,20 @@ fn execute(document: &[u8]) -> anyhow::Result<()> {
 fn program() -> anyhow::Result<PathBuf> {
     let own = env::current_exe().context("could not find the path of this program")?;
     let this = fs::metadata(&own).with_context(|| format!("{}", own.display()))?;
-    // The package has a link of this name to this program, and the full program elsewhere.
-    let mut candidates = [Some(own.with_file_name(NAME)), layout::packaged_full_program(&own)].into_iter().flatten();
-    let is_another = |found: &Metadata| (found.dev(), found.ino()) != (this.dev(), this.ino());
-    let (program, found) = candidates
-        .find_map(|program| fs::metadata(&program).ok().filter(is_another).map(|found| (program, found)))
-        .with_context(|| {
-            format!("{} has no compiler itself, and no full program is installed with it", own.display())
-        })?;
+    let is_another = |program: &Path| {
+        fs::metadata(program).is_ok_and(|found| (found.dev(), found.ino()) != (this.dev(), this.ino()))
+    };
+    let is_trusted =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == this.uid() && found.mode() & 0o022 == 0);
+    // In the package, `hookvisor` is a link to this program, and the full program is in two directories of its own.
+    let packaged = layout::packaged_full_program(&own).map(|program| (program, 3));
+    let mut candidates = iter::once((own.with_file_name(NAME), 1)).chain(packaged);
+    let (program, parts) = candidates.find(|(program, _)| is_another(program)).with_context(|| {
+        format!("{} has no compiler itself, and no full program is installed with it", own.display())
+    })?;
     ensure!(
-        found.is_file() && found.uid() == this.uid() && found.mode() & 0o022 == 0,
-        "{} is not trusted: it has another owner than {}, or others can write to it",
+        program.is_file() && program.ancestors().take(parts).all(is_trusted),
+        "{} is not trusted: it or its directory has another owner than {}, or others can write to it",
         program.display(),
         own.display()
     );
