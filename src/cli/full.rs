@@ -13,6 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};
 
 use super::{layout, log};
 
@@ -26,13 +27,19 @@ pub(super) fn hand_over() {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let arguments: Vec<OsString> = arguments.collect();
-    if arguments.first().is_some_and(|command| command == OWN) {
+    if arguments.first().is_some_and(|command| command == OWN) && !asks_for_a_fuller_log() {
         return;
     }
     if let Ok(program) = program() {
         let error = Command::new(&program).arg0(name).args(arguments).exec();
         log::failed(&format!("{} could not be executed: {error}", program.display()));
     }
+}
+
+/// Whether a level is asked for that this build leaves out.
+fn asks_for_a_fuller_log() -> bool {
+    let asked: Option<LevelFilter> = env::var("HOOKVISOR_LOG").ok().and_then(|level| level.parse().ok());
+    asked.is_some_and(|asked| asked > STATIC_MAX_LEVEL)
 }
 
 /// Executes the full program with the same name, arguments and document. It compiles the hook, caches it and runs the
