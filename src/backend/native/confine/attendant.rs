@@ -100,7 +100,7 @@ impl<'a> Attendant<'a> {
             fds.push(readable(connection.socket.as_fd()));
             fds.extend(connection.command.iter().map(|command| readable(command.child.process().pidfd())));
         }
-        fds.extend(self.pending.iter().map(|pending| PollFd::new(pending.call.socket(), PollFlags::POLLOUT)));
+        fds.extend(self.pending.iter().map(|pending| pending.call.waits_for()));
         fds
     }
 

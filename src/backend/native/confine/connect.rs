@@ -2,10 +2,14 @@
 //! address, so the address that was checked is the one that is used.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockopt, sockopt};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::address::{self, HookSocket};
 use super::kernel::{Answer, Question};
@@ -14,6 +18,9 @@ use super::performed::{Pending, PendingCall, Performed};
 use crate::backend::grants;
 use crate::hook::settings::grants::Address;
 use crate::hook::trust::Trust;
+
+/// How often to try to connect while a listener's queue is full. The kernel does not tell when it has room.
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// A connection in progress.
 struct Connecting {
@@ -39,8 +46,7 @@ pub(super) fn begin(
         Address::Unix(path) => {
             // The granted socket, even if the hook changes the path meanwhile.
             let held = grants::open_socket(&path, trust)?;
-            let path = format!("/proc/self/fd/{}", held.as_raw_fd());
-            start(question.id, socket.descriptor, &UnixAddr::new(path.as_str())?)
+            Box::new(ToUnix { socket: socket.descriptor, held, wait: None }).attempt(question.id)
         }
         address if !is_granted(&address) => Ok(Performed::Refused(address)),
         Address::Tcp(address) | Address::Udp(address) => {
@@ -70,8 +76,8 @@ impl Connecting {
 }
 
 impl PendingCall for Connecting {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    fn waits_for(&self) -> PollFd<'_> {
+        PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)
     }
 
     fn holds_message(&self) -> bool {
@@ -85,5 +91,44 @@ impl PendingCall for Connecting {
             Ok(Errno::UnknownErrno) => Answer::Value(0),
             Ok(errno) | Err(errno) => Answer::Error(errno),
         })
+    }
+}
+
+/// A connection to a Unix socket. It is made at once, unless the listener's queue is full.
+struct ToUnix {
+    socket: OwnedFd,
+    held: OwnedFd,
+    wait: Option<TimerFd>,
+}
+
+impl ToUnix {
+    fn attempt(mut self: Box<Self>, id: u64) -> Result<Performed, Errno> {
+        let address = UnixAddr::new(format!("/proc/self/fd/{}", self.held.as_raw_fd()).as_str())?;
+        let flags = OFlag::from_bits_retain(fcntl(&self.socket, FcntlArg::F_GETFL)?);
+        fcntl(&self.socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let connected = connect(self.socket.as_raw_fd(), &address);
+        let _ = fcntl(&self.socket, FcntlArg::F_SETFL(flags));
+        if connected != Err(Errno::EAGAIN) || flags.contains(OFlag::O_NONBLOCK) {
+            return connected.map(|()| Performed::Done(Answer::Value(0)));
+        }
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+        timer.set(Expiration::OneShot(TimeSpec::from(TRY_AGAIN)), TimerSetTimeFlags::empty())?;
+        self.wait = Some(timer);
+        Ok(Performed::Later(Pending { id, call: self }))
+    }
+}
+
+impl PendingCall for ToUnix {
+    fn waits_for(&self) -> PollFd<'_> {
+        let timer = self.wait.as_ref().map(|timer| PollFd::new(timer.as_fd(), PollFlags::POLLIN));
+        timer.unwrap_or_else(|| PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT))
+    }
+
+    fn holds_message(&self) -> bool {
+        false
+    }
+
+    fn finish(self: Box<Self>, id: u64) -> Performed {
+        self.attempt(id).unwrap_or_else(|errno| Performed::Done(Answer::Error(errno)))
     }
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 
 use super::address::{self, HookSocket, SocketKind, descriptors_of};
@@ -116,8 +117,8 @@ impl Sending {
 }
 
 impl PendingCall for Sending {
-    fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    fn waits_for(&self) -> PollFd<'_> {
+        PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)
     }
 
     fn holds_message(&self) -> bool {
