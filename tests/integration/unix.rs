@@ -280,3 +280,26 @@ fn a_sandboxed_hook_s_connections_are_learned() {
         assert!(ran.stdout.ends_with("\n[[connect]]\nto = \"DIR/at/socket\"\n"), "{target}: {ran:?}");
     }
 }
+
+/// The numbers of its connections are numbers of a table that WASI's files and streams are in, too.
+#[test]
+fn a_module_closes_nothing_but_its_connections() {
+    const CLOSES: &str = r#"(module
+        (import "hookvisor" "unix_close" (func $close (param i32)))
+        (import "wasi_snapshot_preview1" "path_filestat_get" (func $stat (param i32 i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) ".")
+        (func (export "_start") (local $number i32)
+            (drop (call $stat (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)))
+            (loop $next
+                (call $close (local.get $number))
+                (local.set $number (i32.add (local.get $number) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $number) (i32.const 64))))
+            (call $exit (call $stat (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 64)))))"#;
+    let hooks = Hooks::new();
+    hooks.file("qemu.d/10.wasm", wat::parse_str(CLOSES).unwrap(), 0o755);
+    hooks.file("qemu.d/10.toml", format!("[[dir]]\nhost = '{}'\n", hooks.path().display()), 0o644);
+    let report = run(&hooks, "-");
+    assert_eq!(report.exit_status(), 0, "{report}");
+}

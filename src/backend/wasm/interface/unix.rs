@@ -129,8 +129,11 @@ fn get<'a>(data: &'a mut StoreData, connection: &Resource<Connection>) -> Result
 }
 
 fn close(data: &mut StoreData, connection: u32) {
-    // A wrong number closes nothing.
-    let _ = data.ctx().table.delete(Resource::<Connection>::new_own(connection));
+    let connection = Resource::<Connection>::new_own(connection);
+    // A wrong number closes nothing. `delete` would remove anything that has this number, such as an open directory.
+    if get(data, &connection).is_ok() {
+        let _ = data.ctx().table.delete(connection);
+    }
 }
 
 /// The result, or the error's number. An outer error ends the guest.
