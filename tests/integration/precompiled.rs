@@ -83,7 +83,9 @@ fn every_command_but_run_is_the_full_programs() {
     let directory = tempfile::tempdir().unwrap();
     let full = full_build(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
     let [bin, libexec] = ["bin", "libexec/hookvisor"].map(|name| directory.path().join(name));
-    [&bin, &libexec].map(|directory| fs::create_dir_all(directory).unwrap());
+    for directory in [&bin, &libexec] {
+        fs::create_dir_all(directory).unwrap();
+    }
     fs::copy(env!("CARGO_BIN_EXE_hookvisor"), bin.join("hookvisor-hook")).unwrap();
     symlink("hookvisor-hook", bin.join("hookvisor")).unwrap();
     let called = |arguments: &[&str]| Command::new(bin.join("hookvisor")).args(arguments).output().unwrap();
