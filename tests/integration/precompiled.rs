@@ -4,29 +4,40 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use crate::support::Hooks;
 
 const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/hooks/qemu.d/20-policy.wasm");
 
-/// A full build of this version.
-fn full_build(target: &Path) -> PathBuf {
+/// This program, and a full build of the same version.
+struct Builds {
+    own: PathBuf,
+    full: PathBuf,
+}
+
+/// Made once, since the full build replaces this program's file.
+static BUILDS: LazyLock<Builds> = LazyLock::new(|| {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let own = temporary.join("without-compiler");
+    fs::copy(env!("CARGO_BIN_EXE_hookvisor"), &own).unwrap();
+    let target = temporary.parent().unwrap();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--bin", "hookvisor", "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status();
     assert!(built.unwrap().success());
-    target.join("debug/hookvisor")
-}
+    Builds { own, full: target.join("debug/hookvisor") }
+});
 
 #[test]
 fn only_what_was_compiled_beforehand_runs() {
     let hooks = Hooks::new().copy("qemu.d/20-policy.wasm", Path::new(POLICY));
     let directory = tempfile::tempdir().unwrap();
-    // The full build replaces this one.
+    let Builds { own: built, full } = &*BUILDS;
     let own = directory.path().join("hookvisor");
-    fs::copy(env!("CARGO_BIN_EXE_hookvisor"), &own).unwrap();
+    fs::copy(built, &own).unwrap();
     let cache = directory.path().join("cache");
     let called = |program: &Path, arguments: &[&str]| -> Output {
         let (subcommand, rest) = arguments.split_first().unwrap();
@@ -46,10 +57,9 @@ fn only_what_was_compiled_beforehand_runs() {
     assert!(said.contains(&remedy), "{said}");
     assert_eq!(called(&own, &["compile"]).status.code(), Some(2), "it has no such subcommand");
 
-    let full = full_build(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
-    let compiled = called(&full, &["compile"]);
+    let compiled = called(full, &["compile"]);
     assert!(compiled.status.success(), "{compiled:?}");
-    let (ours, theirs) = (run(), called(&full, &["run", "qemu", "web1", "prepare"]));
+    let (ours, theirs) = (run(), called(full, &["run", "qemu", "web1", "prepare"]));
     assert_ne!(ours.status.code(), Some(126), "{ours:?}");
     assert_eq!((ours.status, ours.stderr), (theirs.status, theirs.stderr), "both run it alike");
 
@@ -68,7 +78,7 @@ fn only_what_was_compiled_beforehand_runs() {
     let called = || Command::new(&link).args(["web1", "start", "begin", "-"]).stdin(document()).output().unwrap();
     let alone = called();
     assert_eq!(alone.status.code(), Some(126), "{alone:?}");
-    fs::copy(&full, directory.path().join("hookvisor")).unwrap();
+    fs::copy(full, directory.path().join("hookvisor")).unwrap();
     let taken_over = called();
     assert!(taken_over.status.success() && taken_over.stderr.is_empty(), "{taken_over:?}");
     fs::remove_file(directory.path().join("hookvisor")).unwrap();
@@ -81,12 +91,12 @@ fn only_what_was_compiled_beforehand_runs() {
 fn every_command_but_run_is_the_full_programs() {
     let hooks = Hooks::new().copy("qemu.d/20-policy.wasm", Path::new(POLICY));
     let directory = tempfile::tempdir().unwrap();
-    let full = full_build(Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
+    let Builds { own, full } = &*BUILDS;
     let [bin, libexec] = ["bin", "libexec/hookvisor"].map(|name| directory.path().join(name));
     for directory in [&bin, &libexec] {
         fs::create_dir_all(directory).unwrap();
     }
-    fs::copy(env!("CARGO_BIN_EXE_hookvisor"), bin.join("hookvisor-hook")).unwrap();
+    fs::copy(own, bin.join("hookvisor-hook")).unwrap();
     symlink("hookvisor-hook", bin.join("hookvisor")).unwrap();
     let called = |arguments: &[&str]| Command::new(bin.join("hookvisor")).args(arguments).output().unwrap();
     let (hooks, cache) = (hooks.path().to_str().unwrap(), directory.path().join("cache"));
