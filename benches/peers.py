@@ -57,6 +57,8 @@ def by_extism():
     # The host's own functions. This hook does not call them.
     i32 = extism.ValType.I32
     own = [("command_run", 3, [i32]), ("command_response", 2, [i32]), ("log", 3, [])]
+    own += [("unix_connect", 3, [i32]), ("unix_read", 4, [i32]), ("unix_write", 4, [i32])]
+    own += [("unix_shutdown_write", 1, [i32]), ("unix_close", 1, [])]
     for name, arguments, results in own:
         signature = ([i32] * arguments, results)
 
