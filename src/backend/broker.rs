@@ -124,14 +124,14 @@ impl Broker {
         "the hook's settings do not list this command (the report says how to allow it)".to_owned()
     }
 
-    /// Whether the settings grant a connection. If not, a note says so.
-    #[cfg(feature = "wasm")]
-    pub(crate) fn may_connect(&mut self, to: &Address) -> bool {
-        let is_granted = self.settings.connections.iter().any(|granted| granted.to.is(to));
-        if !is_granted {
-            self.refuse_connection(to);
-        }
-        is_granted
+    /// The addresses that the settings grant.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.settings.connections.iter().map(|granted| &granted.to)
+    }
+
+    /// Whether the settings grant a connection.
+    pub(crate) fn may_connect(&self, to: &Address) -> bool {
+        self.addresses().any(|granted| granted.is(to))
     }
 
     /// Adds a note about a refused connection.

@@ -1,10 +1,12 @@
 //! Checks the grants of a hook's settings when the hook is loaded.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::sys::socket::UnixAddr;
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::hook::error::LaunchError;
@@ -42,8 +44,21 @@ pub(crate) fn open(place: &Path, trust: Trust) -> Result<OwnedFd, OpenError> {
     }
 }
 
+/// How often to try to connect while a listener's queue is full. The kernel does not tell when it has room.
+pub(crate) const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// A granted Unix socket, whatever its path leads to meanwhile.
+pub(crate) struct HeldSocket(OwnedFd);
+
+impl HeldSocket {
+    /// Where to connect to.
+    pub(crate) fn address(&self) -> Result<UnixAddr, Errno> {
+        UnixAddr::new(format!("/proc/self/fd/{}", self.0.as_raw_fd()).as_str())
+    }
+}
+
 /// Opens a granted Unix socket, only as a reference. Other users must not control a link on the way to it.
-pub(crate) fn open_socket(path: &Path, trust: Trust) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_socket(path: &Path, trust: Trust) -> Result<HeldSocket, Errno> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return Err(Errno::EINVAL) };
     let directory = file::open_granted_directory(directory, trust).map_err(|error| match error {
         OpenError::NotFound(_) => Errno::ENOENT,
@@ -52,7 +67,7 @@ pub(crate) fn open_socket(path: &Path, trust: Trust) -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let socket = openat(&directory, name, flags, Mode::empty())?;
     match fstat(&socket)?.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits() {
-        true => Ok(socket),
+        true => Ok(HeldSocket(socket)),
         false => Err(Errno::ECONNREFUSED),
     }
 }

@@ -148,11 +148,6 @@ impl Confinement {
         Held { hook: call.path, settings, settings_file, executes, own, names }.notes(&ended.stderr.bytes, &ended.notes)
     }
 
-    /// The addresses that it may connect to.
-    pub(super) fn addresses(&self) -> Vec<Address> {
-        self.settings.connections.iter().map(|connection| connection.to.clone()).collect()
-    }
-
     /// The programs of its commands.
     pub(super) fn programs(&self) -> Vec<PathBuf> {
         self.settings.commands.iter().map(|command| command.program.clone()).collect()

@@ -158,7 +158,8 @@ impl Launcher {
         }
     }
 
-    /// Checks a hook again: it may have been edited since it was loaded, and its permissions changed.
+    /// Checks a hook again: it may have been edited since it was loaded, and its permissions changed. What it changes once it
+    /// runs is seen by all later checks.
     pub(super) fn open(&self, hook: &Path) -> Result<HookFile, LaunchError> {
         let opened = HookFile::open(hook, self.trust);
         OneLook::end_all();
@@ -201,7 +202,6 @@ impl Launcher {
                     grace: call.limits.grace,
                     covered: confinement.programs(),
                     executes,
-                    addresses: confinement.addresses(),
                     trust: self.trust,
                     group: child.process().pid(),
                 }))

@@ -131,6 +131,7 @@ impl Commands {
     pub(super) fn connect(&mut self, path: PathBuf) -> Result<Connection, Failure> {
         let to = Address::Unix(path.clone());
         if self.watch.is_none() && !self.broker.may_connect(&to) {
+            self.broker.refuse_connection(&to);
             return Err(Failure::NotGranted);
         }
         let connection = Connection::open(&path, self.trust, &self.deadline, &self.hook)?;

@@ -1,5 +1,5 @@
-//! The host functions beyond WASI: commands, connections to Unix sockets and the log. Modules import them from `hookvisor`, components through the
-//! interfaces in `guest-sdk/wit`. `guest-sdk` documents both.
+//! The host functions beyond WASI: commands, connections to Unix sockets and the log. Modules import them from `hookvisor`,
+//! components through the interfaces in `guest-sdk/wit`. `guest-sdk` documents both.
 
 mod unix;
 

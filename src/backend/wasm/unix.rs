@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, UnixAddr, connect, recv, send, shutdown, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, connect, recv, send, shutdown, socket};
 use nix::sys::time::TimeSpec;
 
 use crate::backend::{check_deadline, grants};
@@ -20,8 +18,6 @@ use crate::limits::{Deadline, Expired};
 
 /// The maximum number of bytes in one read or write.
 pub(super) const AT_ONCE: usize = 64 << 10;
-/// How often to try to connect while the listener's queue is full. The kernel does not tell when it has room.
-const TRY_AGAIN: Duration = Duration::from_millis(10);
 /// The longest single wait. Then the deadline is checked.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -63,13 +59,13 @@ impl Connection {
     pub(super) fn open(path: &Path, trust: Trust, deadline: &Deadline, hook: &Arc<Path>) -> Result<Self, Failure> {
         // The socket that was checked, even if its path changes meanwhile.
         let held = grants::open_socket(path, trust)?;
-        let address = UnixAddr::new(format!("/proc/self/fd/{}", held.as_raw_fd()).as_str())?;
+        let address = held.address()?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
         let connection = Self { socket, deadline: deadline.clone(), hook: Arc::clone(hook) };
         loop {
             match connect(connection.socket.as_raw_fd(), &address) {
-                Err(Errno::EAGAIN) => connection.wait(None, TRY_AGAIN)?,
+                Err(Errno::EAGAIN) => connection.wait(None, grants::TRY_AGAIN)?,
                 done => return Ok(done.map(|()| connection)?),
             }
         }

@@ -23,7 +23,7 @@ use crate::backend::native::detach::Detached;
 use crate::backend::native::guard::GuardedGroup;
 use crate::backend::native::process::Child;
 use crate::hook::error::LaunchError;
-use crate::hook::settings::grants::{Address, LONGEST_STDIN};
+use crate::hook::settings::grants::LONGEST_STDIN;
 use crate::hook::trust::Trust;
 use crate::report::termination::Termination;
 
@@ -54,8 +54,6 @@ pub(crate) struct Attendant<'a> {
     covered: Vec<PathBuf>,
     /// The files that the hook may execute itself.
     executes: Vec<PathBuf>,
-    /// The addresses that it may connect to.
-    addresses: Vec<Address>,
     trust: Trust,
     /// The hook's process group, which it may signal.
     group: Pid,
@@ -71,7 +69,6 @@ pub(crate) struct Service<'a> {
     pub(crate) grace: Duration,
     pub(crate) covered: Vec<PathBuf>,
     pub(crate) executes: Vec<PathBuf>,
-    pub(crate) addresses: Vec<Address>,
     pub(crate) trust: Trust,
     pub(crate) group: Pid,
 }
@@ -86,10 +83,10 @@ fn wait_for_ends(commands: &[&mut Running]) {
 
 impl<'a> Attendant<'a> {
     pub(crate) fn new(service: Service<'a>) -> Self {
-        let Service { listener, starter, broker, grace, covered, executes, addresses, trust, group } = service;
+        let Service { listener, starter, broker, grace, covered, executes, trust, group } = service;
         let listener = Some(listener);
         let (connections, pending) = (Vec::new(), Vec::new());
-        Self { listener, starter, broker, grace, covered, executes, addresses, trust, group, connections, pending }
+        Self { listener, starter, broker, grace, covered, executes, trust, group, connections, pending }
     }
 
     /// The descriptors to poll.

@@ -2,12 +2,11 @@
 //! address, so the address that was checked is the one that is used.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::socket::{SockaddrLike, SockaddrStorage, UnixAddr, connect, getsockopt, sockopt};
+use nix::sys::socket::{SockaddrLike, SockaddrStorage, connect, getsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
@@ -15,12 +14,9 @@ use super::address::{self, HookSocket};
 use super::kernel::{Answer, Question};
 use super::memory::Memory;
 use super::performed::{Pending, PendingCall, Performed};
-use crate::backend::grants;
+use crate::backend::grants::{self, HeldSocket, TRY_AGAIN};
 use crate::hook::settings::grants::Address;
 use crate::hook::trust::Trust;
-
-/// How often to try to connect while a listener's queue is full. The kernel does not tell when it has room.
-const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// A connection in progress.
 struct Connecting {
@@ -55,24 +51,26 @@ pub(super) fn begin(
     }
 }
 
-/// Starts to connect without waiting. The hook shares the socket's flags, so they are restored at the end.
-fn start(id: u64, socket: OwnedFd, address: &dyn SockaddrLike) -> Result<Performed, Errno> {
-    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
-    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    let begun = connect(socket.as_raw_fd(), address);
-    let waits = begun == Err(Errno::EINPROGRESS) && !flags.contains(OFlag::O_NONBLOCK);
-    let connecting = Connecting { socket, flags };
-    if waits {
-        return Ok(Performed::Later(Pending { id, call: Box::new(connecting) }));
-    }
-    connecting.restore();
-    begun.map(|()| Performed::Done(Answer::Value(0)))
+/// Connects without waiting. Returns the result, and the socket's flags. The hook shares these, so they have to be restored.
+fn connect_at_once(socket: &OwnedFd, address: &dyn SockaddrLike) -> Result<(Result<(), Errno>, OFlag), Errno> {
+    let flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+    fcntl(socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok((connect(socket.as_raw_fd(), address), flags))
 }
 
-impl Connecting {
-    fn restore(&self) {
-        let _ = fcntl(&self.socket, FcntlArg::F_SETFL(self.flags));
+fn restore(socket: &OwnedFd, flags: OFlag) {
+    let _ = fcntl(socket, FcntlArg::F_SETFL(flags));
+}
+
+/// Starts to connect to an address and port.
+fn start(id: u64, socket: OwnedFd, address: &SockaddrStorage) -> Result<Performed, Errno> {
+    let (begun, flags) = connect_at_once(&socket, address)?;
+    let waits = begun == Err(Errno::EINPROGRESS) && !flags.contains(OFlag::O_NONBLOCK);
+    if waits {
+        return Ok(Performed::Later(Pending { id, call: Box::new(Connecting { socket, flags }) }));
     }
+    restore(&socket, flags);
+    begun.map(|()| Performed::Done(Answer::Value(0)))
 }
 
 impl PendingCall for Connecting {
@@ -86,7 +84,7 @@ impl PendingCall for Connecting {
 
     fn finish(self: Box<Self>, _: u64) -> Performed {
         let error = getsockopt(&self.socket.as_fd(), sockopt::SocketError).map(Errno::from_raw);
-        self.restore();
+        restore(&self.socket, self.flags);
         Performed::Done(match error {
             Ok(Errno::UnknownErrno) => Answer::Value(0),
             Ok(errno) | Err(errno) => Answer::Error(errno),
@@ -97,17 +95,14 @@ impl PendingCall for Connecting {
 /// A connection to a Unix socket. It is made at once, unless the listener's queue is full.
 struct ToUnix {
     socket: OwnedFd,
-    held: OwnedFd,
+    held: HeldSocket,
     wait: Option<TimerFd>,
 }
 
 impl ToUnix {
     fn attempt(mut self: Box<Self>, id: u64) -> Result<Performed, Errno> {
-        let address = UnixAddr::new(format!("/proc/self/fd/{}", self.held.as_raw_fd()).as_str())?;
-        let flags = OFlag::from_bits_retain(fcntl(&self.socket, FcntlArg::F_GETFL)?);
-        fcntl(&self.socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        let connected = connect(self.socket.as_raw_fd(), &address);
-        let _ = fcntl(&self.socket, FcntlArg::F_SETFL(flags));
+        let (connected, flags) = connect_at_once(&self.socket, &self.held.address()?)?;
+        restore(&self.socket, flags);
         if connected != Err(Errno::EAGAIN) || flags.contains(OFlag::O_NONBLOCK) {
             return connected.map(|()| Performed::Done(Answer::Value(0)));
         }

@@ -20,7 +20,7 @@ const KEEP: u32 = u32::MAX;
 const DROP: u32 = 0;
 
 /// Creates the socket that a hook asks for.
-pub(super) fn create(question: &Question, granted: &[Address]) -> Result<OwnedFd, Errno> {
+pub(super) fn create<'a>(question: &Question, granted: impl Iterator<Item = &'a Address>) -> Result<OwnedFd, Errno> {
     let [family, kind, ..] = question.arguments.map(|argument| (argument as u32).cast_signed());
     let family = match family {
         libc::AF_INET => AddressFamily::Inet,
@@ -54,7 +54,7 @@ pub(super) fn bind_any(listener: BorrowedFd<'_>, question: &Question) -> Result<
 }
 
 /// A program that keeps the datagrams from these addresses.
-fn from(granted: &[Address]) -> Vec<sock_filter> {
+fn from<'a>(granted: impl Iterator<Item = &'a Address>) -> Vec<sock_filter> {
     let mut program = Vec::new();
     for address in granted {
         if let Address::Udp(address) = address {

@@ -41,11 +41,12 @@ impl Attendant<'_> {
                 }
                 libc::SYS_socket => self.create_socket(listener.as_fd(), &question),
                 libc::SYS_connect => {
-                    let connected = connect::begin(listener.as_fd(), &question, self.trust, |to| self.may_reach(to));
+                    let connected =
+                        connect::begin(listener.as_fd(), &question, self.trust, |to| self.broker.may_connect(to));
                     self.performed(listener.as_fd(), question.id, connected);
                 }
                 libc::SYS_sendto | libc::SYS_sendmsg | libc::SYS_sendmmsg => {
-                    let sent = send::begin(listener.as_fd(), &question, |to| self.may_reach(to));
+                    let sent = send::begin(listener.as_fd(), &question, |to| self.broker.may_connect(to));
                     self.performed(listener.as_fd(), question.id, sent);
                 }
                 libc::SYS_bind => {
@@ -88,15 +89,11 @@ impl Attendant<'_> {
 
     /// Gives the process a UDP socket.
     fn create_socket(&self, listener: BorrowedFd<'_>, question: &Question) {
-        let created = datagrams::create(question, &self.addresses)
+        let created = datagrams::create(question, self.broker.addresses())
             .and_then(|socket| kernel::answer_with(listener, question.id, socket.as_fd(), datagrams::closes(question)));
         if let Err(errno) = created {
             kernel::answer(listener, question.id, Answer::Error(errno));
         }
-    }
-
-    fn may_reach(&self, address: &Address) -> bool {
-        self.addresses.iter().any(|granted| granted.is(address))
     }
 
     /// Answers with the result of a call, or waits until it can be performed.
