@@ -21,7 +21,7 @@ pub(super) fn document() -> anyhow::Result<Vec<u8>> {
     let mut document = Vec::new();
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        let read = unbuffered(&stdin).and_then(|stdin| stdin.take(u64::MAX).read_to_end(&mut document));
+        let read = unbuffered(&stdin).and_then(|mut stdin| stdin.read_to_end(&mut document));
         read.context("the document could not be read from standard input")?;
     }
     Ok(document)

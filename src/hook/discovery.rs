@@ -279,9 +279,8 @@ fn refuse_shared_settings(found: &mut [Found]) {
     let is_callable = |path: &Path| fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
     let places: Vec<(PathBuf, PathBuf)> =
         found.iter().map(|found| (found.path.clone(), settings::file_name(&found.path))).collect();
-    for hook in found.iter_mut().filter(|hook| hook.problem.is_none()) {
-        let file = settings::file_name(&hook.path);
-        let shares = |(other, its): &&(PathBuf, PathBuf)| *other != hook.path && *its == file && is_callable(other);
+    for (hook, (_, file)) in found.iter_mut().zip(&places).filter(|(hook, _)| hook.problem.is_none()) {
+        let shares = |(other, its): &&(PathBuf, PathBuf)| *other != hook.path && its == file && is_callable(other);
         if let Some((other, _)) = places.iter().find(shares).filter(|_| file.symlink_metadata().is_ok()) {
             let (file, other) = (file.display(), other.display());
             hook.problem = Some(format!("its settings {file} are also those of {other}: rename one of the hooks"));

@@ -32,9 +32,9 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, trust: Trust) -> Result<Opt
         return Err(too_long());
     }
     // Most files say nothing, and a parser takes its time for that too.
-    let nothing = || MapDeserializer::<_, toml::de::Error>::new(iter::empty::<(&str, &str)>());
+    let nothing = MapDeserializer::<_, toml::de::Error>::new(iter::empty::<(&str, &str)>());
     if says_nothing(&text)
-        && let Ok(defaults) = T::deserialize(nothing())
+        && let Ok(defaults) = T::deserialize(nothing)
     {
         return Ok(Some(defaults));
     }
