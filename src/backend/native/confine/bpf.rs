@@ -5,11 +5,16 @@ use seccompiler::sock_filter;
 const LOAD_WORD: u16 = 0x20;
 const LOAD_HALF: u16 = 0x28;
 const LOAD_BYTE: u16 = 0x30;
+const LOAD_CONSTANT: u16 = 0x00;
 const AND: u16 = 0x54;
+const SHIFT_LEFT_BY_X: u16 = 0x6c;
+const TO_X: u16 = 0x07;
+const FROM_X: u16 = 0x87;
 const RETURN: u16 = 0x06;
 const SKIP: u16 = 0x05;
 pub(super) const EQUAL: u16 = 0x15;
 pub(super) const NOT_BELOW: u16 = 0x35;
+pub(super) const ANY_BIT: u16 = 0x45;
 
 /// Loads 32 bits.
 pub(super) const fn load(offset: u32) -> sock_filter {
@@ -27,6 +32,23 @@ pub(super) const fn load_byte(offset: u32) -> sock_filter {
 
 pub(super) const fn and(mask: u32) -> sock_filter {
     instruction(AND, mask)
+}
+
+pub(super) const fn load_constant(value: u32) -> sock_filter {
+    instruction(LOAD_CONSTANT, value)
+}
+
+/// Shifts left by the number in the register X.
+pub(super) const fn shift_left_by_x() -> sock_filter {
+    instruction(SHIFT_LEFT_BY_X, 0)
+}
+
+pub(super) const fn to_x() -> sock_filter {
+    instruction(TO_X, 0)
+}
+
+pub(super) const fn from_x() -> sock_filter {
+    instruction(FROM_X, 0)
 }
 
 /// Skips so many instructions if the comparison holds, or otherwise.

@@ -104,16 +104,16 @@ fn network(sockets: Sockets, rules: &mut Rules) {
         rules.refuse(libc::SYS_bind);
     }
     refuse_sockets(sockets, rules);
-    refuse_options(rules);
+    refuse_options(sockets, rules);
     // A pair of another type than stream can send to other sockets.
     rules.refuse_if(libc::SYS_socketpair, &[equal(0, libc::AF_UNIX).not()]);
-    for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_SEQPACKET] {
-        rules.refuse_if(libc::SYS_socketpair, &[masked(1, SOCKET_TYPE, kind as u64)]);
-    }
+    rules.refuse_if(libc::SYS_socketpair, &[masked(1, SOCKET_TYPE, libc::SOCK_STREAM as u64).not()]);
     // A connection made by sending.
-    let fast_open = libc::MSG_FASTOPEN as u64;
-    for (number, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
-        rules.refuse_if(number, &[masked(flags, fast_open, fast_open)]);
+    if sockets.tcp {
+        let fast_open = libc::MSG_FASTOPEN as u64;
+        for (number, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+            rules.refuse_if(number, &[masked(flags, fast_open, fast_open)]);
+        }
     }
 }
 

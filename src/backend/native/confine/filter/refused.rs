@@ -125,9 +125,26 @@ pub(super) const REFUSED_HERE: &[i64] = &[
     libc::SYS_ustat,
     libc::SYS_sysfs,
     libc::SYS__sysctl,
+    // Calls that Linux has removed, or never had.
+    CREATE_MODULE,
+    GET_KERNEL_SYMS,
+    QUERY_MODULE,
+    libc::SYS_getpmsg,
+    libc::SYS_putpmsg,
+    libc::SYS_afs_syscall,
+    libc::SYS_tuxcall,
+    libc::SYS_security,
+    libc::SYS_vserver,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) const REFUSED_HERE: &[i64] = &[libc::SYS_kexec_file_load];
+
+#[cfg(target_arch = "x86_64")]
+const CREATE_MODULE: i64 = 174;
+#[cfg(target_arch = "x86_64")]
+const GET_KERNEL_SYMS: i64 = 177;
+#[cfg(target_arch = "x86_64")]
+const QUERY_MODULE: i64 = 178;
 
 // New calls have one number on all architectures.
 const FCHMODAT2: i64 = 452;

@@ -14,6 +14,12 @@ pub(crate) struct Sockets {
     pub(crate) unix: bool,
 }
 
+impl Sockets {
+    fn internet(self) -> bool {
+        self.tcp || self.udp
+    }
+}
+
 /// The bits of socket(2)'s type that are not flags.
 pub(super) const SOCKET_TYPE: u64 = 0xf;
 const SOCK_PACKET: i32 = 10;
@@ -41,7 +47,8 @@ const IPV6_OPTIONS: [u64; 8] = [
     libc::IPV6_RECVTCLASS as u64,
 ];
 /// The levels of setsockopt(2) with options that are allowed.
-const LEVELS: [u64; 4] =
+const LEVELS: [u64; 1] = [libc::SOL_SOCKET as u64];
+const INTERNET_LEVELS: [u64; 4] =
     [libc::SOL_SOCKET as u64, libc::IPPROTO_TCP as u64, libc::IPPROTO_IP as u64, libc::IPPROTO_IPV6 as u64];
 
 /// All sockets except connections to the runtime and granted kinds.
@@ -49,7 +56,7 @@ pub(super) fn refuse_sockets(sockets: Sockets, rules: &mut Rules) {
     let mut refuse = |conditions: &[Condition]| rules.refuse_if(libc::SYS_socket, conditions);
     let not_for_broker = equal(2, BROKER_PROTOCOL).not();
     let mut families = vec![equal(0, libc::AF_UNIX).not()];
-    if sockets.tcp || sockets.udp {
+    if sockets.internet() {
         for family in [libc::AF_INET, libc::AF_INET6] {
             families.push(equal(0, family).not());
             refuse_internet_sockets(family, sockets, &mut refuse);
@@ -83,8 +90,11 @@ fn refuse_internet_sockets(family: i32, sockets: Sockets, refuse: &mut impl FnMu
 }
 
 /// Options of setsockopt(2).
-pub(super) fn refuse_options(rules: &mut Rules) {
-    rules.refuse_if(libc::SYS_setsockopt, &none_of(1, &LEVELS));
+pub(super) fn refuse_options(sockets: Sockets, rules: &mut Rules) {
+    if !sockets.internet() {
+        return rules.refuse_if(libc::SYS_setsockopt, &none_of(1, &LEVELS));
+    }
+    rules.refuse_if(libc::SYS_setsockopt, &none_of(1, &INTERNET_LEVELS));
     for (level, options) in [(libc::IPPROTO_IP, &IP_OPTIONS), (libc::IPPROTO_IPV6, &IPV6_OPTIONS)] {
         let mut conditions = vec![equal(1, level)];
         conditions.extend(none_of(2, options));

@@ -1,14 +1,16 @@
-//! Compiles rules to a program that finds a system call's number in few steps.
+//! Compiles rules to a short program that finds a system call's number in few steps.
 //!
-//! When a filter is installed, the kernel executes it once for each number, to learn which calls it always allows. So a
-//! list of comparisons would cost more than everything else that confines a hook.
+//! When a filter is installed, the kernel compiles it, and executes it once for each number, to learn which calls it always
+//! allows. So a list of comparisons would cost more than everything else that confines a hook.
 
 use std::collections::BTreeMap;
 use std::num::TryFromIntError;
 
 use seccompiler::sock_filter;
 
-use super::super::bpf::{EQUAL, NOT_BELOW, and, answer, jump, load, skip};
+use super::super::bpf::{
+    ANY_BIT, EQUAL, NOT_BELOW, and, answer, from_x, jump, load, load_constant, shift_left_by_x, skip, to_x,
+};
 use super::conditions::{Condition, Verdict};
 use super::refused::LAST_KNOWN;
 
@@ -41,36 +43,86 @@ impl Rules {
     }
 
     pub(super) fn compile(&self) -> Result<Vec<sock_filter>, TryFromIntError> {
-        let mut parts: Vec<Part<'_>> = vec![(0, ALLOWED)];
-        for (&number, rules) in &self.0 {
-            let number = u32::try_from(number)?;
-            begin(&mut parts, (number, rules));
-            begin(&mut parts, (number + 1, ALLOWED));
-        }
-        begin(&mut parts, (LAST_KNOWN + 1, HIDDEN));
+        let (parts, words) = (self.parts()?, self.words()?);
         let mut backwards = Backwards::default();
-        backwards.find(&parts)?;
+        let frequent = backwards.find(&parts, &Backwards::decide)?;
+        let hidden = backwards.verdict(Verdict::Hide);
+        let words = backwards.find(&words, &Backwards::word)?;
+        backwards.continue_at(words)?;
+        backwards.instructions.extend([
+            load(NUMBER),
+            to_x(),
+            shift_left_by_x(),
+            load_constant(1),
+            to_x(),
+            and(WORD - 1),
+        ]);
+        let rare = backwards.instructions.len();
+        let rare = backwards.compare(NOT_BELOW, LAST_KNOWN + 1, hidden, rare)?;
+        backwards.compare(NOT_BELOW, FIRST_RARE, rare, frequent)?;
         let kill = answer(libc::SECCOMP_RET_KILL_PROCESS);
         backwards.instructions.extend([load(NUMBER), kill, jump(EQUAL, THIS, 1, 0), load(ARCHITECTURE)]);
         backwards.instructions.reverse();
         Ok(backwards.instructions)
     }
+
+    fn of(&self, number: u32) -> &[Rule] {
+        self.0.get(&number.into()).map_or(ALLOWED, Vec::as_slice)
+    }
+
+    /// The rules for frequent calls. A part is not like the one before it.
+    fn parts(&self) -> Result<Vec<Part<&[Rule]>>, TryFromIntError> {
+        let mut parts = vec![(0, self.of(0))];
+        for (&number, _) in self.0.range(..i64::from(FIRST_RARE)) {
+            for number in [u32::try_from(number)?, u32::try_from(number + 1)?] {
+                let rules = self.of(number);
+                if number < FIRST_RARE && parts.last().is_none_or(|(_, before)| *before != rules) {
+                    parts.push((number, rules));
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    /// The rules for all other known calls. Words in which all calls are allowed become one with those after them.
+    fn words(&self) -> Result<Vec<Part<Word<'_>>>, TryFromIntError> {
+        let mut words: Vec<Part<Word<'_>>> = Vec::new();
+        for first in (FIRST_RARE..=LAST_KNOWN).step_by(WORD.try_into()?) {
+            let mut word = Word::default();
+            for number in first..(first + WORD).min(LAST_KNOWN + 1) {
+                match self.of(number) {
+                    [] => {}
+                    [(conditions, Verdict::Refuse)] if conditions.is_empty() => word.refused |= 1 << (number - first),
+                    rules => word.others.push((number, rules)),
+                }
+            }
+            if words.last().is_none_or(|(_, before)| *before != word) {
+                words.push((first, word));
+            }
+        }
+        Ok(words)
+    }
 }
 
 /// The rules for all numbers from this one on, up to the next part.
-type Part<'a> = (u32, &'a [Rule]);
+type Part<T> = (u32, T);
 type Rule = (Vec<Condition>, Verdict);
 
 const ALLOWED: &[Rule] = &[];
-const HIDDEN: &[Rule] = &[(Vec::new(), Verdict::Hide)];
 
-/// Begins a part. A part without a number is dropped, and one that is like the part before it becomes one with that.
-fn begin<'a>(parts: &mut Vec<Part<'a>>, part: Part<'a>) {
-    parts.pop_if(|(first, _)| *first == part.0);
-    if parts.last().is_none_or(|(_, rules)| *rules != part.1) {
-        parts.push(part);
-    }
+/// Programs make most calls by lower numbers. For these, the program contains only instructions that the kernel understands
+/// when it looks for calls that are always allowed, and does not execute it for them.
+const FIRST_RARE: u32 = 128;
+
+/// The rules for 32 numbers: a bit for each call that is refused with any arguments, and the rules of others. It takes half
+/// the instructions of comparisons. The first number is a multiple of 32.
+#[derive(Debug, Default, PartialEq)]
+struct Word<'a> {
+    refused: u32,
+    others: Vec<(u32, &'a [Rule])>,
 }
+
+const WORD: u32 = u32::BITS;
 
 /// Instructions from the last to the first, since all jumps go forwards.
 #[derive(Default)]
@@ -105,6 +157,15 @@ impl<'a> Backwards<'a> {
         Ok(self.push(skip(count)))
     }
 
+    /// What is pushed next goes on at this place.
+    fn continue_at(&mut self, place: Place) -> Result<(), TryFromIntError> {
+        match u32::try_from(self.instructions.len() - place)? {
+            0 => {}
+            count => drop(self.push(skip(count))),
+        }
+        Ok(())
+    }
+
     /// Where a verdict is returned.
     fn verdict(&mut self, verdict: Verdict) -> Place {
         let of_verdict = self.returns.iter().rfind(|(of, _)| *of == verdict);
@@ -123,33 +184,65 @@ impl<'a> Backwards<'a> {
     }
 
     /// Finds the part of a number by halves.
-    fn find(&mut self, parts: &[Part<'a>]) -> Result<Place, TryFromIntError> {
-        let (low, high) = parts.split_at(parts.len() / 2);
+    fn find<T>(
+        &mut self,
+        parts: &[Part<T>],
+        decide: &impl Fn(&mut Self, &T) -> Result<Place, TryFromIntError>,
+    ) -> Result<Place, TryFromIntError> {
+        let (low, high) = parts.split_at(middle(parts));
         match (low, high) {
             ([_, ..], [(first, _), ..]) => {
-                let (low, high) = (self.find(low)?, self.find(high)?);
+                let (low, high) = (self.find(low, decide)?, self.find(high, decide)?);
                 self.compare(NOT_BELOW, *first, high, low)
             }
-            (_, high) => self.decide(high.first().map_or(ALLOWED, |(_, rules)| rules)),
+            (_, [(_, only), ..]) => decide(self, only),
+            (_, []) => Ok(self.verdict(Verdict::Allow)),
         }
     }
 
-    fn decide(&mut self, rules: &'a [Rule]) -> Result<Place, TryFromIntError> {
-        if let Some((_, place)) = self.decisions.iter().find(|(like, _)| *like == rules) {
-            return Ok(*place);
-        }
+    /// Decides by the bit of the number, which is in the register X.
+    fn word(&mut self, word: &Word<'a>) -> Result<Place, TryFromIntError> {
         let mut place = self.verdict(Verdict::Allow);
-        for (conditions, verdict) in rules.iter().rev() {
-            place = self.rule(conditions, *verdict, place)?;
+        for (number, rules) in word.others.iter().rev() {
+            let decision = self.decide(rules)?;
+            place = self.compare(EQUAL, *number, decision, place)?;
         }
-        if rules.iter().any(|(conditions, _)| !conditions.is_empty()) {
-            self.decisions.push((rules, place));
+        if !word.others.is_empty() {
+            place = self.push(load(NUMBER));
+        }
+        if word.refused != 0 {
+            let refused = self.verdict(Verdict::Refuse);
+            self.compare(ANY_BIT, word.refused, refused, place)?;
+            place = self.push(from_x());
         }
         Ok(place)
     }
 
-    /// Returns the verdict if all conditions hold, and goes on at `next` otherwise.
-    fn rule(&mut self, conditions: &[Condition], verdict: Verdict, next: Place) -> Result<Place, TryFromIntError> {
+    fn decide(&mut self, rules: &&'a [Rule]) -> Result<Place, TryFromIntError> {
+        if let Some((_, place)) = self.decisions.iter().find(|(like, _)| like == rules) {
+            return Ok(*place);
+        }
+        let mut place = self.verdict(Verdict::Allow);
+        for (number, (conditions, verdict)) in rules.iter().enumerate().rev() {
+            let before = number.checked_sub(1).and_then(|before| rules.get(before));
+            let loaded = before.and_then(|(conditions, _)| only_word(conditions));
+            place = self.rule(conditions, *verdict, loaded, place)?;
+        }
+        if rules.iter().any(|(conditions, _)| !conditions.is_empty()) {
+            self.decisions.push((*rules, place));
+        }
+        Ok(place)
+    }
+
+    /// Returns the verdict if all conditions hold, and goes on at `next` otherwise. `loaded`: the word that was loaded
+    /// before, if it is always the same.
+    fn rule(
+        &mut self,
+        conditions: &[Condition],
+        verdict: Verdict,
+        loaded: Option<u32>,
+        next: Place,
+    ) -> Result<Place, TryFromIntError> {
         let mut held = self.verdict(verdict);
         for (number, &Condition { at, mask, value, if_equal }) in conditions.iter().enumerate().rev() {
             let (then, otherwise) = if if_equal { (held, next) } else { (next, held) };
@@ -158,14 +251,29 @@ impl<'a> Backwards<'a> {
             if is_masked {
                 held = self.push(and(mask));
             }
-            let before = number.checked_sub(1).and_then(|before| conditions.get(before));
-            let is_loaded = before.is_some_and(|before| before.at == at && before.mask == u32::MAX);
-            if !is_loaded {
+            let loaded = match number.checked_sub(1).and_then(|before| conditions.get(before)) {
+                Some(before) => only_word(std::slice::from_ref(before)),
+                None => loaded,
+            };
+            if loaded != Some(at) {
                 held = self.push(load(at));
             }
         }
         Ok(held)
     }
+}
+
+/// Where about half of the numbers are on each side. So the kernel takes few steps for all of them together.
+fn middle<T>(parts: &[Part<T>]) -> usize {
+    let (Some((first, _)), Some((last, _))) = (parts.first(), parts.last()) else { return 0 };
+    let middle = first.midpoint(*last);
+    parts.partition_point(|(first, _)| *first <= middle).min(parts.len() - 1)
+}
+
+/// The word that is loaded after these conditions, whether they hold or not.
+fn only_word(conditions: &[Condition]) -> Option<u32> {
+    let first = conditions.first()?;
+    conditions.iter().all(|other| other.at == first.at && other.mask == u32::MAX).then_some(first.at)
 }
 
 #[cfg(test)]
