@@ -8,6 +8,7 @@ mod dbus;
 #[cfg(feature = "compiler")]
 mod detach;
 mod hostile;
+mod launch;
 mod public;
 #[cfg(feature = "compiler")]
 mod secret;

@@ -18,6 +18,7 @@ mod connection;
 mod datagrams;
 mod filter;
 mod kernel;
+mod launch;
 mod memory;
 pub(super) mod needs;
 mod performed;
@@ -29,17 +30,15 @@ mod sealed;
 mod send;
 mod support;
 
-use std::ffi::{CStr, CString, OsStr, c_long};
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::errno::Errno;
 #[cfg(feature = "wasm")]
 use nix::fcntl::{OFlag, openat};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, socketpair};
 #[cfg(feature = "wasm")]
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
@@ -47,25 +46,21 @@ use nix::unistd::geteuid;
 #[cfg(feature = "compiler")]
 pub(crate) use self::computing::compute_only;
 use self::filter::{Filter, Questions, Sockets};
+pub(super) use self::launch::Prepared;
 use self::refusals::Held;
 use self::sealed::sealed_program;
 use self::support::{SHIM, Support};
-use super::error::{c_string, host_error};
-use super::spawn::{Confined, Restriction, above_assigned};
+use super::error::c_string;
 use crate::backend::broker::Broker;
 use crate::backend::{Call, Completion, grants};
 use crate::hook::error::LaunchError;
 use crate::hook::file::OpenError;
 use crate::hook::kind::Kind;
 use crate::hook::secret;
-use crate::hook::settings::grants::{Access, Address, SecretGrant};
+use crate::hook::settings::grants::{Access, Address, Names, SecretGrant};
 use crate::hook::settings::{self, Settings};
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
-
-/// Where the shim's file system is mounted while programs are covered. Every system has this directory.
-const STAGE: &CStr = c"/proc";
-const STAGED_SHIM: &CStr = c"/proc/shim";
 
 /// The confinement of a hook, as far as it can be prepared when the hook is loaded.
 pub(super) struct Confinement {
@@ -124,7 +119,7 @@ impl Confinement {
         }
         if !covered.is_empty() {
             // The same for each launch, so what is missing here is told when the hook is loaded.
-            kernel::detached_tmpfs().map_err(without_shim)?;
+            kernel::detached_tmpfs().map_err(launch::without_shim)?;
         }
         let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
         Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered })
@@ -165,14 +160,14 @@ impl Confinement {
     }
 
     /// The opened directories and files of one call.
-    fn granted(&self, call: &Call<'_>) -> Result<Vec<(OwnedFd, Access)>, LaunchError> {
+    fn granted(&self, names: Names<'_>) -> Result<Vec<(OwnedFd, Access)>, LaunchError> {
         let mut granted = Vec::new();
         for directory in &self.settings.directories {
             let refused = |place: &Path, why: String| {
                 let place = place.display();
                 LaunchError::Refused(format!("its settings grant {place}, which cannot be used: {why}"))
             };
-            let places = directory.places(call.names()).map_err(|why| refused(&directory.host, why))?;
+            let places = directory.places(names).map_err(|why| refused(&directory.host, why))?;
             for place in places {
                 match grants::open(&place, self.trust) {
                     Ok(opened) => granted.push((opened, directory.access)),
@@ -187,30 +182,15 @@ impl Confinement {
         Ok(granted)
     }
 
-    /// The files that the hook executes when it starts.
-    pub(super) fn executes(&self, hook: &Path, search: &OsStr) -> Vec<PathBuf> {
-        needs::executes(hook, search)
-    }
-
-    /// Prepares one launch.
-    pub(super) fn prepare(
-        &self,
-        call: &Call<'_>,
-        executes: &[PathBuf],
-        state: Option<&State>,
-    ) -> Result<Prepared<'_>, LaunchError> {
-        let shim = if self.covered.is_empty() { None } else { Some(Shim::new()?) };
-        let shim_file = shim.as_ref().map(|shim| shim.file.as_fd());
-        let granted = self.granted(call)?;
-        let own = state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
-        let granted = granted.iter().map(|(opened, access)| (opened.as_fd(), *access)).chain(own);
-        let ruleset = rules::ruleset(self.support, granted, executes, shim_file)?;
-        let failed = |errno| host_error("could not create a pair of sockets", errno);
-        let (receive, send) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
-        let moved = |fd| above_assigned(fd).map_err(|errno| host_error("could not move a descriptor", errno));
-        let (ruleset, send) = (moved(ruleset)?, moved(send)?);
-        Ok(Prepared { confinement: self, ruleset, shim, receive, send })
+    /// Prepares one launch. `head`: the first bytes of the hook. `search`: its PATH.
+    pub(super) fn prepare<'a>(
+        &'a self,
+        call: &'a Call<'_>,
+        head: &'a [u8],
+        search: &'a OsStr,
+        state: Option<&'a State>,
+    ) -> Result<Prepared<'a>, LaunchError> {
+        Prepared::new(self, call, head, search, state)
     }
 }
 
@@ -256,7 +236,7 @@ fn check_commands(settings: &Settings, hook: &Path, search: &OsStr) -> Result<()
         return Ok(());
     }
     let executes: Vec<PathBuf> =
-        needs::executes(hook, search).iter().filter_map(|path| path.canonicalize().ok()).collect();
+        needs::executes(hook, &[], search).iter().filter_map(|path| path.canonicalize().ok()).collect();
     let own = |program: &Path| program.canonicalize().is_ok_and(|program| executes.contains(&program));
     match settings.commands.iter().find(|command| own(&command.program)) {
         Some(command) => Err(format!(
@@ -265,62 +245,6 @@ fn check_commands(settings: &Settings, hook: &Path, search: &OsStr) -> Result<()
             command.program.display()
         )),
         None => Ok(()),
-    }
-}
-
-/// A prepared launch.
-pub(super) struct Prepared<'a> {
-    confinement: &'a Confinement,
-    ruleset: OwnedFd,
-    shim: Option<Shim>,
-    receive: OwnedFd,
-    send: OwnedFd,
-}
-
-impl Prepared<'_> {
-    /// The child's steps in order: each gives up what an earlier one needs.
-    pub(super) fn steps(&self) -> Confined<'_> {
-        let confinement = self.confinement;
-        let mut restrictions = Vec::new();
-        if let Some(shim) = &self.shim {
-            restrictions.extend([
-                Restriction::MountNamespace,
-                Restriction::Attach { mount: shim.mount.as_raw_fd(), directory: STAGE },
-            ]);
-            restrictions.extend(confinement.covered.iter().map(|file| Restriction::Cover { file, by: STAGED_SHIM }));
-            restrictions.push(Restriction::Detach { directory: STAGE });
-        }
-        let settings = &confinement.settings;
-        let limits = [
-            (libc::RLIMIT_AS as c_long, settings.memory.map(|memory| memory.as_u64())),
-            (libc::RLIMIT_NPROC as c_long, settings.processes),
-            (libc::RLIMIT_NOFILE as c_long, settings.files),
-            (libc::RLIMIT_CORE as c_long, Some(0)),
-        ];
-        restrictions.extend(
-            limits.into_iter().filter_map(|(resource, most)| Some(Restriction::Limit { resource, most: most? })),
-        );
-        restrictions.extend(confinement.user.map(|(user, group)| Restriction::User { user, group }));
-        restrictions.extend([
-            Restriction::Capabilities,
-            Restriction::NoNewPrivileges,
-            Restriction::Landlock(self.ruleset.as_raw_fd()),
-        ]);
-        let Filter { asking, last } = &confinement.filter;
-        Confined { restrictions, filter: asking, last_filter: last.as_deref(), send_on: self.send.as_fd() }
-    }
-
-    /// The path to execute.
-    pub(super) fn program(&self) -> &CStr {
-        &self.confinement.program
-    }
-
-    /// The descriptor that the child has sent, for the questions of the hook's filter.
-    pub(super) fn listener(self) -> Result<OwnedFd, LaunchError> {
-        drop(self.send);
-        let failed = |errno| host_error("could not get the descriptor of the hook's seccomp filter", errno);
-        let received = kernel::receive(self.receive.as_fd(), &mut [0], MsgFlags::empty()).map_err(failed)?;
-        received.descriptors.into_iter().next().ok_or_else(|| failed(Errno::EPROTO))
     }
 }
 
@@ -344,47 +268,6 @@ pub(crate) fn directory_in_memory(files: &[(String, Vec<u8>)]) -> std::io::Resul
         File::from(openat(&directory, name.as_str(), flags, Mode::S_IRUSR)?).write_all(contents)?;
     }
     Ok(directory)
-}
-
-/// The shim as a file, on a file system that is not mounted yet. Each launch has its own, which moves into the child's
-/// mount namespace.
-struct Shim {
-    mount: OwnedFd,
-    file: OwnedFd,
-}
-
-impl Shim {
-    fn new() -> Result<Self, LaunchError> {
-        let make = || {
-            let mount = above_assigned(kernel::detached_tmpfs()?)?;
-            let file = kernel::create_executable(mount.as_fd(), c"shim")?;
-            let mut written = File::from(file);
-            written
-                .write_all(SHIM)
-                .map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
-            drop(written);
-            // A file that is open for writing cannot be executed.
-            let file = kernel::open_path(mount.as_fd(), c"shim")?;
-            Ok(Self { mount, file })
-        };
-        make().map_err(without_shim)
-    }
-}
-
-fn without_shim(errno: Errno) -> LaunchError {
-    match errno {
-        Errno::EPERM => LaunchError::Refused(
-            "its settings grant commands, and it is confined: this needs the capability CAP_SYS_ADMIN (run hookvisor \
-             as root)"
-                .to_owned(),
-        ),
-        Errno::ENOSYS => LaunchError::Refused(
-            "its settings grant commands, and it is confined: this needs detached mounts (fsmount, Linux 5.2), which \
-             this system does not have"
-                .to_owned(),
-        ),
-        errno => host_error("could not create the file system for a confined hook's commands", errno),
-    }
 }
 
 /// The user and group of a user name, from the system's user database.

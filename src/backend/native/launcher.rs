@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -129,8 +129,12 @@ impl Launcher {
                 announce_on: guard.as_ref().map(GuardHandle::announce_on),
                 confined: prepared.as_ref().map(Prepared::steps),
             };
-            let (mut child, failed, errno) = match spawn::spawn(launch) {
-                Ok(child) => return Ok(Launched { child, guard, taken, prepared }),
+            let (spawned, executes) = match &prepared {
+                Some(prepared) => prepared.launch(|| spawn::spawn(launch)),
+                None => (spawn::spawn(launch), Ok(Vec::new())),
+            };
+            let (mut child, failed, errno) = match spawned {
+                Ok(child) => return Ok(Launched { child, guard, taken, prepared, executes: executes? }),
                 Err(SpawnError::Host { what, errno }) => return Err(host_error(what, errno)),
                 Err(SpawnError::Child { child, failed, errno }) => (child, failed, errno),
             };
@@ -138,6 +142,8 @@ impl Launcher {
                 guard.withdraw(child.process().pid());
             }
             child.reap(FAILED_WAIT);
+            // If there are no rules for it, the child has failed for that.
+            executes?;
             match failed {
                 Failed::Announce if unguarded < GUARDIAN_TRIES => {
                     unguarded += 1;
@@ -181,15 +187,14 @@ impl Launcher {
         let more = more.chain(confinement.into_iter().flat_map(Confinement::secrets)).collect();
         let env = &with_variables(call.env, more);
         let start = Start { path: call.path, head: &file.head, arguments: call.arguments, env, directory: c"/" };
-        let executes = confinement.map(|confinement| confinement.executes(call.path, self.search()));
-        let executes = executes.unwrap_or_default();
         let launched = self.start(&start, || {
             let (parent, child) = pipes::create()?;
-            let prepared =
-                confinement.map(|confinement| confinement.prepare(call, &executes, state.as_ref())).transpose()?;
+            let prepare =
+                |confinement| Confinement::prepare(confinement, call, &file.head, self.search(), state.as_ref());
+            let prepared = confinement.map(prepare).transpose()?;
             Ok((parent, child, prepared))
         })?;
-        let Launched { child, guard, taken: pipes, prepared } = launched;
+        let Launched { child, guard, taken: pipes, prepared, executes } = launched;
         let sha256 = content.map(Content::digest);
         let attendant = match (confinement, prepared) {
             (Some(confinement), Some(prepared)) => {
@@ -261,6 +266,8 @@ struct Launched<'a, T> {
     guard: Option<GuardHandle>,
     taken: T,
     prepared: Option<Prepared<'a>>,
+    /// The files that start it, if it is confined.
+    executes: Vec<PathBuf>,
 }
 
 impl Program for Launcher {

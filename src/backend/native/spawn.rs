@@ -48,16 +48,18 @@ pub(super) struct Launch<'a> {
 
 /// The rights that a process gives up.
 pub(super) struct Confined<'a> {
-    /// In this order.
-    pub(super) restrictions: Vec<Restriction<'a>>,
-    /// System calls. Some are questions for the runtime. This is late, since it refuses what the other steps do. It must
-    /// let pass what is sent with [`LISTENER_FLAG`].
+    /// In this order, before the filter, which refuses some of them.
+    pub(super) before: Vec<Restriction<'a>>,
+    /// System calls. Some are questions for the runtime. It must let pass what is sent with [`LISTENER_FLAG`].
     pub(super) filter: &'a [sock_filter],
     /// Refuses this flag, if the filter would ask without it.
     pub(super) last_filter: Option<&'a [sock_filter]>,
-    /// A socket for the descriptor that answers these questions. Like all descriptors here, its number is
-    /// [`above_assigned`].
-    pub(super) send_on: BorrowedFd<'a>,
+    /// In this order, after the filter.
+    pub(super) after: Vec<Restriction<'a>>,
+    /// Becomes [`CHANNEL_FD`]. Like all descriptors here, its number is [`above_assigned`].
+    pub(super) channel: BorrowedFd<'a>,
+    /// Becomes [`RULESET_FD`].
+    pub(super) ruleset: BorrowedFd<'a>,
 }
 
 /// Why nothing was started.
@@ -80,8 +82,10 @@ pub(super) enum Failed {
     Other(&'static str),
 }
 
-/// The number of the confined child's socket for its filter's descriptor.
-const SEND_FD: c_int = ERROR_FD + 1;
+/// The confined child's socket, on which it sends the descriptor that answers its filter's questions.
+pub(super) const CHANNEL_FD: c_int = ERROR_FD + 1;
+/// The confined child's Landlock ruleset.
+pub(super) const RULESET_FD: c_int = CHANNEL_FD + 1;
 /// How long to wait for an emulated vfork, in milliseconds.
 const EXEC_WAIT_MS: u16 = 1000;
 
@@ -110,15 +114,17 @@ pub(super) fn spawn(launch: Launch<'_>) -> Result<Child, SpawnError> {
     ]);
     match launch.confined {
         None => steps.extend([Step::CloseFrom(ERROR_FD + 1), Step::UnblockSignals]),
-        Some(Confined { restrictions, filter, last_filter, send_on }) => {
-            steps.extend(restrictions.into_iter().map(Step::Restrict));
+        Some(Confined { before, filter, last_filter, after, channel, ruleset }) => {
+            steps.extend(before.into_iter().map(Step::Restrict));
             steps.extend([
-                Step::Keep { from: send_on.as_raw_fd(), to: SEND_FD },
-                Step::CloseFrom(SEND_FD + 1),
+                Step::Keep { from: channel.as_raw_fd(), to: CHANNEL_FD },
+                Step::Keep { from: ruleset.as_raw_fd(), to: RULESET_FD },
+                Step::CloseFrom(RULESET_FD + 1),
                 Step::UnblockSignals,
-                Step::Restrict(Restriction::AskingFilter { program: filter, send_on: SEND_FD }),
+                Step::Restrict(Restriction::AskingFilter { program: filter, send_on: CHANNEL_FD }),
             ]);
             steps.extend(last_filter.map(|filter| Step::Restrict(Restriction::Filter(filter))));
+            steps.extend(after.into_iter().map(Step::Restrict));
         }
     }
     steps.push(Step::Execute { program: launch.program, argv: &argv, envp: &envp });
@@ -159,7 +165,7 @@ fn failure(pipe: OwnedFd) -> Option<[u8; 5]> {
 pub(super) fn above_assigned(fd: OwnedFd) -> Result<OwnedFd, Errno> {
     let mut copies = vec![];
     let mut last = fd;
-    while last.as_raw_fd() <= SEND_FD {
+    while last.as_raw_fd() <= RULESET_FD {
         let copy = last.try_clone().map_err(|e| e.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
         copies.push(std::mem::replace(&mut last, copy));
     }

@@ -197,7 +197,7 @@ impl Launcher {
         let written = read(File::from(output))
             .map_err(|error| LaunchError::Host { what: "could not read what strace wrote", why: error.to_string() })?;
         let own: Vec<PathBuf> =
-            needs::executes(&hook, self.search()).iter().filter_map(|path| path.canonicalize().ok()).collect();
+            needs::executes(&hook, &[], self.search()).iter().filter_map(|path| path.canonicalize().ok()).collect();
         let needs = (!written.is_empty()).then(|| trace::read(&written, &hook, &own));
         Ok(Watched { completion, needs })
     }

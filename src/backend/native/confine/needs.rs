@@ -1,97 +1,122 @@
 //! What a confined hook needs in order to run: its own file, its interpreters, their loader, and what these read.
 
-use std::ffi::OsStr;
-use std::fs::File;
+use std::ffi::{CStr, OsStr};
+use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::backend::native::shebang;
 
 /// What interpreters read: libraries, their own modules, locales, and the files of the C library. Everybody can read
 /// all of it. A directory ends with a slash.
-pub(super) const READ: [&str; 37] = [
-    "/usr/lib/",
-    "/usr/lib32/",
-    "/usr/lib64/",
-    "/usr/libx32/",
-    "/lib/",
-    "/lib32/",
-    "/lib64/",
-    "/usr/local/lib/",
-    "/usr/share/",
-    "/usr/local/share/",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.preload",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d/",
-    "/etc/ld-musl-x86_64.path",
-    "/etc/locale.alias",
-    "/etc/localtime",
-    "/etc/timezone",
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/nsswitch.conf",
-    "/etc/os-release",
-    "/etc/perl/",
-    "/etc/python3/",
-    "/etc/inputrc",
-    "/etc/bash.bashrc",
-    "/proc/cpuinfo",
-    "/proc/filesystems",
-    "/proc/loadavg",
-    "/proc/meminfo",
-    "/proc/stat",
-    "/proc/uptime",
-    "/proc/version",
-    "/proc/sys/kernel/osrelease",
-    "/proc/sys/kernel/ngroups_max",
-    "/proc/sys/vm/overcommit_memory",
-    "/sys/devices/system/cpu/online",
+pub(super) const READ: [&CStr; 34] = [
+    c"/usr/lib/",
+    c"/usr/lib64/",
+    c"/lib/",
+    c"/lib64/",
+    c"/usr/local/lib/",
+    c"/usr/share/",
+    c"/usr/local/share/",
+    c"/etc/ld.so.cache",
+    c"/etc/ld.so.preload",
+    c"/etc/ld.so.conf",
+    c"/etc/ld.so.conf.d/",
+    c"/etc/ld-musl-x86_64.path",
+    c"/etc/locale.alias",
+    c"/etc/localtime",
+    c"/etc/timezone",
+    c"/etc/passwd",
+    c"/etc/group",
+    c"/etc/nsswitch.conf",
+    c"/etc/os-release",
+    c"/etc/perl/",
+    c"/etc/python3/",
+    c"/etc/inputrc",
+    c"/etc/bash.bashrc",
+    c"/proc/cpuinfo",
+    c"/proc/filesystems",
+    c"/proc/loadavg",
+    c"/proc/meminfo",
+    c"/proc/stat",
+    c"/proc/uptime",
+    c"/proc/version",
+    c"/proc/sys/kernel/osrelease",
+    c"/proc/sys/kernel/ngroups_max",
+    c"/proc/sys/vm/overcommit_memory",
+    c"/sys/devices/system/cpu/online",
 ];
 
+/// [`READ`] without `/lib` and `/lib64` if they are links to others of these. A running system keeps such links.
+pub(super) static READ_HERE: LazyLock<Vec<&CStr>> = LazyLock::new(|| {
+    let is_listed = |target: PathBuf| READ.into_iter().any(|other| path(other) == target);
+    let is_link = |place: &CStr| fs::canonicalize(path(place)).is_ok_and(|to| to != path(place) && is_listed(to));
+    READ.into_iter().filter(|place| !([c"/lib/", c"/lib64/"].contains(place) && is_link(place))).collect()
+});
+
 /// Devices that belong to nobody: writing to them has no effect, and reading reveals nothing.
-pub(super) const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
+pub(super) const DEVICES: [&CStr; 4] = [c"/dev/null", c"/dev/zero", c"/dev/random", c"/dev/urandom"];
 
 /// Files that interpreters open at their start and do not need.
-const DISPENSABLE: [&str; 2] = ["/proc/self", "/dev/tty"];
+const DISPENSABLE: [&CStr; 2] = [c"/proc/self", c"/dev/tty"];
 
 /// How many nested interpreters the kernel follows.
 const DEEPEST: usize = 5;
 const PT_INTERP: u32 = 3;
 
 /// Whether a confined hook can open a file, or does not need it, whatever its grants are.
-pub(crate) fn always_allowed(path: &Path, writes: bool) -> bool {
-    let below = |list: &[&str]| list.iter().any(|allowed| path.starts_with(allowed));
+pub(crate) fn always_allowed(file: &Path, writes: bool) -> bool {
+    let below = |list: &[&CStr]| list.iter().any(|allowed| file.starts_with(path(allowed)));
     below(&DEVICES) || below(&DISPENSABLE) || (!writes && below(&READ))
 }
 
-/// The files that start a hook: its own, its interpreters and its loaders.
-pub(crate) fn executes(hook: &Path, search: &OsStr) -> Vec<PathBuf> {
+pub(super) fn path(place: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(place.to_bytes()))
+}
+
+/// The files that start a hook: its own, its interpreters and its loaders. `head`: the first bytes of the hook, if they
+/// are known.
+pub(crate) fn executes(hook: &Path, head: &[u8], search: &OsStr) -> Vec<PathBuf> {
     let mut found = vec![hook.to_owned()];
+    let mut loaders = Vec::new();
     let mut at = 0;
-    while let Some(path) = found.get(at).cloned()
+    while let Some(path) = found.get(at)
         && at < DEEPEST
     {
-        for next in followed_by(&path, search) {
-            if !found.contains(&next) {
-                found.push(next);
+        let known = if at == 0 { head } else { &[] };
+        let (next, into) = match followed_by(path, known, search) {
+            Followed::Loader(loader) => (vec![loader], &mut loaders),
+            Followed::Interpreters(interpreters) => (interpreters, &mut found),
+        };
+        for next in next {
+            if !into.contains(&next) {
+                into.push(next);
             }
         }
         at += 1;
     }
+    found.extend(loaders);
     found
 }
 
-/// The files that the kernel executes for this file.
-fn followed_by(path: &Path, search: &OsStr) -> Vec<PathBuf> {
-    let Ok(file) = File::open(path) else { return Vec::new() };
+/// The files that the kernel executes for a file.
+enum Followed {
+    /// The kernel does not follow a loader any further.
+    Loader(PathBuf),
+    Interpreters(Vec<PathBuf>),
+}
+
+fn followed_by(path: &Path, head: &[u8], search: &OsStr) -> Followed {
+    if head.starts_with(b"#!") {
+        return Followed::Interpreters(shebang::interpreters(head, search));
+    }
     let mut head = [0; 4096];
-    let Ok(read) = file.read_at(&mut head, 0) else { return Vec::new() };
+    let read = File::open(path).and_then(|file| file.read_at(&mut head, 0)).unwrap_or_default();
     let head = head.get(..read).unwrap_or_default();
     match loader(head) {
-        Some(loader) => vec![loader],
-        None => shebang::interpreters(head, search),
+        Some(loader) => Followed::Loader(loader),
+        None => Followed::Interpreters(shebang::interpreters(head, search)),
     }
 }
 
@@ -125,7 +150,7 @@ mod tests {
     #[test]
     fn a_program_and_a_script_execute_their_loader_and_interpreter() {
         let search = OsStr::new("/usr/bin:/bin");
-        let of_sh = executes(Path::new("/bin/sh"), search);
+        let of_sh = executes(Path::new("/bin/sh"), &[], search);
         assert!(of_sh.len() == 2 && of_sh[1].to_string_lossy().contains("/ld-"), "{of_sh:?}");
         assert_eq!(
             shebang::interpreters(b"#!/usr/bin/env -S sh -e\n", search),

@@ -25,10 +25,10 @@ impl Reach {
         let mut granted = Vec::new();
         let mut add = |place: &Path, access| granted.push((real(place), access));
         for place in needs::READ {
-            add(Path::new(place), Access::Read);
+            add(needs::path(place), Access::Read);
         }
         for place in needs::DEVICES {
-            add(Path::new(place), Access::ReadWrite);
+            add(needs::path(place), Access::ReadWrite);
         }
         executes.iter().for_each(|place| add(place, Access::Read));
         own.iter().for_each(|place| add(place, Access::ReadWrite));

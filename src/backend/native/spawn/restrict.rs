@@ -28,8 +28,8 @@ pub(crate) enum Restriction<'a> {
     Capabilities,
     /// Gives up privileges from set-user-ID bits and file capabilities.
     NoNewPrivileges,
-    /// Enters the domain of a Landlock ruleset.
-    Landlock(c_int),
+    /// Enters the domain of a Landlock ruleset. Before that, waits for a byte on this socket.
+    Landlock { ruleset: c_int, complete: c_int },
     /// Installs a system call filter.
     Filter(&'a [sock_filter]),
     /// Installs a filter whose questions are answered by the receiver of its descriptor from this socket.
@@ -48,7 +48,7 @@ impl Restriction<'_> {
             Self::User { .. } => "could not become the user of its settings",
             Self::Capabilities => "could not drop its capabilities",
             Self::NoNewPrivileges => "could not set no_new_privs",
-            Self::Landlock(_) => "could not enter its Landlock domain",
+            Self::Landlock { .. } => "could not enter its Landlock domain",
             Self::Filter(_) => "could not install its seccomp filter",
             Self::AskingFilter { .. } => {
                 "could not install a seccomp filter with user notification (a container's own \
@@ -135,13 +135,20 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
             Restriction::NoNewPrivileges => {
                 call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1, 0, 0, 0, 0]).map(drop)
             }
-            Restriction::Landlock(ruleset) => {
+            Restriction::Landlock { ruleset, complete } => {
+                let mut byte = [0_u8];
+                // Nothing comes if the runtime could not complete it.
+                let read = call(libc::SYS_read, [complete.into(), address(byte.as_mut_ptr()), 1, 0, 0, 0])?;
+                if read != 1 {
+                    return Err(libc::EPROTO);
+                }
                 call(libc::SYS_landlock_restrict_self, [ruleset.into(), 0, 0, 0, 0, 0]).map(drop)
             }
             Restriction::Filter(program) => install(program, 0).map(drop),
             Restriction::AskingFilter { program, send_on } => {
                 let listener = install(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as c_long)?;
-                send(send_on, listener as c_int)
+                send(send_on, listener as c_int)?;
+                call(libc::SYS_close, [listener, 0, 0, 0, 0, 0]).map(drop)
             }
         }
     }

@@ -1,0 +1,192 @@
+//! One launch of a confined hook.
+
+use std::ffi::{CStr, OsStr, c_long};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::{panic, thread};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
+
+use super::filter::Filter;
+use super::support::SHIM;
+use super::{Confinement, kernel, needs, rules};
+use crate::backend::Call;
+use crate::backend::native::error::host_error;
+use crate::backend::native::kernel::AllSignalsBlocked;
+use crate::backend::native::spawn::{CHANNEL_FD, Confined, RULESET_FD, Restriction, above_assigned};
+use crate::hook::error::LaunchError;
+use crate::hook::settings::grants::{Access, Names};
+use crate::hook::state::State;
+
+/// Where the shim's file system is mounted while programs are covered. Every system has this directory.
+const STAGE: &CStr = c"/proc";
+const STAGED_SHIM: &CStr = c"/proc/shim";
+/// The stack of the thread that completes the Landlock ruleset, in bytes.
+const STACK_SIZE: usize = 128 << 10;
+
+/// A prepared launch.
+pub(crate) struct Prepared<'a> {
+    confinement: &'a Confinement,
+    hook: &'a Path,
+    /// The first bytes of the hook.
+    head: &'a [u8],
+    names: Names<'a>,
+    /// The hook's PATH.
+    search: &'a OsStr,
+    state: Option<&'a State>,
+    shim: Option<Shim>,
+    ruleset: OwnedFd,
+    /// A pair of sockets. The child sends its filter's descriptor, and receives a byte when the ruleset is complete.
+    ours: OwnedFd,
+    theirs: OwnedFd,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(
+        confinement: &'a Confinement,
+        call: &'a Call<'_>,
+        head: &'a [u8],
+        search: &'a OsStr,
+        state: Option<&'a State>,
+    ) -> Result<Self, LaunchError> {
+        let shim = if confinement.covered.is_empty() { None } else { Some(Shim::new()?) };
+        let failed = |errno| host_error("could not create a pair of sockets", errno);
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
+        let moved = |fd| above_assigned(fd).map_err(|errno| host_error("could not move a descriptor", errno));
+        let (theirs, ruleset) = (moved(theirs)?, moved(rules::deny_all(confinement.support)?)?);
+        let (hook, names) = (call.path, call.names());
+        Ok(Self { confinement, hook, head, names, search, state, shim, ruleset, ours, theirs })
+    }
+
+    /// The child's steps in order: each gives up what an earlier one needs.
+    pub(crate) fn steps(&self) -> Confined<'_> {
+        let confinement = self.confinement;
+        let Filter { asking, last } = &confinement.filter;
+        let mut before = Vec::new();
+        if let Some(shim) = &self.shim {
+            before.extend([
+                Restriction::MountNamespace,
+                Restriction::Attach { mount: shim.mount.as_raw_fd(), directory: STAGE },
+            ]);
+            before.extend(confinement.covered.iter().map(|file| Restriction::Cover { file, by: STAGED_SHIM }));
+            before.push(Restriction::Detach { directory: STAGE });
+        }
+        let settings = &confinement.settings;
+        let limit = |resource: c_long, most: Option<u64>| Some(Restriction::Limit { resource, most: most? });
+        before.extend(limit(libc::RLIMIT_AS as c_long, settings.memory.map(|memory| memory.as_u64())));
+        before.extend(limit(libc::RLIMIT_NPROC as c_long, settings.processes));
+        before.extend(limit(libc::RLIMIT_CORE as c_long, Some(0)));
+        before.extend(confinement.user.map(|(user, group)| Restriction::User { user, group }));
+        before.extend([Restriction::Capabilities, Restriction::NoNewPrivileges]);
+        // The hook itself needs fewer descriptors than its launch.
+        let mut after: Vec<_> = limit(libc::RLIMIT_NOFILE as c_long, settings.files).into_iter().collect();
+        after.push(Restriction::Landlock { ruleset: RULESET_FD, complete: CHANNEL_FD });
+        let (channel, ruleset) = (self.theirs.as_fd(), self.ruleset.as_fd());
+        Confined { before, filter: asking, last_filter: last.as_deref(), after, channel, ruleset }
+    }
+
+    /// Launches the hook while another thread completes its Landlock ruleset: each takes a fifth of a millisecond, and the
+    /// launch suspends its thread. Also returns the files that the hook executes when it starts.
+    pub(crate) fn launch<T>(&self, launch: impl FnOnce() -> T) -> (T, Result<Vec<PathBuf>, LaunchError>) {
+        thread::scope(|scope| {
+            // The host's signal handlers run in its own threads. A thread starts with the signal mask of its creator.
+            let blocked = AllSignalsBlocked::for_this_thread().map_err(io::Error::from);
+            let helper = blocked.and_then(|_blocked| {
+                thread::Builder::new().stack_size(STACK_SIZE).spawn_scoped(scope, || self.complete())
+            });
+            match helper {
+                Ok(helper) => {
+                    let launched = launch();
+                    (launched, helper.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)))
+                }
+                // The host can have no more threads now.
+                Err(_) => {
+                    let completed = self.complete();
+                    (launch(), completed)
+                }
+            }
+        })
+    }
+
+    /// Completes the ruleset, and tells the child, which waits for it.
+    fn complete(&self) -> Result<Vec<PathBuf>, LaunchError> {
+        let _end = ShutDown(&self.ours);
+        let executes = needs::executes(self.hook, self.head, self.search);
+        let granted = self.confinement.granted(self.names)?;
+        let own = self.state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
+        let granted = granted.iter().map(|(opened, access)| (opened.as_fd(), *access)).chain(own);
+        let shim = self.shim.as_ref().map(|shim| shim.file.as_fd());
+        let mut opened = Vec::new();
+        rules::allow(self.confinement.support, self.ruleset.as_fd(), granted, &executes, shim, &mut opened)?;
+        send(self.ours.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)
+            .map_err(|errno| host_error("could not tell it that its Landlock rules are complete", errno))?;
+        Ok(executes)
+    }
+
+    /// The path to execute.
+    pub(crate) fn program(&self) -> &CStr {
+        &self.confinement.program
+    }
+
+    /// The descriptor that the child has sent, for the questions of the hook's filter.
+    pub(crate) fn listener(self) -> Result<OwnedFd, LaunchError> {
+        drop(self.theirs);
+        let failed = |errno| host_error("could not get the descriptor of the hook's seccomp filter", errno);
+        let received = kernel::receive(self.ours.as_fd(), &mut [0], MsgFlags::empty()).map_err(failed)?;
+        received.descriptors.into_iter().next().ok_or_else(|| failed(Errno::EPROTO))
+    }
+}
+
+/// Ends what is sent on a socket when it is dropped. So nobody waits for a message of a thread that has failed.
+struct ShutDown<'a>(&'a OwnedFd);
+
+impl Drop for ShutDown<'_> {
+    fn drop(&mut self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
+    }
+}
+
+/// The shim as a file, on a file system that is not mounted yet. Each launch has its own, which moves into the child's
+/// mount namespace.
+struct Shim {
+    mount: OwnedFd,
+    file: OwnedFd,
+}
+
+impl Shim {
+    fn new() -> Result<Self, LaunchError> {
+        let make = || {
+            let mount = above_assigned(kernel::detached_tmpfs()?)?;
+            let file = kernel::create_executable(mount.as_fd(), c"shim")?;
+            let mut written = File::from(file);
+            written
+                .write_all(SHIM)
+                .map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
+            drop(written);
+            // A file that is open for writing cannot be executed.
+            let file = kernel::open_path(mount.as_fd(), c"shim")?;
+            Ok(Self { mount, file })
+        };
+        make().map_err(without_shim)
+    }
+}
+
+pub(super) fn without_shim(errno: Errno) -> LaunchError {
+    match errno {
+        Errno::EPERM => LaunchError::Refused(
+            "its settings grant commands, and it is confined: this needs the capability CAP_SYS_ADMIN (run hookvisor \
+             as root)"
+                .to_owned(),
+        ),
+        Errno::ENOSYS => LaunchError::Refused(
+            "its settings grant commands, and it is confined: this needs detached mounts (fsmount, Linux 5.2), which \
+             this system does not have"
+                .to_owned(),
+        ),
+        errno => host_error("could not create the file system for a confined hook's commands", errno),
+    }
+}
