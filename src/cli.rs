@@ -40,6 +40,10 @@ use self::log::failed;
 /// Exit status when hookvisor itself fails, as opposed to a hook.
 const RUNTIME_FAILED: u8 = 125;
 
+/// Exit status for a command line that this program does not understand, as clap exits.
+#[cfg(all(feature = "wasm", not(feature = "compiler")))]
+const USAGE_ERROR: u8 = 2;
+
 /// Exit status when hookvisor itself fails. It is 0 for operations where libvirt would destroy a running guest.
 static STATUS_OF_FAILURE: AtomicU8 = AtomicU8::new(RUNTIME_FAILED);
 
@@ -122,7 +126,9 @@ fn compile_module() -> Option<u8> {
 
 fn command_line() -> anyhow::Result<u8> {
     #[cfg(all(feature = "wasm", not(feature = "compiler")))]
-    full::hand_over();
+    if full::hand_over() {
+        return Ok(USAGE_ERROR);
+    }
     // `Cli::parse_from` would build the command a second time, which takes a tenth of a millisecond.
     let command = Cli::command();
     let arguments = words::protect(&command, &TAKE_WORDS, std::env::args_os().collect());

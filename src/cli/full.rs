@@ -21,19 +21,28 @@ use super::{layout, log};
 const NAME: &str = "hookvisor";
 /// The command that runs an event. This program starts faster, and does it alike.
 const OWN: &str = "run";
+/// The command that this program lacks.
+const MISSING: &str = "compile";
 
-/// Executes the full program for every command line but `run`. Returns if there is none: this program then does what it can.
-pub(super) fn hand_over() {
+/// Executes the full program for every command line but `run`. If there is none, this program does what it can: returns
+/// whether that is nothing.
+pub(super) fn hand_over() -> bool {
     let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
     let arguments: Vec<OsString> = arguments.collect();
-    if arguments.first().is_some_and(|command| command == OWN) && !asks_for_a_fuller_log() {
-        return;
+    let is = |command: &str| arguments.first().is_some_and(|first| first == command);
+    if is(OWN) && !asks_for_a_fuller_log() {
+        return false;
     }
-    if let Ok(program) = program() {
-        let error = Command::new(&program).arg0(name).args(arguments).exec();
-        log::failed(&format!("{} could not be executed: {error}", program.display()));
+    match program() {
+        Ok(program) => {
+            let error = Command::new(&program).arg0(name).args(&arguments).exec();
+            log::failed(&format!("{} could not be executed: {error}", program.display()));
+        }
+        Err(why) if is(MISSING) => log::failed(&format!("{why:#}")),
+        Err(_) => {}
     }
+    is(MISSING)
 }
 
 /// Whether a level is asked for that this build leaves out.
@@ -74,7 +83,8 @@ fn program() -> anyhow::Result<PathBuf> {
     let packaged = layout::packaged_full_program(&own).map(|program| (program, 3));
     let mut candidates = iter::once((own.with_file_name(NAME), 1)).chain(packaged);
     let (program, parts) = candidates.find(|(program, _)| is_another(program)).with_context(|| {
-        format!("{} has no compiler itself, and no full program is installed with it", own.display())
+        let own = own.display();
+        format!("{own} has no compiler itself, and no full program is installed with it: install the package hookvisor again")
     })?;
     ensure!(
         program.is_file() && program.ancestors().take(parts).all(is_trusted),

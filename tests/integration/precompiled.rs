@@ -55,7 +55,14 @@ fn only_what_was_compiled_beforehand_runs() {
         cache.display()
     );
     assert!(said.contains(&remedy), "{said}");
-    assert_eq!(called(&own, &["compile"]).status.code(), Some(2), "it has no such subcommand");
+    let has_none = called(&own, &["compile"]);
+    assert_eq!(has_none.status.code(), Some(2), "it has no such subcommand");
+    let own_path = fs::canonicalize(&own).unwrap();
+    let says = format!(
+        "hookvisor: {} has no compiler itself, and no full program is installed with it: install the package hookvisor again\n",
+        own_path.display()
+    );
+    assert_eq!(String::from_utf8_lossy(&has_none.stderr), says);
 
     let compiled = called(full, &["compile"]);
     assert!(compiled.status.success(), "{compiled:?}");

@@ -31,7 +31,9 @@ mod send;
 mod support;
 
 use std::ffi::{CString, OsStr};
+#[cfg(feature = "wasm")]
 use std::fs::File;
+#[cfg(feature = "wasm")]
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
