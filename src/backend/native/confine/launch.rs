@@ -24,7 +24,7 @@ use crate::hook::state::State;
 /// Where the shim's file system is mounted while programs are covered. Every system has this directory.
 const STAGE: &CStr = c"/proc";
 const STAGED_SHIM: &CStr = c"/proc/shim";
-/// The stack of the thread that completes the Landlock ruleset, in bytes.
+/// The stack of the thread that makes the rules, in bytes.
 const STACK_SIZE: usize = 128 << 10;
 
 /// A prepared launch.
@@ -39,7 +39,8 @@ pub(crate) struct Prepared<'a> {
     state: Option<&'a State>,
     shim: Option<Shim>,
     ruleset: OwnedFd,
-    /// A pair of sockets. The child sends its filter's descriptor, and receives a byte when the ruleset is complete.
+    /// A pair of sockets. The child sends its filter's descriptor, and receives a byte when the shim exists, and another one
+    /// when the ruleset is complete.
     ours: OwnedFd,
     theirs: OwnedFd,
 }
@@ -71,6 +72,7 @@ impl<'a> Prepared<'a> {
             before.extend([
                 Restriction::MountNamespace,
                 Restriction::Attach { mount: shim.mount.as_raw_fd(), directory: STAGE },
+                Restriction::Wait { socket: self.theirs.as_raw_fd() },
             ]);
             before.extend(confinement.covered.iter().map(|file| Restriction::Cover { file, by: STAGED_SHIM }));
             before.push(Restriction::Detach { directory: STAGE });
@@ -84,13 +86,13 @@ impl<'a> Prepared<'a> {
         before.extend([Restriction::Capabilities, Restriction::NoNewPrivileges]);
         // The hook itself needs fewer descriptors than its launch.
         let mut after: Vec<_> = limit(libc::RLIMIT_NOFILE as c_long, settings.files).into_iter().collect();
-        after.push(Restriction::Landlock { ruleset: RULESET_FD, complete: CHANNEL_FD });
+        after.extend([Restriction::Wait { socket: CHANNEL_FD }, Restriction::Landlock(RULESET_FD)]);
         let (channel, ruleset) = (self.theirs.as_fd(), self.ruleset.as_fd());
         Confined { before, filter: asking, last_filter: last.as_deref(), after, channel, ruleset }
     }
 
-    /// Launches the hook while another thread completes its Landlock ruleset: each takes a fifth of a millisecond, and the
-    /// launch suspends its thread. Also returns the files that the hook executes when it starts.
+    /// Launches the hook while another thread makes what only the last steps of the launch need: each takes a fifth of a
+    /// millisecond, and the launch suspends its thread. Also returns the files that the hook executes when it starts.
     pub(crate) fn launch<T>(&self, launch: impl FnOnce() -> T) -> (T, Result<Vec<PathBuf>, LaunchError>) {
         thread::scope(|scope| {
             // The host's signal handlers run in its own threads. A thread starts with the signal mask of its creator.
@@ -112,19 +114,27 @@ impl<'a> Prepared<'a> {
         })
     }
 
-    /// Completes the ruleset, and tells the child, which waits for it.
+    /// Makes the shim and the Landlock rules. The child waits for each.
     fn complete(&self) -> Result<Vec<PathBuf>, LaunchError> {
         let _end = ShutDown(&self.ours);
+        let shim = self.shim.as_ref().map(Shim::write).transpose()?;
+        if shim.is_some() {
+            self.tell_child()?;
+        }
         let executes = needs::executes(self.hook, self.head, self.search);
         let granted = self.confinement.granted(self.names)?;
         let own = self.state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
         let granted = granted.iter().map(|(opened, access)| (opened.as_fd(), *access)).chain(own);
-        let shim = self.shim.as_ref().map(|shim| shim.file.as_fd());
+        let shim = shim.as_ref().map(AsFd::as_fd);
         let mut opened = Vec::new();
         rules::allow(self.confinement.support, self.ruleset.as_fd(), granted, &executes, shim, &mut opened)?;
-        send(self.ours.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL)
-            .map_err(|errno| host_error("could not tell it that its Landlock rules are complete", errno))?;
+        self.tell_child()?;
         Ok(executes)
+    }
+
+    fn tell_child(&self) -> Result<(), LaunchError> {
+        let sent = send(self.ours.as_raw_fd(), &[0], MsgFlags::MSG_NOSIGNAL);
+        sent.map(drop).map_err(|errno| host_error("could not send to its process", errno))
     }
 
     /// The path to execute.
@@ -150,28 +160,28 @@ impl Drop for ShutDown<'_> {
     }
 }
 
-/// The shim as a file, on a file system that is not mounted yet. Each launch has its own, which moves into the child's
-/// mount namespace.
+/// The file system of the shim. It is not mounted yet. Each launch has its own, which moves into the child's mount
+/// namespace.
 struct Shim {
     mount: OwnedFd,
-    file: OwnedFd,
 }
 
 impl Shim {
     fn new() -> Result<Self, LaunchError> {
-        let make = || {
-            let mount = above_assigned(kernel::detached_tmpfs()?)?;
-            let file = kernel::create_executable(mount.as_fd(), c"shim")?;
-            let mut written = File::from(file);
-            written
-                .write_all(SHIM)
-                .map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
-            drop(written);
+        let mount = kernel::detached_tmpfs().and_then(above_assigned).map_err(without_shim)?;
+        Ok(Self { mount })
+    }
+
+    /// Writes the shim, and opens it as a path.
+    fn write(&self) -> Result<OwnedFd, LaunchError> {
+        let write = || {
+            let mut file = File::from(kernel::create_executable(self.mount.as_fd(), c"shim")?);
+            file.write_all(SHIM).map_err(|error| error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))?;
             // A file that is open for writing cannot be executed.
-            let file = kernel::open_path(mount.as_fd(), c"shim")?;
-            Ok(Self { mount, file })
+            drop(file);
+            kernel::open_path(self.mount.as_fd(), c"shim")
         };
-        make().map_err(without_shim)
+        write().map_err(without_shim)
     }
 }
 

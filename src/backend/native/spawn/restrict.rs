@@ -28,8 +28,10 @@ pub(crate) enum Restriction<'a> {
     Capabilities,
     /// Gives up privileges from set-user-ID bits and file capabilities.
     NoNewPrivileges,
-    /// Enters the domain of a Landlock ruleset. Before that, waits for a byte on this socket.
-    Landlock { ruleset: c_int, complete: c_int },
+    /// Waits for a byte on this socket: the runtime has prepared the next step meanwhile.
+    Wait { socket: c_int },
+    /// Enters the domain of a Landlock ruleset.
+    Landlock(c_int),
     /// Installs a system call filter.
     Filter(&'a [sock_filter]),
     /// Installs a filter whose questions are answered by the receiver of its descriptor from this socket.
@@ -48,7 +50,8 @@ impl Restriction<'_> {
             Self::User { .. } => "could not become the user of its settings",
             Self::Capabilities => "could not drop its capabilities",
             Self::NoNewPrivileges => "could not set no_new_privs",
-            Self::Landlock { .. } => "could not enter its Landlock domain",
+            Self::Wait { .. } => "hookvisor could not prepare it",
+            Self::Landlock(_) => "could not enter its Landlock domain",
             Self::Filter(_) => "could not install its seccomp filter",
             Self::AskingFilter { .. } => {
                 "could not install a seccomp filter with user notification (a container's own \
@@ -135,13 +138,15 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
             Restriction::NoNewPrivileges => {
                 call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1, 0, 0, 0, 0]).map(drop)
             }
-            Restriction::Landlock { ruleset, complete } => {
+            Restriction::Wait { socket } => {
                 let mut byte = [0_u8];
-                // Nothing comes if the runtime could not complete it.
-                let read = call(libc::SYS_read, [complete.into(), address(byte.as_mut_ptr()), 1, 0, 0, 0])?;
-                if read != 1 {
-                    return Err(libc::EPROTO);
+                match call(libc::SYS_read, [socket.into(), address(byte.as_mut_ptr()), 1, 0, 0, 0])? {
+                    1 => Ok(()),
+                    // The runtime could not prepare it.
+                    _ => Err(libc::EPROTO),
                 }
+            }
+            Restriction::Landlock(ruleset) => {
                 call(libc::SYS_landlock_restrict_self, [ruleset.into(), 0, 0, 0, 0, 0]).map(drop)
             }
             Restriction::Filter(program) => install(program, 0).map(drop),
