@@ -30,7 +30,7 @@ mod sealed;
 mod send;
 mod support;
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 #[cfg(feature = "wasm")]
 use std::fs::File;
 #[cfg(feature = "wasm")]
@@ -48,6 +48,7 @@ use nix::unistd::geteuid;
 #[cfg(feature = "compiler")]
 pub(crate) use self::computing::compute_only;
 use self::filter::{Filter, Questions, Sockets};
+use self::launch::Common;
 pub(super) use self::launch::Prepared;
 use self::refusals::Held;
 use self::sealed::sealed_program;
@@ -56,28 +57,17 @@ use super::error::c_string;
 use crate::backend::broker::Broker;
 use crate::backend::{Call, Completion, grants};
 use crate::hook::error::LaunchError;
-use crate::hook::file::OpenError;
 use crate::hook::kind::Kind;
-use crate::hook::secret;
-use crate::hook::settings::grants::{Access, Address, Names, SecretGrant};
+use crate::hook::settings::grants::{Address, SecretGrant};
 use crate::hook::settings::{self, Settings};
 use crate::hook::state::{State, StateRoot};
 use crate::hook::trust::Trust;
 
 /// The confinement of a hook, as far as it can be prepared when the hook is loaded.
 pub(super) struct Confinement {
-    support: Support,
-    trust: Trust,
-    settings: Arc<Settings>,
+    common: Common,
     settings_file: Arc<Path>,
     state: StateRoot,
-    /// The hook's path. The filter recognizes its address.
-    program: CString,
-    filter: Filter,
-    /// User and group.
-    user: Option<(u32, u32)>,
-    /// The programs of its commands.
-    covered: Vec<CString>,
 }
 
 impl Confinement {
@@ -123,13 +113,14 @@ impl Confinement {
             // The same for each launch, so what is missing here is told when the hook is loaded.
             kernel::detached_tmpfs().map_err(launch::without_shim)?;
         }
-        let (settings, settings_file) = (Arc::new(settings.clone()), settings_file.into());
-        Ok(Self { support, trust, settings, settings_file, state, program, filter, user, covered })
+        let settings = Arc::new(settings.clone());
+        let common = Common { support, trust, settings, program, filter, user, covered };
+        Ok(Self { common, settings_file: settings_file.into(), state })
     }
 
     /// Decides about the commands of one call.
     pub(super) fn broker(&self, call: &Call<'_>) -> Broker {
-        Broker::new(Arc::clone(&self.settings), Arc::clone(&self.settings_file), call)
+        Broker::new(Arc::clone(&self.common.settings), Arc::clone(&self.settings_file), call)
     }
 
     /// What the hook says that it was refused, with the lines that would allow it.
@@ -140,48 +131,25 @@ impl Confinement {
         state: Option<&State>,
         ended: &Completion,
     ) -> Vec<String> {
-        let (settings, settings_file, names) = (&*self.settings, &*self.settings_file, call.names());
+        let (settings, settings_file, names) = (&*self.common.settings, &*self.settings_file, call.names());
         let own = state.map(|state| state.path.as_path());
         Held { hook: call.path, settings, settings_file, executes, own, names }.notes(&ended.stderr.bytes, &ended.notes)
     }
 
     /// The programs of its commands.
     pub(super) fn programs(&self) -> Vec<PathBuf> {
-        self.settings.commands.iter().map(|command| command.program.clone()).collect()
+        self.common.settings.commands.iter().map(|command| command.program.clone()).collect()
     }
 
     /// The variables that tell the hook where its secrets are.
     pub(super) fn secrets(&self) -> impl Iterator<Item = (String, String)> {
         let place = |secret: &SecretGrant| (secret.variable.clone(), secret.file.to_string_lossy().into_owned());
-        self.settings.secrets.iter().map(place)
+        self.common.settings.secrets.iter().map(place)
     }
 
     /// The hook's own directory, if it has one.
     pub(super) fn state(&self, hook: &Path) -> Result<Option<State>, LaunchError> {
-        self.settings.state.then(|| self.state.open(hook, self.user, self.trust)).transpose()
-    }
-
-    /// The opened directories and files of one call.
-    fn granted(&self, names: Names<'_>) -> Result<Vec<(OwnedFd, Access)>, LaunchError> {
-        let mut granted = Vec::new();
-        for directory in &self.settings.directories {
-            let refused = |place: &Path, why: String| {
-                let place = place.display();
-                LaunchError::Refused(format!("its settings grant {place}, which cannot be used: {why}"))
-            };
-            let places = directory.places(names).map_err(|why| refused(&directory.host, why))?;
-            for place in places {
-                match grants::open(&place, self.trust) {
-                    Ok(opened) => granted.push((opened, directory.access)),
-                    Err(OpenError::NotFound(_)) if directory.is_pattern() => {}
-                    Err(error) => return Err(refused(&place, error.to_string())),
-                }
-            }
-        }
-        for SecretGrant { file, .. } in &self.settings.secrets {
-            granted.push((secret::open(file, self.trust)?.into(), Access::Read));
-        }
-        Ok(granted)
+        self.common.settings.state.then(|| self.state.open(hook, self.common.user, self.common.trust)).transpose()
     }
 
     /// Prepares one launch. `head`: the first bytes of the hook. `search`: its PATH.
@@ -192,7 +160,7 @@ impl Confinement {
         search: &'a OsStr,
         state: Option<&'a State>,
     ) -> Result<Prepared<'a>, LaunchError> {
-        Prepared::new(self, call, head, search, state)
+        Prepared::new(&self.common, call, head, search, state)
     }
 }
 

@@ -1,25 +1,30 @@
 //! One launch of a confined hook.
 
-use std::ffi::{CStr, OsStr, c_long};
+use std::ffi::{CStr, CString, OsStr, c_long};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::{panic, thread};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, send, shutdown, socketpair};
 
 use super::filter::Filter;
-use super::support::SHIM;
-use super::{Confinement, kernel, needs, rules};
-use crate::backend::Call;
+use super::support::{SHIM, Support};
+use super::{kernel, needs, rules};
 use crate::backend::native::error::host_error;
 use crate::backend::native::kernel::AllSignalsBlocked;
 use crate::backend::native::spawn::{CHANNEL_FD, Confined, RULESET_FD, Restriction, above_assigned};
+use crate::backend::{Call, grants};
 use crate::hook::error::LaunchError;
-use crate::hook::settings::grants::{Access, Names};
+use crate::hook::file::OpenError;
+use crate::hook::secret;
+use crate::hook::settings::Settings;
+use crate::hook::settings::grants::{Access, Names, SecretGrant};
 use crate::hook::state::State;
+use crate::hook::trust::Trust;
 
 /// Where the shim's file system is mounted while programs are covered. Every system has this directory.
 const STAGE: &CStr = c"/proc";
@@ -27,9 +32,48 @@ const STAGED_SHIM: &CStr = c"/proc/shim";
 /// The stack of the thread that makes the rules, in bytes.
 const STACK_SIZE: usize = 128 << 10;
 
+/// What all launches of a hook have in common.
+pub(super) struct Common {
+    pub(super) support: Support,
+    pub(super) trust: Trust,
+    pub(super) settings: Arc<Settings>,
+    /// The hook's path. The filter recognizes its address.
+    pub(super) program: CString,
+    pub(super) filter: Filter,
+    /// User and group.
+    pub(super) user: Option<(u32, u32)>,
+    /// The programs of its commands.
+    pub(super) covered: Vec<CString>,
+}
+
+impl Common {
+    /// The opened directories and files of one call.
+    fn granted(&self, names: Names<'_>) -> Result<Vec<(OwnedFd, Access)>, LaunchError> {
+        let mut granted = Vec::new();
+        for directory in &self.settings.directories {
+            let refused = |place: &Path, why: String| {
+                let place = place.display();
+                LaunchError::Refused(format!("its settings grant {place}, which cannot be used: {why}"))
+            };
+            let places = directory.places(names).map_err(|why| refused(&directory.host, why))?;
+            for place in places {
+                match grants::open(&place, self.trust) {
+                    Ok(opened) => granted.push((opened, directory.access)),
+                    Err(OpenError::NotFound(_)) if directory.is_pattern() => {}
+                    Err(error) => return Err(refused(&place, error.to_string())),
+                }
+            }
+        }
+        for SecretGrant { file, .. } in &self.settings.secrets {
+            granted.push((secret::open(file, self.trust)?.into(), Access::Read));
+        }
+        Ok(granted)
+    }
+}
+
 /// A prepared launch.
 pub(crate) struct Prepared<'a> {
-    confinement: &'a Confinement,
+    common: &'a Common,
     hook: &'a Path,
     /// The first bytes of the hook.
     head: &'a [u8],
@@ -47,26 +91,26 @@ pub(crate) struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(
-        confinement: &'a Confinement,
+        common: &'a Common,
         call: &'a Call<'_>,
         head: &'a [u8],
         search: &'a OsStr,
         state: Option<&'a State>,
     ) -> Result<Self, LaunchError> {
-        let shim = if confinement.covered.is_empty() { None } else { Some(Shim::new()?) };
+        let shim = if common.covered.is_empty() { None } else { Some(Shim::new()?) };
         let failed = |errno| host_error("could not create a pair of sockets", errno);
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(failed)?;
         let moved = |fd| above_assigned(fd).map_err(|errno| host_error("could not move a descriptor", errno));
-        let (theirs, ruleset) = (moved(theirs)?, moved(rules::deny_all(confinement.support)?)?);
+        let (theirs, ruleset) = (moved(theirs)?, moved(rules::deny_all(common.support)?)?);
         let (hook, names) = (call.path, call.names());
-        Ok(Self { confinement, hook, head, names, search, state, shim, ruleset, ours, theirs })
+        Ok(Self { common, hook, head, names, search, state, shim, ruleset, ours, theirs })
     }
 
     /// The child's steps in order: each gives up what an earlier one needs.
     pub(crate) fn steps(&self) -> Confined<'_> {
-        let confinement = self.confinement;
-        let Filter { asking, last } = &confinement.filter;
+        let Common { settings, filter, user, covered, .. } = self.common;
+        let Filter { asking, last } = filter;
         let mut before = Vec::new();
         if let Some(shim) = &self.shim {
             before.extend([
@@ -74,15 +118,14 @@ impl<'a> Prepared<'a> {
                 Restriction::Attach { mount: shim.mount.as_raw_fd(), directory: STAGE },
                 Restriction::Wait { socket: self.theirs.as_raw_fd() },
             ]);
-            before.extend(confinement.covered.iter().map(|file| Restriction::Cover { file, by: STAGED_SHIM }));
+            before.extend(covered.iter().map(|file| Restriction::Cover { file, by: STAGED_SHIM }));
             before.push(Restriction::Detach { directory: STAGE });
         }
-        let settings = &confinement.settings;
         let limit = |resource: c_long, most: Option<u64>| Some(Restriction::Limit { resource, most: most? });
         before.extend(limit(libc::RLIMIT_AS as c_long, settings.memory.map(|memory| memory.as_u64())));
         before.extend(limit(libc::RLIMIT_NPROC as c_long, settings.processes));
         before.extend(limit(libc::RLIMIT_CORE as c_long, Some(0)));
-        before.extend(confinement.user.map(|(user, group)| Restriction::User { user, group }));
+        before.extend(user.map(|(user, group)| Restriction::User { user, group }));
         before.extend([Restriction::Capabilities, Restriction::NoNewPrivileges]);
         // The hook itself needs fewer descriptors than its launch.
         let mut after: Vec<_> = limit(libc::RLIMIT_NOFILE as c_long, settings.files).into_iter().collect();
@@ -122,12 +165,12 @@ impl<'a> Prepared<'a> {
             self.tell_child()?;
         }
         let executes = needs::executes(self.hook, self.head, self.search);
-        let granted = self.confinement.granted(self.names)?;
+        let granted = self.common.granted(self.names)?;
         let own = self.state.map(|state| (state.directory.as_fd(), Access::ReadWrite));
         let granted = granted.iter().map(|(opened, access)| (opened.as_fd(), *access)).chain(own);
         let shim = shim.as_ref().map(AsFd::as_fd);
         let mut opened = Vec::new();
-        rules::allow(self.confinement.support, self.ruleset.as_fd(), granted, &executes, shim, &mut opened)?;
+        rules::allow(self.common.support, self.ruleset.as_fd(), granted, &executes, shim, &mut opened)?;
         self.tell_child()?;
         Ok(executes)
     }
@@ -139,7 +182,7 @@ impl<'a> Prepared<'a> {
 
     /// The path to execute.
     pub(crate) fn program(&self) -> &CStr {
-        &self.confinement.program
+        &self.common.program
     }
 
     /// The descriptor that the child has sent, for the questions of the hook's filter.

@@ -138,14 +138,7 @@ pub(super) unsafe fn apply(restriction: &Restriction<'_>) -> Result<(), c_int> {
             Restriction::NoNewPrivileges => {
                 call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS.into(), 1, 0, 0, 0, 0]).map(drop)
             }
-            Restriction::Wait { socket } => {
-                let mut byte = [0_u8];
-                match call(libc::SYS_read, [socket.into(), address(byte.as_mut_ptr()), 1, 0, 0, 0])? {
-                    1 => Ok(()),
-                    // The runtime could not prepare it.
-                    _ => Err(libc::EPROTO),
-                }
-            }
+            Restriction::Wait { socket } => wait(socket),
             Restriction::Landlock(ruleset) => {
                 call(libc::SYS_landlock_restrict_self, [ruleset.into(), 0, 0, 0, 0, 0]).map(drop)
             }
@@ -205,6 +198,20 @@ unsafe fn install(program: &[sock_filter], flags: c_long) -> Result<c_long, c_in
     let mode = c_long::from(libc::SECCOMP_SET_MODE_FILTER);
     // SAFETY: the structure and the program live until the call returns, which copies them.
     unsafe { call(libc::SYS_seccomp, [mode, flags, address(&raw const program), 0, 0, 0]) }
+}
+
+/// Waits for a byte.
+///
+/// # Safety
+/// As for [`apply`].
+unsafe fn wait(socket: c_int) -> Result<(), c_int> {
+    let mut byte = [0_u8];
+    // SAFETY: the kernel writes no more than the byte.
+    match unsafe { call(libc::SYS_read, [socket.into(), address(byte.as_mut_ptr()), 1, 0, 0, 0]) }? {
+        1 => Ok(()),
+        // The runtime could not prepare the next step.
+        _ => Err(libc::EPROTO),
+    }
 }
 
 /// Sends a descriptor with one byte.
