@@ -29,7 +29,7 @@ use crate::hook::trust::Trust;
 /// Where the shim's file system is mounted while programs are covered. Every system has this directory.
 const STAGE: &CStr = c"/proc";
 const STAGED_SHIM: &CStr = c"/proc/shim";
-/// The stack of the thread that makes the rules, in bytes.
+/// The stack of the thread that makes the shim and the rules, in bytes.
 const STACK_SIZE: usize = 128 << 10;
 
 /// What all launches of a hook have in common.

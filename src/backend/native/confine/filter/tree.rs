@@ -48,7 +48,10 @@ impl Rules {
         let frequent = backwards.find(&parts, &Backwards::decide)?;
         let hidden = backwards.verdict(Verdict::Hide);
         let words = backwards.find(&words, &Backwards::word)?;
-        backwards.continue_at(words)?;
+        // What is pushed next goes on at the last instruction.
+        if words < backwards.instructions.len() {
+            backwards.jump_to(words)?;
+        }
         backwards.instructions.extend([
             load(NUMBER),
             to_x(),
@@ -114,8 +117,8 @@ const ALLOWED: &[Rule] = &[];
 /// when it looks for calls that are always allowed, and does not execute it for them.
 const FIRST_RARE: u32 = 128;
 
-/// The rules for 32 numbers: a bit for each call that is refused with any arguments, and the rules of others. It takes half
-/// the instructions of comparisons. The first number is a multiple of 32.
+/// The rules for 32 numbers: a bit for each call that is refused with any arguments, and the rules of others. It takes fewer
+/// instructions than comparisons. The first number is a multiple of 32.
 #[derive(Debug, Default, PartialEq)]
 struct Word<'a> {
     refused: u32,
@@ -153,17 +156,12 @@ impl<'a> Backwards<'a> {
         if self.is_near(place) {
             return Ok(place);
         }
-        let count = u32::try_from(self.instructions.len() - place)?;
-        Ok(self.push(skip(count)))
+        self.jump_to(place)
     }
 
-    /// What is pushed next goes on at this place.
-    fn continue_at(&mut self, place: Place) -> Result<(), TryFromIntError> {
-        match u32::try_from(self.instructions.len() - place)? {
-            0 => {}
-            count => drop(self.push(skip(count))),
-        }
-        Ok(())
+    fn jump_to(&mut self, place: Place) -> Result<Place, TryFromIntError> {
+        let count = u32::try_from(self.instructions.len() - place)?;
+        Ok(self.push(skip(count)))
     }
 
     /// Where a verdict is returned.
